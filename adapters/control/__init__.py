@@ -1,0 +1,1 @@
+"""The local control door: what `leveret ctl` talks to."""

@@ -1,0 +1,1 @@
+"""Settings: declared once, loaded from TOML, environment and flags."""

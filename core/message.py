@@ -1,0 +1,79 @@
+"""The one shape all protocols meet in: an Envelope (shared, immutable) and one Message per queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from leveret.core.properties import Properties, delivery_hints
+
+if TYPE_CHECKING:
+    from leveret.core.consumer import Consumer
+    from leveret.core.queue import Queue
+
+__all__ = ["Envelope", "Message"]
+
+
+class Envelope:
+    """Where a message was published and its properties: all of it but the body. Immutable once published.
+
+    One envelope serves every copy of a message, and every further message published with the same exchange,
+    routing key and properties; nothing in it is per message.
+
+    `header` is the canonical form: AMQP's property flags and property list, as bytes (AMQP 4.2.6.1, behind the
+    body size). It is decoded only when somebody asks for `properties`.
+    """
+
+    __slots__ = ("_properties", "encoded", "exchange", "expiration", "header", "is_persistent", "priority",
+                 "routing_key")
+
+    def __init__(self, exchange: str, routing_key: str, header: bytes, properties: Properties | None = None) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.header = header
+        self._properties = properties
+        # Cheap flag checks, without decoding the rest. expiration: milliseconds or None; raises InvalidArgument.
+        self.is_persistent, self.priority, self.expiration = delivery_hints(header)
+        self.encoded: dict[str, Any] | None = None  # adapters' caches of other encodings, by adapter name
+
+    @classmethod
+    def of(cls, exchange: str, routing_key: str, properties: Properties) -> Envelope:
+        """An envelope from decoded properties, for adapters that do not speak AMQP."""
+        return cls(exchange, routing_key, properties.encode(), properties)
+
+    @property
+    def properties(self) -> Properties:
+        if self._properties is None:
+            self._properties = Properties.decode(self.header)
+        return self._properties
+
+    def __repr__(self) -> str:
+        return f"<Envelope exchange={self.exchange!r} routing_key={self.routing_key!r}>"
+
+
+class Message:
+    """One queue's copy of a message: a body by reference and what this queue knows of it.
+
+    position        its place in the queue's order; grows, never reused; a requeue returns it to this place
+    expires_at      monotonic seconds, or None
+    delivery_count  how often it was returned to the queue (x-delivery-count)
+    is_redelivered  it was handed out before, or may have been (after a crash)
+    is_stored       the store has, or is about to have, a copy that must be discarded when it is settled
+    consumer        whom it is with while unacked; None in the queue, and for basic.get
+    """
+
+    __slots__ = ("body", "consumer", "delivery_count", "envelope", "expires_at", "is_redelivered", "is_stored",
+                 "position", "queue")
+
+    def __init__(self, envelope: Envelope, body: bytes, queue: Queue, position: int) -> None:
+        self.envelope = envelope
+        self.body = body
+        self.queue = queue
+        self.position = position
+        self.expires_at: float | None = None
+        self.delivery_count = 0
+        self.is_redelivered = False
+        self.is_stored = False
+        self.consumer: Consumer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Message queue={self.queue.name!r} position={self.position} bytes={len(self.body)}>"

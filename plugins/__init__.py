@@ -1,0 +1,1 @@
+"""The plugin contract, its loader and the bundled plugins."""
