@@ -66,6 +66,10 @@ class Log(Protocol):
     def discard(self, messages: list[Message]) -> None:
         """These are settled. Idempotent; positions that are unknown are ignored."""
 
+    def truncate(self, start: int) -> None:
+        """Everything appended so far at positions >= start is settled: at once for those who ask, and erased in
+        slices later; what is not written yet never reaches the disk."""
+
     def update(self, message: Message) -> None:
         """Its delivery_count or is_redelivered changed and must survive a crash (a small record, not the body)."""
 

@@ -1,0 +1,57 @@
+"""What an adapter is: one protocol, its doors, and a task per accepted connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from leveret.adapters.transport import Transport
+    from leveret.core.broker import Broker
+
+__all__ = ["Adapter", "ClientConnection", "Door", "DoorSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSpec:
+    """A door that the settings ask for: its name, port (0: any free one) and whether it speaks TLS."""
+
+    name: str
+    port: int
+    is_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A door that is open."""
+
+    name: str
+    host: str
+    port: int
+    is_tls: bool = False
+
+
+class Adapter(Protocol):
+    """One protocol. Built once per broker; `serve` is called once per accepted connection, in a task of its own."""
+
+    name: ClassVar[str]
+
+    def __init__(self, broker: Broker) -> None: ...
+    def doors(self) -> Sequence[DoorSpec]:
+        """What the settings ask for; empty: the protocol is off."""
+
+    async def serve(self, transport: Transport) -> None:
+        """Speak the protocol until the peer or the broker ends it. Never leaks a peer's mistake."""
+
+
+class ClientConnection(Protocol):
+    """A connection as the broker knows it (`broker.connections`)."""
+
+    name: str
+
+    def info(self) -> dict[str, Any]:
+        """For listings, under RabbitMQ's field names (user, vhost, peer_host, state, channels, ...)."""
+
+    def close(self, reason: str, *, code: int = 320) -> None:
+        """Tell the client in its protocol and end it, bounded in time. Returns at once."""

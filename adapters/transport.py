@@ -1,0 +1,243 @@
+"""How bytes come and go: plain sockets, and TLS over memory BIOs in the same batch-per-read shape."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+__all__ = ["PlainTransport", "TlsTransport", "Transport"]
+
+READ_BYTES = 262144
+
+
+class Transport(Protocol):
+    """One accepted connection. Receiving waits; sending never does."""
+
+    peer: tuple[str, int] | None  # address and port; None for a Unix socket
+    local: tuple[str, int] | None
+
+    @property
+    def has_unsent(self) -> bool:
+        """Something that was taken has not reached the kernel yet (ciphertext): wait, then send again, even nothing."""
+
+    async def receive(self) -> bytes:
+        """The next chunk, up to 256 KiB; b"" at the end. Always a checkpoint. OSError: the peer is gone."""
+
+    def send_nowait(self, data: bytes) -> int:
+        """Send what fits; how many bytes of data that was. OSError: the peer is gone."""
+
+    def send_vector_nowait(self, chunks: Sequence[bytes | memoryview]) -> int:
+        """The same for pieces that must not be copied together."""
+
+    async def wait_writable(self) -> None: ...
+    def close(self) -> None:
+        """At once; the peer sees the end of the stream."""
+
+    @property
+    def certificate(self) -> dict[str, object] | None:
+        """The peer's verified certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS or certificate."""
+
+    @property
+    def tls_info(self) -> dict[str, object]:
+        """Protocol and cipher for listings; empty without TLS."""
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None
+
+
+class PlainTransport:
+    """A non-blocking socket: read when there is something, send straight away."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = sock
+        self.peer: tuple[str, int] | None = None
+        self.local: tuple[str, int] | None = None
+        with contextlib.suppress(OSError):  # the peer may have gone already: then it has no name
+            self.peer, self.local = _address(sock.getpeername()), _address(sock.getsockname())
+
+    @property
+    def has_unsent(self) -> bool:
+        return False
+
+    async def receive(self) -> bytes:
+        sock = self.socket
+        try:
+            data = sock.recv(READ_BYTES)
+        except BlockingIOError:
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                with contextlib.suppress(BlockingIOError):
+                    return sock.recv(READ_BYTES)
+        else:
+            await trio.lowlevel.checkpoint()
+            return data
+
+    def send_nowait(self, data: bytes) -> int:
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def send_vector_nowait(self, chunks: Sequence[bytes | memoryview]) -> int:
+        try:
+            return self.socket.sendmsg(chunks)
+        except BlockingIOError:
+            return 0
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.wait_writable(self.socket)
+
+    def close(self) -> None:
+        if self.socket.fileno() == -1:
+            return
+        trio.lowlevel.notify_closing(self.socket)
+        with contextlib.suppress(OSError):  # not connected any more
+            self.socket.shutdown(socket.SHUT_WR)
+        self.socket.close()
+
+    @property
+    def certificate(self) -> dict[str, object] | None:
+        return None
+
+    @property
+    def tls_info(self) -> dict[str, object]:
+        return {}
+
+
+class TlsTransport:
+    """TLS as two memory BIOs around a plain transport: a chunk of ciphertext in, a chunk of plaintext out.
+
+    trio's SSLStream awaits per read of at most 16 KiB; here all records of a chunk are decrypted in one go, and all
+    that a flush has to say is encrypted at once and sent with one `send`.
+    """
+
+    def __init__(self, plain: PlainTransport, context: ssl.SSLContext) -> None:
+        self._plain = plain
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._unsent: memoryview = memoryview(b"")  # ciphertext that the socket did not take
+        self.peer, self.local = plain.peer, plain.local
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    async def handshake(self) -> None:
+        """Raise ssl.SSLError or OSError if the peer cannot or will not."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush_all()
+                await self._fill()
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):  # the alert is a courtesy
+                    self._push()
+                raise
+            else:
+                await self._flush_all()
+                return
+
+    async def _flush_all(self) -> None:
+        while not self._push():
+            await self._plain.wait_writable()
+
+    async def _fill(self) -> None:
+        data = await self._plain.receive()
+        if data:
+            self._incoming.write(data)
+        else:
+            raise ConnectionResetError(errno.ECONNRESET, "closed during the TLS handshake")
+
+    async def receive(self) -> bytes:
+        while True:
+            parts: list[bytes] = []
+            ended = False
+            try:
+                while True:
+                    part = self._tls.read(READ_BYTES)
+                    if not part:
+                        ended = True
+                        break
+                    parts.append(part)
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLZeroReturnError:
+                ended = True
+            except ssl.SSLError as error:
+                if not parts:
+                    raise ConnectionResetError(errno.ECONNRESET, f"TLS: {error.reason}") from error
+            if self._outgoing.pending:  # a renegotiation or key update answers
+                self._push()
+            if parts:
+                await trio.lowlevel.checkpoint()
+                return b"".join(parts) if len(parts) > 1 else parts[0]
+            if ended:
+                await trio.lowlevel.checkpoint()
+                return b""
+            data = await self._plain.receive()
+            if not data:
+                return b""
+            self._incoming.write(data)
+
+    def _push(self) -> bool:
+        """Hand ciphertext to the socket; True: all of it went."""
+        if not self._unsent:
+            if not self._outgoing.pending:
+                return True
+            self._unsent = memoryview(self._outgoing.read())
+        while self._unsent:
+            sent = self._plain.send_nowait(self._unsent)  # type: ignore[arg-type]  # send takes any buffer
+            if not sent:
+                return False
+            self._unsent = self._unsent[sent:]
+            if not self._unsent and self._outgoing.pending:
+                self._unsent = memoryview(self._outgoing.read())
+        return True
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        # What was encrypted must go before more is: the ciphertext buffer holds one flush, never two.
+        if not self._push():
+            return 0
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            raise ConnectionResetError(errno.ECONNRESET, f"TLS: {error.reason}") from error
+        self._push()
+        return len(data)
+
+    def send_vector_nowait(self, chunks: Sequence[bytes | memoryview]) -> int:
+        if not chunks:
+            self._push()
+            return 0
+        return self.send_nowait(b"".join(chunks))
+
+    async def wait_writable(self) -> None:
+        await self._plain.wait_writable()
+
+    def close(self) -> None:
+        with contextlib.suppress(ssl.SSLError, OSError):  # close_notify is a courtesy
+            self._tls.unwrap()
+        with contextlib.suppress(OSError):
+            self._push()
+        self._plain.close()
+
+    @property
+    def certificate(self) -> dict[str, object] | None:
+        return self._tls.getpeercert() or None
+
+    @property
+    def tls_info(self) -> dict[str, object]:
+        cipher = self._tls.cipher()
+        return {"ssl_protocol": self._tls.version(), "ssl_cipher": cipher[0] if cipher else None}

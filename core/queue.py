@@ -1,0 +1,474 @@
+"""One queue: what it keeps, for how long, and the hand-over to its consumers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from leveret.core import deadletter
+from leveret.core.backlog import FifoBacklog, PriorityBacklog
+from leveret.core.consumer import Consumer, Consumers
+from leveret.core.errors import AccessRefused
+from leveret.core.message import Envelope, Message
+
+if TYPE_CHECKING:
+    from leveret.core.policy import QueueLimits
+    from leveret.core.store.base import Log
+    from leveret.core.timers import Timer
+    from leveret.core.vhost import Vhost
+
+__all__ = ["Queue"]
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 1 << 20  # handed over at once; a connection that is congested after that is asked again later
+QUORUM = "quorum"
+
+
+class Queue:
+    """Messages between exchanges and consumers, in order.
+
+    The way of a message: `publish` -> backlog -> `dispatch` -> a consumer's sink -> `settle`, `requeue` or `reject`.
+    All of it is synchronous; `publish` and the settlements only touch the pump, which dispatches once per entry.
+    """
+
+    kind = "queue"
+
+    def __init__(
+        self, vhost: Vhost, name: str, *, durable: bool, exclusive: bool, auto_delete: bool,
+        arguments: dict[str, Any], type: str, owner: object | None, limits: QueueLimits,
+        log_ids: tuple[int, ...] = (),
+    ) -> None:
+        self.vhost = vhost
+        self.name = name
+        self.is_durable = durable
+        self.is_exclusive = exclusive
+        self.is_auto_delete = auto_delete
+        self.arguments = arguments
+        self.type = type
+        self.owner = owner  # the connection of an exclusive queue
+        self.limits = limits
+        self.policy_name: str | None = None
+        self.operator_policy_name: str | None = None
+
+        self.consumers = Consumers(is_single_active=limits.single_active_consumer)
+        self.next_position = 1
+        self.recovered_position = 0  # below it: handed out before a crash, for all we know
+        self.unacked_count = 0
+        self.unacked_bytes = 0
+        self.is_touched = False  # the pump's
+        self.is_closed = False
+        self.has_expiry = False  # some message has expires_at: heads must be looked at
+        self.had_consumer = False
+        self._expiry_timer: Timer | None = None
+        self._lease_timer: Timer | None = None
+        self._used_at = vhost.broker.timers.now
+        # Counters: plain integers, turned into rates by a timer elsewhere.
+        self.published_total = 0
+        self.delivered_total = 0
+        self.delivered_no_ack_total = 0
+        self.redelivered_total = 0
+        self.acknowledged_total = 0
+        self.get_total = 0
+        self.get_no_ack_total = 0
+        self.get_empty_total = 0
+        self.dropped_total = 0
+        self.dead_lettered: dict[str, int] = {}
+
+        self.backlog = self._open_backlog(log_ids)
+        self._configure()
+
+    # -- what it is
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name!r} vhost={self.vhost.name!r} ready={self.message_count} unacked={self.unacked_count}>"
+
+    @property
+    def message_count(self) -> int:
+        """Ready messages; those that are out do not count."""
+        return self.backlog.count
+
+    @property
+    def message_bytes(self) -> int:
+        return self.backlog.bytes
+
+    @property
+    def consumer_count(self) -> int:
+        return len(self.consumers)
+
+    @property
+    def fifos(self) -> list[FifoBacklog]:
+        backlog = self.backlog
+        return backlog.fifos if isinstance(backlog, PriorityBacklog) else [backlog]
+
+    @property
+    def log_ids(self) -> tuple[int, ...]:
+        """For the definition record of a durable queue: one log, or one per priority."""
+        return tuple(fifo.log.id for fifo in self.fifos if fifo.log is not None)
+
+    def _open_backlog(self, log_ids: tuple[int, ...]) -> FifoBacklog | PriorityBacklog:
+        broker = self.vhost.broker
+        store, settings = broker.store, broker.settings.store
+        levels = 1 if self.limits.max_priority is None else self.limits.max_priority + 1
+        fifos: list[FifoBacklog] = []
+        for level in range(levels):
+            fifo = FifoBacklog(
+                self, None, window_messages=settings.window_messages, window_bytes=settings.window_bytes
+            )
+            if log_ids:
+                stored = store.open_log(log_ids[level])
+                self.next_position = max(self.next_position, stored.next_position)
+                fifo.recover(stored)
+            elif self.is_durable and not self.is_exclusive:
+                fifo.log = store.create_log()
+            fifos.append(fifo)
+        if log_ids:
+            self.has_expiry = True  # some stored message may expire; the first look finds out
+            if not store.was_clean:
+                self.recovered_position = self.next_position
+        return fifos[0] if self.limits.max_priority is None else PriorityBacklog(self, fifos)
+
+    def new_log(self) -> Log:
+        """For messages that are spilled while memory is short."""
+        return self.vhost.broker.store.create_log()
+
+    # -- limits
+
+    def apply(self, limits: QueueLimits) -> None:
+        """A policy changed: the new limits hold at once, for what is here too."""
+        self.limits = limits
+        self._configure()
+        self._trim()
+        self._arm_expiry()
+
+    def _configure(self) -> None:
+        limits = self.limits
+        self._is_bounded = limits.max_length is not None or limits.max_length_bytes is not None
+        self._rejects = self._is_bounded and limits.overflow in ("reject-publish", "reject-publish-dlx")
+        if limits.expires_ms is not None and self._lease_timer is None:
+            self.touch()
+            self._arm_lease()
+
+    def touch(self) -> None:
+        """It was declared or got from: its lease (x-expires) starts anew."""
+        self._used_at = self.vhost.broker.timers.now
+
+    def _arm_lease(self) -> None:
+        expires_ms = self.limits.expires_ms
+        if expires_ms is None or self.is_closed:
+            self._lease_timer = None
+            return
+        self._lease_timer = self.vhost.broker.timers.at(self._used_at + expires_ms / 1000, self._check_lease)
+
+    def _check_lease(self) -> None:
+        timers, expires_ms = self.vhost.broker.timers, self.limits.expires_ms
+        if self.is_closed or expires_ms is None:
+            self._lease_timer = None
+        elif len(self.consumers):
+            self.touch()
+            self._arm_lease()
+        elif self._used_at + expires_ms / 1000 <= timers.now:
+            log.info("queue=%r vhost=%r expired after %d ms unused", self.name, self.vhost.name, expires_ms)
+            self.vhost.remove_queue(self)
+        else:
+            self._arm_lease()
+
+    # -- in
+
+    def publish(self, envelope: Envelope, bodies: list[bytes]) -> int:
+        """Take messages. Returns how many were rejected (x-overflow: reject-publish), the last ones of the list."""
+        self.published_total += len(bodies)
+        if not self._is_bounded:
+            self._push(envelope, bodies)
+            return 0
+        if self._rejects:
+            return self._publish_or_reject(envelope, bodies)
+        self._push(envelope, bodies)
+        if len(self.consumers):
+            self.dispatch()  # what a consumer takes at once never counted
+        self._trim()
+        return 0
+
+    def _push(self, envelope: Envelope, bodies: list[bytes]) -> None:
+        first = self.next_position
+        self.next_position = first + len(bodies)
+        messages = [Message(envelope, body, self, position) for position, body in enumerate(bodies, first)]
+        ttl_ms = self.limits.message_ttl_ms
+        if envelope.expiration is not None:
+            ttl_ms = envelope.expiration if ttl_ms is None else min(ttl_ms, envelope.expiration)
+        if ttl_ms is not None:
+            expires_at = self.vhost.broker.timers.now + ttl_ms / 1000
+            for message in messages:
+                message.expires_at = expires_at
+            self.has_expiry = True
+        self.backlog.push(
+            messages, sum(map(len, bodies)), is_persistent=envelope.is_persistent and self.is_durable
+        )
+        if not self.is_touched:
+            self.vhost.broker.pump.touch(self)
+
+    def _publish_or_reject(self, envelope: Envelope, bodies: list[bytes]) -> int:
+        max_length, max_bytes = self.limits.max_length, self.limits.max_length_bytes
+        for taken, body in enumerate(bodies):
+            backlog = self.backlog
+            if backlog.count and len(self.consumers):
+                self.dispatch()
+            is_full = (max_length is not None and backlog.count >= max_length) or (
+                max_bytes is not None and backlog.bytes + len(body) > max_bytes
+            )
+            if is_full and max_length == 0 and not backlog.count and self.consumers.eligible():
+                is_full = False  # an idle consumer takes it at once: it never waits
+            if is_full:
+                rejected = bodies[taken:]
+                if self.limits.overflow == "reject-publish-dlx":
+                    position = self.next_position
+                    self.die([Message(envelope, body, self, position) for body in rejected], "maxlen")
+                return len(rejected)
+            self._push(envelope, [body])
+        return 0
+
+    def _trim(self) -> None:
+        """Drop from the head what is over the limits (x-overflow: drop-head)."""
+        max_length, max_bytes = self.limits.max_length, self.limits.max_length_bytes
+        if not self._is_bounded or self._rejects:
+            return
+        backlog = self.backlog
+        while backlog.count:
+            over = backlog.count - max_length if max_length is not None else 0
+            if over <= 0:
+                if max_bytes is None or backlog.bytes <= max_bytes:
+                    return
+                over = 1
+            dropped = backlog.take(over)
+            if not dropped:
+                self.vhost.broker.starved.add(self)  # still being written; trimmed after the commit
+                return
+            self.dropped_total += len(dropped)
+            self.die(dropped, "maxlen")
+
+    # -- out
+
+    def dispatch(self) -> None:
+        """Hand ready messages to consumers with credit, in turn; each batch in one call."""
+        backlog, consumers = self.backlog, self.consumers
+        if self.has_expiry:
+            self.expire()
+        if self._is_bounded and backlog.count:
+            self._trim()
+        while backlog.count:
+            eligible = consumers.eligible()
+            if not eligible:
+                break
+            able = len(eligible)
+            share = eligible[0].capacity() if able == 1 else min([c.capacity() for c in eligible]) * able
+            count = backlog.count
+            if backlog.bytes > BATCH_BYTES:
+                share = min(share, max(1, BATCH_BYTES * count // backlog.bytes))
+            messages = backlog.take(min(count, share))
+            if not messages:
+                self.vhost.broker.starved.add(self)  # all of it is still being written: after the commit
+                return
+            if self.has_expiry:
+                messages = self._without_expired(messages)
+                if not messages:
+                    continue
+            if able == 1:
+                self._hand_over(eligible[0], messages)
+                continue
+            for turn, consumer in enumerate(eligible):
+                part = messages[turn::able]
+                if part:
+                    self._hand_over(consumer, part)
+            consumers.served(eligible[(len(messages) - 1) % able])
+        if self.has_expiry:
+            self._arm_expiry()
+
+    def _hand_over(self, consumer: Consumer, messages: list[Message]) -> None:
+        count = len(messages)
+        if consumer.no_ack:
+            self.delivered_no_ack_total += count
+        else:
+            self.delivered_total += count
+            self.unacked_count += count
+            if consumer.credit < count:  # cannot be; a sink that lies about its capacity must be seen
+                log.error("queue=%r consumer=%r was given more than its credit", self.name, consumer.tag)
+            consumer.credit -= count
+        consumer.sink.deliver(consumer, messages)
+        if consumer.no_ack:
+            self.backlog.discard(messages)
+
+    def get(self, *, no_ack: bool) -> Message | None:
+        """The first message, for basic.get. Unless no_ack, a settlement is owed."""
+        self.touch()
+        if self.has_expiry:
+            self.expire()
+        while True:
+            messages = self.backlog.take(1)
+            if not messages:
+                self.get_empty_total += 1
+                return None
+            if not self.has_expiry or self._without_expired(messages):
+                break
+        message = messages[0]
+        if no_ack:
+            self.get_no_ack_total += 1
+            self.backlog.discard(messages)
+        else:
+            self.get_total += 1
+            self.unacked_count += 1
+        return message
+
+    def settle(self, messages: list[Message]) -> None:
+        """Accepted: they are gone."""
+        self.unacked_count -= len(messages)
+        self.acknowledged_total += len(messages)
+        if self.is_durable or messages[0].is_stored:
+            self.backlog.discard(messages)
+
+    def requeue(self, messages: list[Message], *, counts: bool) -> None:
+        """Back to their places, as redelivered. counts: it is a failed delivery (see `delivery_limit`)."""
+        self.unacked_count -= len(messages)
+        if self.is_closed:
+            return
+        limit = self.limits.delivery_limit
+        exceeded: list[Message] = []
+        for message in messages:
+            message.consumer = None
+            message.is_redelivered = True
+            if counts:
+                message.delivery_count += 1
+                if limit is not None and limit >= 0 and message.delivery_count > limit:
+                    exceeded.append(message)
+        if exceeded:
+            self.die(exceeded, "delivery_limit")
+            dead = set(exceeded)
+            messages = [message for message in messages if message not in dead]
+        if not messages:
+            return
+        self.redelivered_total += len(messages)
+        self.backlog.requeue(messages)
+        if limit is not None and counts:
+            for fifo in self.fifos:
+                if fifo.log is not None:
+                    for message in messages:
+                        if message.is_stored and (len(self.fifos) == 1 or self._fifo_of(message) is fifo):
+                            fifo.log.update(message)
+        self.vhost.broker.pump.touch(self)
+
+    def _fifo_of(self, message: Message) -> FifoBacklog:
+        fifos = self.fifos
+        return fifos[min(message.envelope.priority or 0, len(fifos) - 1)]
+
+    def reject(self, messages: list[Message]) -> None:
+        """Refused for good: dead-lettered, or dropped."""
+        self.unacked_count -= len(messages)
+        if not self.is_closed:
+            self.die(messages, "rejected")
+
+    # -- death
+
+    def expire(self) -> None:
+        """Drop expired messages from the head; what stands behind a living head stays, expired or not."""
+        now = self.vhost.broker.timers.now
+        backlog = self.backlog
+        while (head := backlog.head()) is not None and head.expires_at is not None and head.expires_at < now:
+            self.die(backlog.take(1), "expired")
+
+    def _without_expired(self, messages: list[Message]) -> list[Message]:
+        now = self.vhost.broker.timers.now
+        expired = [m for m in messages if m.expires_at is not None and m.expires_at < now]
+        if not expired:
+            return messages
+        self.die(expired, "expired")
+        return [m for m in messages if m.expires_at is None or m.expires_at >= now]
+
+    def _arm_expiry(self) -> None:
+        """Have the head looked at when it expires, consumer or not."""
+        head = self.backlog.head() if self.has_expiry else None
+        if head is None or head.expires_at is None:
+            if self.has_expiry and not self.backlog.count and not self.unacked_count:
+                self.has_expiry = self.limits.message_ttl_ms is not None
+            return
+        timer = self._expiry_timer
+        if timer is not None and timer.callback is not None:
+            if timer.when <= head.expires_at:
+                return
+            timer.cancel()
+        self._expiry_timer = self.vhost.broker.timers.at(head.expires_at, self._on_expiry)
+
+    def _on_expiry(self) -> None:
+        self._expiry_timer = None
+        if self.is_closed:
+            return
+        now = self.vhost.broker.timers.now
+        backlog = self.backlog
+        while (head := backlog.head()) is not None and head.expires_at is not None and head.expires_at <= now:
+            self.die(backlog.take(1), "expired")
+        self._arm_expiry()
+
+    def die(self, messages: list[Message], reason: str) -> None:
+        """Dead-letter messages that are neither ready nor unacked any more; without an exchange for it, drop them.
+
+        The copies join the same group of the store as the removal here, so that a crash loses and doubles nothing.
+        """
+        exchange_name = self.limits.dead_letter_exchange
+        self.dead_lettered[reason] = self.dead_lettered.get(reason, 0) + len(messages)
+        vhost = self.vhost
+        exchange = None if exchange_name is None else vhost.exchanges.get(exchange_name)
+        if exchange is not None and not self.is_closed:
+            now = vhost.broker.timers.wall_ms(vhost.broker.timers.now) // 1000
+            for message in messages:
+                envelope = deadletter.dead_letter_envelope(
+                    message.envelope, queue=self.name, reason=reason, exchange=exchange.name,
+                    routing_key=self.limits.dead_letter_routing_key, now=now,
+                )
+                routed = vhost.route(exchange, envelope)
+                for queue in routed.queues:
+                    if not deadletter.is_cycle(message.envelope, queue.name, reason):
+                        queue.publish(routed.envelope, [message.body])
+        self.backlog.discard(messages)
+
+    # -- consumers
+
+    def attach(self, consumer: Consumer) -> None:
+        """Raise AccessRefused if exclusive use is in the way."""
+        if self.consumers.is_single_active and consumer.is_exclusive:
+            raise AccessRefused(f"queue '{self.name}' in vhost '{self.vhost.name}' in exclusive use")
+        self.consumers.add(consumer)
+        self.had_consumer = True
+        self.vhost.broker.pump.touch(self)
+
+    def detach(self, consumer: Consumer) -> None:
+        """It is gone (cancelled, or its connection is); the last one takes an auto-delete queue with it."""
+        if not self.consumers.remove(consumer) or self.is_closed:
+            return
+        self.touch()
+        if self.is_auto_delete and not len(self.consumers):
+            self.vhost.remove_queue(self)
+        else:
+            self.vhost.broker.pump.touch(self)
+
+    # -- end
+
+    def purge(self) -> int:
+        """Drop what is ready; what is out stays out. Returns how many there were."""
+        if self.has_expiry:
+            self.expire()
+        return self.backlog.clear()
+
+    def close(self, reason: str = "deleted") -> None:
+        """It is deleted: consumers are told, logs dropped. Nothing is dead-lettered."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for timer in (self._expiry_timer, self._lease_timer):
+            if timer is not None:
+                timer.cancel()
+        for consumer in list(self.consumers):
+            self.consumers.remove(consumer)
+            consumer.sink.on_cancelled(consumer, reason)
+        broker = self.vhost.broker
+        broker.starved.discard(self)
+        for fifo in self.fifos:
+            if fifo.log is not None:
+                broker.store.drop_log(fifo.log)
