@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from leveret.core.fields import Int64
 from leveret.core.properties import Properties, delivery_hints
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ class Message:
         self.is_redelivered = False
         self.is_stored = False
         self.consumer: Consumer | None = None
+
+    def with_delivery_count(self) -> Message:
+        """A copy, for the wire, that carries x-delivery-count."""
+        envelope = self.envelope
+        properties = replace(envelope.properties)
+        properties.headers = {**(properties.headers or {}), "x-delivery-count": Int64(self.delivery_count)}
+        copy = Message(Envelope.of(envelope.exchange, envelope.routing_key, properties), self.body, self.queue, 0)
+        copy.is_redelivered = self.is_redelivered
+        return copy
 
     def __repr__(self) -> str:
         return f"<Message queue={self.queue.name!r} position={self.position} bytes={len(self.body)}>"

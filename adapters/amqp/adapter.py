@@ -1,0 +1,62 @@
+"""The AMQP 0-9-1 door as the broker sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from leveret.adapters.amqp.connection import AmqpConnection
+from leveret.adapters.amqp.reply_to import Replies
+from leveret.adapters.base import DoorSpec
+
+if TYPE_CHECKING:
+    from leveret.adapters.transport import Transport
+    from leveret.core.broker import Broker
+
+__all__ = ["AmqpAdapter"]
+
+SWEEP_S = 60.0  # consumer timeouts are looked at once a minute, as RabbitMQ does
+
+
+class AmqpAdapter:
+    """All AMQP connections of a broker."""
+
+    name: ClassVar[str] = "amqp"
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.replies = Replies()
+        self.connections: set[AmqpConnection] = set()
+        self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
+        self._is_sweeping = False
+
+    def doors(self) -> Sequence[DoorSpec]:
+        listeners = self.broker.settings.listeners
+        doors = []
+        if listeners.amqp is not None:
+            doors.append(DoorSpec("amqp", listeners.amqp))
+        if listeners.amqps is not None:
+            doors.append(DoorSpec("amqps", listeners.amqps, is_tls=True))
+        return doors
+
+    async def serve(self, transport: Transport) -> None:
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self.broker.timers.after(self.sweep_s, self._sweep)
+        connection = AmqpConnection(self, transport)
+        self.connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self.connections.discard(connection)
+
+    def _sweep(self) -> None:
+        """Deliveries that nobody settles: the consumer timeout."""
+        now = self.broker.timers.now
+        for connection in list(self.connections):
+            for channel in list(connection.channels.values()):
+                channel.check_timeouts(now)
+        if self.connections:
+            self.broker.timers.after(self.sweep_s, self._sweep)
+        else:
+            self._is_sweeping = False

@@ -1,0 +1,365 @@
+"""One AMQP channel: protocol words to broker words, and the deliveries that are out on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from leveret.adapters.amqp.confirms import Confirms
+from leveret.adapters.amqp.delivery import DeliveryEncoder
+from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault, fault_of, reply_text
+from leveret.adapters.amqp.methods import BasicCancel, ChannelClose, Method, method_frame
+from leveret.adapters.amqp.protocol import Content
+from leveret.adapters.amqp.publishing import Publisher
+from leveret.adapters.amqp.reply_to import Reply
+from leveret.adapters.amqp.transactions import Transaction
+from leveret.core.consumer import UNLIMITED, Consumer
+from leveret.core.errors import BrokerError
+from leveret.core.message import Envelope, Message
+from leveret.core.queue import Queue
+
+if TYPE_CHECKING:
+    from leveret.adapters.amqp.connection import AmqpConnection
+
+__all__ = ["Channel"]
+
+log = logging.getLogger(__name__)
+
+
+class Channel:
+    """State of one channel number between channel.open and its close.
+
+    unacked     delivery tag -> message, in order of tags
+    consumers   consumer tag -> consumer
+    is_closing  channel.close was sent: everything but close and close-ok is ignored until the peer answers
+    """
+
+    def __init__(self, connection: AmqpConnection, number: int) -> None:
+        assert connection.session is not None
+        self.connection = connection
+        self.number = number
+        self.session = connection.session
+        self.outbox = connection.outbox
+        self.broker = connection.broker
+        self.is_closing = False
+        self.content: Content | None = None
+        self.consumers: dict[str, Consumer] = {}
+        self.unacked: dict[int, Message] = {}
+        self.last_tag = 0
+        self.prefetch = connection.settings.limits.default_prefetch  # for consumers started from now on
+        self.global_prefetch = 0  # one window for the whole channel; 0: none
+        self.last_queue: str | None = None  # declared last on this channel: what an empty name means
+        self.publisher = Publisher(self)
+        self.confirms: Confirms | None = None
+        self.transaction: Transaction | None = None
+        self.reply_tag: str | None = None  # consumer tag of amq.rabbitmq.reply-to
+        self._reply_address: str | None = None
+        self._encoders: dict[str, DeliveryEncoder] = {}
+        self._tag_marks: list[tuple[float, int]] = []  # (time, last tag then): ages of unacked, without a clock each
+        self.acknowledged_total = 0
+        self.delivered_total = 0
+        self.confirmed_total = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Channel {self.number} conn={self.connection.name!r} consumers={len(self.consumers)} "
+            f"unacked={len(self.unacked)}>"
+        )
+
+    # -- what the parser calls
+
+    def on_publish(self, key: bytes, header: bytes, bodies: list[bytes]) -> None:
+        if self.is_closing:
+            return
+        connection = self.connection
+        if not connection.is_publisher:
+            connection.on_first_publish()
+        try:
+            if self.transaction is not None:
+                self.publisher.target(key)
+                self.transaction.publish(key, header, bodies)
+                return
+            rejected, needs_store = self.publisher.publish(key, header, bodies)
+        except BrokerError as error:
+            self.fail(fault_of(error), (60, 40))
+            return
+        except ChannelFault as fault:
+            self.fail(fault, (60, 40))
+            return
+        if self.confirms is not None:
+            self.confirms.published(len(bodies), rejected, needs_store=needs_store)
+            connection.confirming.add(self)
+
+    def on_publish_method(self, key: bytes) -> None:
+        try:
+            self.publisher.target(key)
+        except BrokerError as error:
+            self.fail(fault_of(error), (60, 40))
+
+    def on_content_size(self, size: int) -> None:
+        maximum = self.connection.settings.amqp.max_message_size
+        if size > maximum and not self.is_closing:
+            self.fail(ChannelFault(406, f"message size {size} is larger than configured max size {maximum}"), (60, 40))
+
+    def on_acks(self, tags: list[int]) -> None:
+        if self.is_closing:
+            return
+        if self.transaction is not None:
+            for tag in tags:
+                self.transaction.settle(self.collect(tag, multiple=False, method=(60, 80)), "ack")
+            return
+        pop = self.unacked.pop
+        messages: list[Message] = []
+        try:
+            for tag in tags:
+                messages.append(pop(tag))
+        except KeyError:
+            self.accept(messages)
+            self.fail(ChannelFault(406, f"unknown delivery tag {tags[len(messages)]}"), (60, 80))
+            return
+        self.accept(messages)
+
+    def on_ack_multiple(self, tag: int) -> None:
+        if self.is_closing:
+            return
+        tagged = self.collect(tag, multiple=True, method=(60, 80))
+        if self.transaction is not None:
+            self.transaction.settle(tagged, "ack")
+        else:
+            self.accept([message for _, message in tagged])
+
+    # -- settling
+
+    def collect(self, tag: int, *, multiple: bool, method: tuple[int, int]) -> list[tuple[int, Message]]:
+        """Take deliveries out of `unacked`. A tag that is not outstanding itself is 406, even with multiple."""
+        unacked = self.unacked
+        if tag == 0 and multiple:
+            tagged = list(unacked.items())
+            unacked.clear()
+            return tagged
+        if tag not in unacked:
+            self.fail(ChannelFault(406, f"unknown delivery tag {tag}"), method)
+            return []
+        if not multiple:
+            return [(tag, unacked.pop(tag))]
+        tagged = []
+        for outstanding, message in unacked.items():  # in order of tags: deliveries only append
+            if outstanding > tag:
+                break
+            tagged.append((outstanding, message))
+        for outstanding, _ in tagged:
+            del unacked[outstanding]
+        return tagged
+
+    def accept(self, messages: list[Message]) -> None:
+        """ack: gone."""
+        self.acknowledged_total += len(messages)
+        self._settle(messages, Queue.settle)
+
+    def requeue(self, messages: list[Message], *, counts: bool) -> None:
+        self._settle(messages, lambda queue, part: queue.requeue(part, counts=counts))
+
+    def reject(self, messages: list[Message]) -> None:
+        self._settle(messages, Queue.reject)
+
+    def _settle(self, messages: list[Message], outcome: Callable[[Queue, list[Message]], None]) -> None:
+        """Credit comes back; each queue gets its messages in one call."""
+        if not messages:
+            return
+        if self.global_prefetch:
+            was_full = len(self.unacked) + len(messages) >= self.global_prefetch
+            if was_full:
+                self._touch_queues()
+        queue = messages[0].queue
+        part: list[Message] = []
+        touch = self.broker.pump.touch
+        for message in messages:
+            consumer = message.consumer
+            if consumer is not None:
+                consumer.credit += 1
+            if message.queue is not queue:
+                outcome(queue, part)
+                if not queue.is_touched and queue.backlog.count:
+                    touch(queue)
+                queue, part = message.queue, []
+            part.append(message)
+        outcome(queue, part)
+        if not queue.is_touched and queue.backlog.count:
+            touch(queue)
+
+    def _touch_queues(self) -> None:
+        for consumer in self.consumers.values():
+            self.broker.pump.touch(consumer.queue)
+
+    # -- what queues call (Sink)
+
+    def capacity(self) -> int:
+        if self.outbox.is_congested or self.is_closing:
+            return 0
+        if self.global_prefetch:
+            return self.global_prefetch - len(self.unacked)
+        return UNLIMITED
+
+    def deliver(self, consumer: Consumer, messages: list[Message]) -> None:
+        first = self.last_tag + 1
+        count = len(messages)
+        self.last_tag += count
+        self.delivered_total += count
+        if not consumer.no_ack:
+            unacked = self.unacked
+            tag = first
+            for message in messages:
+                message.consumer = consumer
+                unacked[tag] = message
+                tag += 1
+        outbox = self.outbox
+        outbox.added(self._encoders[consumer.tag].encode(self._stamped(messages), first, outbox.chunks))
+        tracer = self.session.vhost.tracer
+        if tracer is not None:
+            tracer.delivered(
+                consumer.queue, messages, self.connection.name, self.number, self.session.principal.username
+            )
+
+    def _stamped(self, messages: list[Message]) -> list[Message]:
+        """With x-delivery-count for queues that count (delivery limit), from the second delivery on."""
+        if messages[0].queue.limits.delivery_limit is None:
+            return messages
+        return [message.with_delivery_count() if message.delivery_count else message for message in messages]
+
+    def on_cancelled(self, consumer: Consumer, reason: str) -> None:
+        """The queue is gone: tell the client if it can be told."""
+        self.consumers.pop(consumer.tag, None)
+        self._encoders.pop(consumer.tag, None)
+        if self.connection.has_capability("consumer_cancel_notify") and not self.is_closing:
+            self.send(BasicCancel(consumer_tag=consumer.tag, nowait=True))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "name": f"{self.connection.name} ({self.number})", "number": self.number,
+            "connection_name": self.connection.name, "user": self.session.principal.username,
+            "vhost": self.session.vhost.name,
+        }
+
+    # -- consumers
+
+    def start(self, consumer: Consumer) -> None:
+        """It was attached to its queue."""
+        self.consumers[consumer.tag] = consumer
+        self._encoders[consumer.tag] = DeliveryEncoder(self.number, consumer.tag, self.connection.frame_max)
+
+    def cancel(self, tag: str) -> None:
+        """basic.cancel. Its unacked deliveries stay, and stay ackable."""
+        if tag == self.reply_tag:
+            self._forget_replies()
+            return
+        consumer = self.consumers.pop(tag, None)
+        if consumer is not None:
+            self._encoders.pop(tag, None)
+            consumer.queue.detach(consumer)
+
+    # -- direct reply-to
+
+    def reply_address(self) -> str:
+        """Where replies to this channel go. Raise ChannelFault if it does not consume from the pseudo-queue."""
+        if self._reply_address is None:
+            raise ChannelFault(406, "fast reply consumer does not exist")
+        return self._reply_address
+
+    def expect_replies(self, tag: str) -> None:
+        self.reply_tag = tag
+        self._reply_address = self.connection.replies.register(self)
+        self.publisher.forget()
+        self._encoders[tag] = DeliveryEncoder(self.number, tag, self.connection.frame_max)
+
+    def _forget_replies(self) -> None:
+        if self._reply_address is not None and self.reply_tag is not None:
+            self.connection.replies.forget(self._reply_address)
+            self._encoders.pop(self.reply_tag, None)
+            self.reply_tag = self._reply_address = None
+            self.publisher.forget()
+
+    def deliver_reply(self, envelope: Envelope, bodies: list[bytes]) -> None:
+        """Replies from another channel: always no_ack; a congested requester loses them, as a dead one would."""
+        if self.is_closing or self.reply_tag is None or self.outbox.is_congested:
+            return
+        first = self.last_tag + 1
+        self.last_tag += len(bodies)
+        replies = [Reply(envelope, body) for body in bodies]
+        self.outbox.added(self._encoders[self.reply_tag].encode(replies, first, self.outbox.chunks))
+
+    # -- timeouts
+
+    def check_timeouts(self, now: float) -> None:
+        """Called once a minute: deliveries older than the consumer timeout close the channel (406)."""
+        marks = self._tag_marks
+        oldest = next(iter(self.unacked), None)
+        if oldest is None:
+            marks.clear()
+        else:
+            while len(marks) > 1 and marks[1][1] < oldest:
+                marks.pop(0)
+            message = self.unacked[oldest]
+            timeout_ms = self._timeout_ms(message)
+            # The oldest was delivered at the latest when the first mark at or past its tag was made.
+            delivered_by = next((at for at, tag in marks if tag >= oldest), None)
+            if timeout_ms and delivered_by is not None and now - delivered_by >= timeout_ms / 1000:
+                self.fail(
+                    ChannelFault(
+                        406,
+                        f"delivery acknowledgement on channel {self.number} timed out. Timeout value used: "
+                        f"{timeout_ms} ms. This timeout value can be configured, see consumers doc guide to learn more",
+                    ),
+                    (0, 0),
+                )
+                return
+        if not marks or marks[-1][1] != self.last_tag:
+            marks.append((now, self.last_tag))
+
+    def _timeout_ms(self, message: Message) -> int:
+        if message.consumer is not None and message.consumer.timeout_ms is not None:
+            return message.consumer.timeout_ms
+        limit = message.queue.limits.consumer_timeout_ms
+        return self.connection.broker.settings.limits.consumer_timeout_ms if limit is None else limit
+
+    # -- replies and the end
+
+    def send(self, method: Method) -> None:
+        self.outbox.write(method_frame(self.number, method))
+
+    def fail(self, fault: ChannelFault | ConnectionFault, method: tuple[int, int]) -> None:
+        """A channel exception; raises if it is one for the connection."""
+        if isinstance(fault, ConnectionFault):
+            raise ConnectionFault(fault.code, fault.text, method)
+        if self.is_closing:
+            return
+        text = reply_text(fault.code, fault.text)
+        log.error(
+            "conn=%s channel=%d vhost=%s user=%s error=%d method=%d.%d %s", self.connection.name, self.number,
+            self.session.vhost.name, self.session.principal.username, fault.code, *method, text,
+        )
+        self.release()
+        self.is_closing = True
+        self.send(ChannelClose(reply_code=fault.code, reply_text=text, class_id=method[0], method_id=method[1]))
+
+    def release(self) -> None:
+        """Give back everything it holds, before the peer hears of it: a client that sees the close can get them."""
+        if self.is_closing:
+            return
+        # Confirms that were earned in this chunk still go out, in front of the close.
+        if self.confirms is not None:
+            self.confirms.close_chunk()
+            self.confirms.is_closed = True
+        self.is_closing = True
+        consumers = list(self.consumers.values())
+        self.consumers.clear()
+        self._encoders.clear()
+        self._forget_replies()
+        messages = list(self.unacked.values())
+        self.unacked.clear()
+        if self.transaction is not None:
+            messages = sorted([*messages, *self.transaction.abandon()], key=lambda message: message.position)
+        self.requeue(messages, counts=True)  # not back to us: a closing channel has no capacity
+        for consumer in consumers:
+            consumer.queue.detach(consumer)
+        self.content = None

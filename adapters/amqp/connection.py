@@ -1,0 +1,351 @@
+"""One AMQP connection: handshake, channels, heartbeats, blocking, closing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.adapters.amqp import handlers, methods
+from leveret.adapters.amqp.channel import Channel
+from leveret.adapters.amqp.faults import ConnectionFault, fault_of, reply_text
+from leveret.adapters.amqp.handshake import Handshake
+from leveret.adapters.amqp.heartbeat import Heartbeat
+from leveret.adapters.amqp.methods import Method, MethodError, decode_method, method_frame
+from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
+from leveret.adapters.outbox import Outbox
+from leveret.core.errors import AuthorizationPending, BrokerError
+
+if TYPE_CHECKING:
+    from leveret.adapters.amqp.adapter import AmqpAdapter
+    from leveret.adapters.transport import Transport
+    from leveret.core.session import Session
+
+__all__ = ["AmqpConnection"]
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 30.0  # how long a close of ours waits for close-ok
+FRAME_FAULT_LINGER_S = 3.0  # after a framing error nothing can be understood: the close is sent, then the socket ends
+DRAIN_S = 5.0  # for the last bytes to a slow peer
+
+
+class AmqpConnection:
+    """State of one connection, from the protocol header to the end.
+
+    state   starting, tuning, opening, running, closing (our close waits for close-ok), closed
+    """
+
+    def __init__(self, adapter: AmqpAdapter, transport: Transport) -> None:
+        self.adapter = adapter
+        self.broker = adapter.broker
+        self.settings = adapter.broker.settings
+        self.replies = adapter.replies
+        self.transport = transport
+        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
+        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
+        self.state = "starting"
+        self.channels: dict[int, Channel] = {}
+        self.confirming: set[Channel] = set()  # channels that published in confirm mode during this chunk
+        self.session: Session | None = None
+        self.handshake = Handshake(self)
+        self.heartbeat = Heartbeat(self)
+        self.frame_max = self.settings.amqp.frame_max
+        self.channel_max = self.settings.amqp.channel_max
+        self.is_publisher = False
+        self.is_blocked = False  # connection.blocked was sent
+        self.connected_at = self.broker.timers.wall_ms(self.broker.timers.now)
+        self.parser = FrameParser(self, max(self.settings.amqp.frame_max, 4096))
+        self.received_bytes = 0
+        self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
+        self._nursery: trio.Nursery | None = None
+        self._drained = trio.Event()
+        self.outbox = Outbox(
+            transport, self.broker.pump, self.settings.amqp.outbox_bytes, spawn=self._spawn,
+            on_drained=self._on_drained, on_lost=self._on_lost,
+        )
+
+    def __repr__(self) -> str:
+        return f"<AmqpConnection {self.name!r} {self.state} channels={len(self.channels)}>"
+
+    # -- the life of it
+
+    async def run(self) -> None:
+        """From accept to end. Leaves nothing behind: consumers, deliveries and exclusive queues are given back."""
+        broker = self.broker
+        broker.connections.add(self)
+        deadline = broker.timers.at(
+            trio.current_time() + self.settings.amqp.handshake_timeout_s, self._on_handshake_timeout
+        )
+        unsubscribe = broker.flow.on_change(self._on_alarm)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._read()
+                with trio.move_on_after(DRAIN_S):
+                    await self.outbox.drain()
+                nursery.cancel_scope.cancel()
+        finally:
+            deadline.cancel()
+            unsubscribe()
+            self._teardown()
+            broker.connections.discard(self)
+
+    async def _read(self) -> None:
+        broker, transport, parser = self.broker, self.transport, self.parser
+        while self.state != "closed":
+            if self.deferred is not None:
+                deferred, self.deferred = self.deferred, None
+                await self._settle_deferred(deferred)
+                parser.is_suspended = False
+                data = b""
+            else:
+                if self.is_publisher and (broker.flow.is_blocking or broker.is_store_behind):
+                    await broker.wait_for_room()
+                if self.outbox.bytes > 2 * self.outbox.limit:
+                    # It asks and does not read the answers: no more questions until it has.
+                    self._drained = trio.Event()
+                    await self._drained.wait()
+                data = await transport.receive()
+                if not data:
+                    if self.state not in ("closing", "closed"):
+                        log.warning("conn=%s state=%s closed unexpectedly by the peer", self.name, self.state)
+                    return
+                self.received_bytes += len(data)
+                self.heartbeat.has_received = True
+            broker.timers.tick()
+            self._feed(data)
+            if self.confirming:
+                for channel in self.confirming:
+                    if channel.confirms is not None:
+                        channel.confirms.close_chunk()
+                self.confirming.clear()
+            broker.pump.run()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed(data)
+        except ConnectionFault as fault:
+            self.fail(fault)
+            self._feed(b"")  # frames behind the offending one: close-ok may be among them
+        except AuthorizationPending as pending:
+            session = self.session
+            assert session is not None
+            self.parser.is_suspended = True
+            self.deferred = lambda: session.authorize(pending)
+        except Exception:
+            log.exception("conn=%s internal error", self.name)
+            self.fail(ConnectionFault(541, "internal error"))
+
+    async def _settle_deferred(self, deferred: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await deferred()
+        except ConnectionFault as fault:
+            self.fail(fault)
+        except BrokerError as error:
+            fault = fault_of(error)
+            self.fail(fault if isinstance(fault, ConnectionFault) else ConnectionFault(541, str(error)))
+
+    def _teardown(self) -> None:
+        self.state = "closed"
+        self.heartbeat.stop()
+        self.outbox.is_closed = True
+        for channel in list(self.channels.values()):
+            channel.release()
+        self.channels.clear()
+        if self.session is not None:
+            self.session.close()
+            log.info("conn=%s vhost=%s user=%s closed", self.name, self.session.vhost.name,
+                     self.session.principal.username)
+        self.broker.timers.tick()
+        self.broker.pump.run()
+
+    def _spawn(self, task: Callable[[], Any]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
+
+    def cancel(self) -> None:
+        """End it now, without a word."""
+        self.state = "closed"
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _on_handshake_timeout(self) -> None:
+        if self.state in ("starting", "tuning", "opening"):
+            log.error("conn=%s handshake_timeout in state %s", self.name, self.state)
+            self.cancel()
+
+    def _on_lost(self) -> None:
+        self.cancel()
+
+    def _on_drained(self) -> None:
+        """The peer took what was waiting: its consumers may go on, in the next pass."""
+        self._drained.set()
+        again = self.broker.pump.again
+        for channel in self.channels.values():
+            for consumer in channel.consumers.values():
+                if consumer.queue.backlog.count:
+                    again(consumer.queue)
+
+    # -- frames (ConnectionHandler)
+
+    def on_protocol_header(self, header: bytes) -> None:
+        self.handshake.on_header(header)
+
+    def on_heartbeat(self) -> None:
+        """Any byte counts; the reader has seen to it."""
+
+    def publisher(self, number: int) -> Channel:
+        channel = self.channels.get(number)
+        if channel is None:
+            if not number or self.state != "running":
+                raise ConnectionFault(503, f"content method on channel {number} in state {self.state}")
+            raise ConnectionFault(504, "expected 'channel.open'", (60, 40))
+        return channel
+
+    def on_method(self, number: int, payload: bytes) -> None:
+        try:
+            method = decode_method(payload)
+        except MethodError as error:
+            if self.state in ("closing", "closed"):
+                return
+            raise ConnectionFault(error.code, error.text, error.method) from error
+        if self.state == "closing" or self.state == "closed":
+            self._on_method_while_closing(method)
+        elif self.state != "running":
+            if number:
+                raise ConnectionFault(505, f"method on channel {number} before the connection is open", method.id)
+            self.handshake.on_method(method)
+        elif number:
+            self._on_channel_method(number, method)
+        else:
+            handlers.on_connection_method(self, method)
+
+    def _on_method_while_closing(self, method: Method) -> None:
+        if isinstance(method, methods.ConnectionCloseOk):
+            self.state = "closed"
+        elif isinstance(method, methods.ConnectionClose):
+            self.send(methods.ConnectionCloseOk())
+
+    def _on_channel_method(self, number: int, method: Method) -> None:
+        channel = self.channels.get(number)
+        if channel is None:
+            if isinstance(method, methods.ChannelOpen):
+                self._open_channel(number)
+            elif not isinstance(method, (methods.ChannelCloseOk, methods.ChannelClose)):
+                raise ConnectionFault(504, "expected 'channel.open'", method.id)
+            elif isinstance(method, methods.ChannelClose):
+                self.outbox.write(method_frame(number, methods.ChannelCloseOk()))
+        elif channel.is_closing:
+            if isinstance(method, methods.ChannelCloseOk):
+                del self.channels[number]
+            elif isinstance(method, methods.ChannelClose):
+                # Both closes crossed: answer, and go on waiting for the answer to ours.
+                channel.send(methods.ChannelCloseOk())
+        elif channel.content is not None:
+            raise ConnectionFault(
+                505, f"expected content header or body, got method '{method.name}' instead", method.id
+            )
+        else:
+            handlers.on_channel_method(channel, method)
+
+    def _open_channel(self, number: int) -> None:
+        if self.channel_max and number > self.channel_max:
+            raise ConnectionFault(
+                504, f"invalid channel number {number}: the negotiated channel_max is {self.channel_max}", (20, 10)
+            )
+        assert self.session is not None
+        self.broker.check_channel_limit(self.session.principal, self)
+        self.channels[number] = Channel(self, number)
+        self.outbox.write(method_frame(number, methods.ChannelOpenOk()))
+
+    # -- what happens to it
+
+    def opened(self, session: Session) -> None:
+        """The handshake is done."""
+        self.session = session
+        self.state = "running"
+        self.heartbeat.start(self.handshake.heartbeat_s)
+        log.info(
+            "conn=%s vhost=%s user=%s mechanism=%s opened", self.name, session.vhost.name,
+            session.principal.username, self.handshake.mechanism,
+        )
+
+    def has_capability(self, name: str) -> bool:
+        return self.handshake.capabilities.get(name) is True
+
+    def on_first_publish(self) -> None:
+        self.is_publisher = True
+        if self.broker.flow.is_blocking:
+            self._on_alarm()
+
+    def _on_alarm(self) -> None:
+        """An alarm was set or cleared: publishers hear of it, once per episode."""
+        is_blocking = self.broker.flow.is_blocking
+        if self.state != "running" or not self.is_publisher or is_blocking == self.is_blocked:
+            return
+        self.is_blocked = is_blocking
+        if self.has_capability("connection.blocked"):
+            self.send(
+                methods.ConnectionBlocked(reason=self.broker.flow.reason) if is_blocking
+                else methods.ConnectionUnblocked()
+            )
+            self.broker.pump.soon()
+
+    # -- the end
+
+    def send(self, method: Method) -> None:
+        self.outbox.write(method_frame(0, method))
+
+    def fail(self, fault: ConnectionFault) -> None:
+        """A connection exception: give everything back, say why, wait for close-ok."""
+        if self.state in ("closing", "closed"):
+            return
+        text = reply_text(fault.code, fault.text)
+        session = self.session
+        log.error(
+            "conn=%s vhost=%s user=%s state=%s error=%d method=%d.%d %s", self.name,
+            session.vhost.name if session else "", session.principal.username if session else "", self.state,
+            fault.code, *fault.method, text,
+        )
+        is_unreadable = fault.code == 501
+        if self.state == "starting" and not self.handshake.is_started:
+            self.outbox.write(PROTOCOL_HEADER)  # it does not speak our protocol: name the one we do
+            self.state = "closed"
+            return
+        self._send_close(fault.code, text, fault.method, FRAME_FAULT_LINGER_S if is_unreadable else CLOSE_TIMEOUT_S)
+
+    def close(self, reason: str, *, code: int = 320) -> None:
+        """The broker ends it: shutdown, an operator, a deleted virtual host."""
+        if self.state == "running":
+            self._send_close(code, reply_text(code, reason), (0, 0), CLOSE_TIMEOUT_S)
+            self.broker.pump.soon()
+        elif self.state not in ("closing", "closed"):
+            self.cancel()
+
+    def _send_close(self, code: int, text: str, method: tuple[int, int], timeout_s: float) -> None:
+        for channel in self.channels.values():
+            channel.release()
+        self.channels.clear()
+        self.state = "closing"
+        self.parser.is_discarding = True
+        self.send(methods.ConnectionClose(reply_code=code, reply_text=text, class_id=method[0], method_id=method[1]))
+        self.broker.timers.after(timeout_s, self.cancel)
+
+    def info(self) -> dict[str, Any]:
+        """Under RabbitMQ's field names."""
+        peer, local, session = self.transport.peer or ("", 0), self.transport.local or ("", 0), self.session
+        state = "blocked" if self.is_blocked else self.state
+        return {
+            "name": self.name, "state": state, "protocol": "AMQP 0-9-1",
+            "user": session.principal.username if session else None,
+            "vhost": session.vhost.name if session else None,
+            "peer_host": peer[0], "peer_port": peer[1], "host": local[0], "port": local[1],
+            "channels": len(self.channels), "channel_max": self.channel_max, "frame_max": self.frame_max,
+            "timeout": self.handshake.heartbeat_s, "auth_mechanism": self.handshake.mechanism,
+            "client_properties": self.handshake.client_properties, "connected_at": self.connected_at,
+            "recv_oct": self.received_bytes, "send_oct": self.outbox.sent_total,
+            "send_pend": self.outbox.bytes, "ssl": bool(self.transport.tls_info), **self.transport.tls_info,
+        }

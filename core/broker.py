@@ -1,0 +1,190 @@
+"""The broker: all of it, started and stopped. Doors and plugins live around it, in the composition root."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.auth.chain import AuthChain
+from leveret.auth.contracts import Principal
+from leveret.auth.internal import InternalBackend
+from leveret.core import definitions
+from leveret.core.errors import ConnectionRefused, NotAllowed
+from leveret.core.events import Events
+from leveret.core.flow import Flow
+from leveret.core.policy import Policies
+from leveret.core.pump import Pump
+from leveret.core.queue import Queue
+from leveret.core.session import Session
+from leveret.core.timers import Timers
+from leveret.core.vhost import Vhost
+
+if TYPE_CHECKING:
+    from leveret.conf.settings import Settings
+    from leveret.core.registry import Registry
+    from leveret.core.store.base import Store
+
+__all__ = ["Broker"]
+
+log = logging.getLogger(__name__)
+
+
+class Broker:
+    """One node.
+
+        async with Broker(settings, registry, store).running() as broker:
+            ...
+
+    All state belongs to the trio task that entered; every method is synchronous unless it says otherwise.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, store: Store) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.store = store
+        self.node_name = settings.server.node_name or f"leveret@{socket.gethostname()}"
+        self.pump = Pump()
+        self.timers = Timers(after=self.pump.run)
+        self.events = Events()
+        self.users = InternalBackend(settings.auth)
+        self.auth = AuthChain([self.users], [self.users])
+        self.flow = Flow(settings, store)
+        self.vhosts: dict[str, Vhost] = {}
+        self.policies = Policies(self)
+        self.connections: set[Any] = set()  # adapters.base.ClientConnection
+        self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
+        self.doors: list[Any] = []
+        self.tls_context: Any = None
+        self.starved: set[Queue] = set()  # queues whose next messages are being written
+        self._room = trio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Broker]:
+        """Recover, run, and on leaving flush and close the store. Raise StoreUnavailable if it cannot be opened."""
+        self.timers.start()
+        self.store.open()
+        self.store.on_committed = self._on_committed
+        try:
+            self.users.attach(self.store)
+            definitions.recover(self)
+            self._ensure_defaults()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.store.run)
+                nursery.start_soon(self.timers.run)
+                nursery.start_soon(self.pump.serve)
+                nursery.start_soon(self.flow.run)
+                self.flow.on_change(self._make_room)
+                try:
+                    yield self
+                finally:
+                    for vhost in list(self.vhosts.values()):
+                        vhost.release_exclusive()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.store.close()
+
+    def _ensure_defaults(self) -> None:
+        auth = self.settings.auth
+        if not self.vhosts:
+            self.add_vhost(auth.default_vhost)
+        self.users.ensure_default_user()
+
+    # -- virtual hosts
+
+    def add_vhost(self, name: str, **metadata: Any) -> Vhost:
+        """A new virtual host with its predeclared exchanges; the existing one if it is there."""
+        vhost = self.vhosts.get(name)
+        if vhost is None:
+            vhost = self.vhosts[name] = Vhost(self, name, **metadata)
+            definitions.save_vhost(vhost)
+            self.events.emit("vhost.created", name=name)
+            log.info("vhost=%s created", name)
+        return vhost
+
+    def delete_vhost(self, name: str) -> None:
+        """Its connections are closed, everything in it is gone. Raise NotFound."""
+        vhost = definitions.require_vhost(self, name)
+        for connection in list(self.connections):
+            if connection.info().get("vhost") == name:
+                connection.close(f"vhost '{name}' was deleted")
+        vhost.close()
+        del self.vhosts[name]
+        self.users.forget_vhost(name)
+        self.policies.forget_vhost(name)
+        definitions.delete_vhost(vhost)
+        self.events.emit("vhost.deleted", name=name)
+        log.info("vhost=%s deleted", name)
+
+    # -- sessions
+
+    async def open_session(self, principal: Principal, vhost_name: str, connection: object) -> Session:
+        """One principal in one virtual host. Raise NotAllowed with the text a client may see."""
+        vhost = self.vhosts.get(vhost_name)
+        if vhost is None:
+            raise NotAllowed(f"vhost {vhost_name} not found")
+        self._check_connection_limits(principal, vhost)
+        session = Session(self, vhost, principal, connection)
+        await session.enter()
+        return session
+
+    def _check_connection_limits(self, principal: Principal, vhost: Vhost) -> None:
+        infos = [connection.info() for connection in self.connections]
+        node_limit = self.settings.limits.connection_max
+        if node_limit and sum(1 for info in infos if info.get("vhost") is not None) >= node_limit:
+            raise ConnectionRefused(f"connection refused: node connection limit ({node_limit}) is reached")
+        limit = vhost.limits.get("max-connections", -1)
+        if limit >= 0 and sum(1 for info in infos if info.get("vhost") == vhost.name) >= limit:
+            raise ConnectionRefused(
+                f"access to vhost '{vhost.name}' refused for user '{principal.username}': "
+                f"connection limit ({limit}) is reached"
+            )
+        limit = self.users.limits(principal.username).get("max-connections", -1)
+        if limit >= 0 and sum(1 for info in infos if info.get("user") == principal.username) >= limit:
+            raise ConnectionRefused(
+                f"connection refused for user '{principal.username}': user connection limit ({limit}) is reached"
+            )
+
+    def check_channel_limit(self, principal: Principal, connection: object) -> None:
+        """Raise NotAllowed if the user's max-channels is reached."""
+        limit = self.users.limits(principal.username).get("max-channels", -1)
+        if limit < 0:
+            return
+        infos = [one.info() for one in self.connections]
+        if sum(info.get("channels", 0) for info in infos if info.get("user") == principal.username) >= limit:
+            raise NotAllowed(
+                f"number of channels opened for user '{principal.username}' has reached the maximum allowed "
+                f"user limit of {limit}"
+            )
+
+    # -- backpressure
+
+    @property
+    def is_store_behind(self) -> bool:
+        """More is waiting for the disk than `store.max_backlog_bytes`: publishers must wait."""
+        return self.store.backlog_bytes > self.settings.store.max_backlog_bytes
+
+    async def wait_for_room(self) -> None:
+        """For the readers of publishing connections: until no alarm is set and the store has caught up."""
+        while self.flow.is_blocking or self.is_store_behind:
+            if self._room.is_set():
+                self._room = trio.Event()
+            await self._room.wait()
+
+    def _make_room(self) -> None:
+        self._room.set()
+
+    def _on_committed(self) -> None:
+        """A group is durable: its callbacks have been called; what it made readable may be dispatched."""
+        if self.starved:
+            starved, self.starved = self.starved, set()
+            for queue in starved:
+                self.pump.touch(queue)
+        if not self._room.is_set() and not self.is_store_behind:
+            self._room.set()
+        self.timers.tick()
+        self.pump.run()
