@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from leveret.adapters.amqp.confirms import Confirms
 from leveret.adapters.amqp.delivery import DeliveryEncoder
 from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault, fault_of, reply_text
@@ -214,14 +216,14 @@ class Channel:
                 unacked[tag] = message
                 tag += 1
         outbox = self.outbox
-        outbox.added(self._encoders[consumer.tag].encode(self._stamped(messages), first, outbox.chunks))
+        outbox.added(self._encoders[consumer.tag].encode(self.stamped(messages), first, outbox.chunks))
         tracer = self.session.vhost.tracer
         if tracer is not None:
             tracer.delivered(
                 consumer.queue, messages, self.connection.name, self.number, self.session.principal.username
             )
 
-    def _stamped(self, messages: list[Message]) -> list[Message]:
+    def stamped(self, messages: list[Message]) -> list[Message]:
         """With x-delivery-count for queues that count (delivery limit), from the second delivery on."""
         if messages[0].queue.limits.delivery_limit is None:
             return messages
@@ -288,7 +290,12 @@ class Channel:
         replies = [Reply(envelope, body) for body in bodies]
         self.outbox.added(self._encoders[self.reply_tag].encode(replies, first, self.outbox.chunks))
 
-    # -- timeouts
+    # -- prefetch and timeouts
+
+    def set_global_prefetch(self, count: int) -> None:
+        """basic.qos global: one window over all consumers of the channel, at once. 0: none."""
+        self.global_prefetch = count
+        self._touch_queues()
 
     def check_timeouts(self, now: float) -> None:
         """Called once a minute: deliveries older than the consumer timeout close the channel (406)."""
@@ -326,6 +333,24 @@ class Channel:
 
     def send(self, method: Method) -> None:
         self.outbox.write(method_frame(self.number, method))
+
+    def answer(self, method: Any, reply: Method) -> None:
+        """The reply to a method with a nowait flag."""
+        if not method.nowait:
+            self.send(reply)
+
+    def wait_for(self, step: Callable[[], None]) -> None:
+        """No further frame of this connection before the store has committed; then the step."""
+        committed = trio.Event()
+        if self.broker.store.after_commit(committed.set):
+            committed.set()
+
+        async def wait() -> None:
+            await committed.wait()
+            step()
+
+        self.connection.parser.is_suspended = True
+        self.connection.deferred = wait
 
     def fail(self, fault: ChannelFault | ConnectionFault, method: tuple[int, int]) -> None:
         """A channel exception; raises if it is one for the connection."""

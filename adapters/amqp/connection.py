@@ -102,7 +102,7 @@ class AmqpConnection:
                 parser.is_suspended = False
                 data = b""
             else:
-                if self.is_publisher and (broker.flow.is_blocking or broker.is_store_behind):
+                if self.is_reading_paused:
                     await broker.wait_for_room()
                 if self.outbox.bytes > 2 * self.outbox.limit:
                     # It asks and does not read the answers: no more questions until it has.
@@ -165,6 +165,11 @@ class AmqpConnection:
     def _spawn(self, task: Callable[[], Any]) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(task)
+
+    @property
+    def is_reading_paused(self) -> bool:
+        """We do not read from it, so that its silence proves nothing."""
+        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
 
     def cancel(self) -> None:
         """End it now, without a word."""
@@ -249,7 +254,11 @@ class AmqpConnection:
                 505, f"expected content header or body, got method '{method.name}' instead", method.id
             )
         else:
+            store = self.broker.store
+            before = store.definition_writes
             handlers.on_channel_method(channel, method)
+            if store.definition_writes != before:
+                self.hold_until_durable()
 
     def _open_channel(self, number: int) -> None:
         if self.channel_max and number > self.channel_max:
@@ -295,6 +304,11 @@ class AmqpConnection:
             self.broker.pump.soon()
 
     # -- the end
+
+    def hold_until_durable(self) -> None:
+        """What was just done changed the store: the answer, and all behind it, leaves after the commit."""
+        if not self.broker.store.after_commit(self.outbox.release):
+            self.outbox.hold()
 
     def send(self, method: Method) -> None:
         self.outbox.write(method_frame(0, method))

@@ -83,6 +83,12 @@ class Log(Protocol):
 class Store(Protocol):
     """One node's store. `open()` recovers; then `run()` is a task of the broker's nursery until it is cancelled."""
 
+    was_clean: bool
+    """After `open`: the last run closed the store. If not, every recovered message may have been handed out."""
+
+    on_committed: Callable[[], None]
+    """Called once per committed group, after the group's callbacks. The broker sets it."""
+
     def open(self) -> None:
         """Recover. Raise StoreUnavailable with one clear sentence (unwritable, locked by another process, newer)."""
 
@@ -93,6 +99,9 @@ class Store(Protocol):
         """After `run` ended: release the files. Everything appended before is durable."""
 
     # -- definitions: small records, keyed; order of keys is byte order
+
+    definition_writes: int
+    """Puts and deletes of definitions so far: who compares it knows whether an operation must be waited for."""
 
     def put_definition(self, key: bytes, value: bytes) -> None: ...
     def delete_definition(self, key: bytes) -> None: ...
