@@ -1,0 +1,329 @@
+"""The settings: each declared once, with its default, unit, range and meaning. Frozen once loaded."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+__all__ = [
+    "Amqp",
+    "Auth",
+    "Limits",
+    "Listeners",
+    "Log",
+    "Plugins",
+    "Server",
+    "Setting",
+    "Settings",
+    "Store",
+    "Tls",
+    "declarations",
+    "default_data_dir",
+]
+
+KiB, MiB, TiB = 1 << 10, 1 << 20, 1 << 40
+
+
+def default_data_dir() -> Path:
+    """Where this platform keeps a user's application data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "leveret"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "leveret"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "leveret"
+
+
+def default_node_name() -> str:
+    return f"leveret@{socket.gethostname()}"
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    flag: str = "",
+    reloadable: bool = False,
+    secret: bool = False,
+) -> Any:
+    """Declare one setting. A callable default is computed at start and depends on the machine.
+
+    flag: the option of `leveret serve` that sets it ("--data-dir"); its environment short name follows (LEVERET_DATA_DIR).
+    """
+    metadata = {
+        "doc": doc, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices, "flag": flag,
+        "reloadable": reloadable,
+    }  # fmt: skip
+    if callable(default):
+        return field(default_factory=default, metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+def _port(default: int | None, doc: str, flag: str) -> Any:
+    doc += '; 0: any free one, "off": no such door'
+    return setting(default, doc, unit="port", minimum=0, maximum=65535, flag=flag)
+
+
+def _seconds(default: float, doc: str, **options: Any) -> Any:
+    return setting(default, doc, unit="seconds", minimum=0, **options)
+
+
+def _bytes(default: int, doc: str, minimum: int = 0, maximum: int | None = None, **options: Any) -> Any:
+    return setting(default, doc, unit="bytes", minimum=minimum, maximum=maximum, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """This node."""
+
+    data_dir: Path = setting(  # noqa: RUF009 - a field, not a Path
+        default_data_dir, "where everything durable is kept", flag="--data-dir"
+    )
+    node_name: str = setting(default_node_name, "the name of this node")
+    cluster_name: str = setting("", "what clients see as cluster_name; empty: the node's name")
+    shutdown_timeout_s: float = _seconds(
+        10.0, "how long a graceful shutdown waits for its clients", reloadable=True
+    )
+    control_socket: str = setting(
+        "", "the socket of `leveret ctl`; empty: control.sock in the data directory"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The doors: where clients come in."""
+
+    bind: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 or ::, for all", flag="--bind")
+    amqp: int | None = _port(5672, "port of AMQP 0-9-1", "--amqp")
+    amqps: int | None = _port(None, "port of AMQP 0-9-1 over TLS (the customary one is 5671)", "--amqps")
+    backlog: int = setting(1024, "connections that may wait to be accepted", minimum=1, maximum=65535)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """For the doors that speak TLS. All of it is read again on reload."""
+
+    certfile: str = setting("", "certificate chain, PEM", reloadable=True)
+    keyfile: str = setting("", "its private key, PEM; empty: it is in certfile", reloadable=True)
+    cafile: str = setting("", "authorities whose client certificates are trusted, PEM", reloadable=True)
+    verify_peer: bool = setting(False, "ask clients for a certificate, and verify it", reloadable=True)
+    fail_if_no_peer_cert: bool = setting(
+        False, "refuse clients without a certificate (with verify_peer)", reloadable=True
+    )
+    min_version: str = setting(
+        "TLSv1.2",
+        "the oldest protocol version that is accepted",
+        choices=("TLSv1.2", "TLSv1.3"),
+        reloadable=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Amqp:
+    """AMQP 0-9-1. What is reloaded holds for new connections."""
+
+    frame_max: int = _bytes(
+        128 * KiB, "the largest frame offered to clients", minimum=4096, maximum=0x7FFFFFFF
+    )
+    channel_max: int = setting(
+        2047, "channels per connection offered to clients", unit="channels", minimum=1, maximum=65535
+    )
+    heartbeat_s: int = setting(
+        60, "heartbeat interval offered to clients; 0: none", unit="seconds", minimum=0, maximum=65535
+    )
+    handshake_timeout_s: float = _seconds(10.0, "from accept to connection.open-ok", reloadable=True)
+    max_message_size: int = _bytes(
+        16 * MiB, "larger messages are refused (406)", minimum=1, maximum=512 * MiB, reloadable=True
+    )
+    outbox_bytes: int = _bytes(
+        1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB
+    )
+    product: str = setting("RabbitMQ", "what clients see as product; clients choose their ways by it")
+    version: str = setting("4.1.4", "what clients see as version: digits and dots")
+    login_failure_delay_s: float = _seconds(3.0, "answer a wrong password this late", reloadable=True)
+    channel_operation_timeout_s: float = _seconds(
+        15.0, "how long one operation of a channel may wait for an authorization backend", reloadable=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where durable queues, messages and definitions are kept."""
+
+    engine: str = setting("lmdb", 'name of a store: "lmdb", "memory" (nothing survives), or a plugin\'s')
+    durability: str = setting(
+        "flush",
+        '"flush": confirmed means on the disk; "os": confirmed means handed to the operating system',
+        choices=("flush", "os"),
+    )
+    map_size: int = _bytes(1 * TiB, "address space reserved for the store; not disk space", minimum=16 * MiB)
+    max_backlog_bytes: int = _bytes(
+        64 * MiB, "not yet durable bytes above which publishers must wait", minimum=1 * MiB, reloadable=True
+    )
+    window_messages: int = setting(
+        2048,
+        "ready messages kept in memory per queue; the rest is read when needed",
+        unit="messages",
+        minimum=16,
+    )
+    window_bytes: int = _bytes(16 * MiB, "the same, in bytes of bodies", minimum=64 * KiB)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Watermarks, and bounds that protect the node."""
+
+    memory_high_watermark: float = setting(
+        0.6,
+        "fraction of this machine's memory above which publishers are blocked",
+        minimum=0,
+        maximum=1,
+        reloadable=True,
+    )
+    memory_absolute: int = _bytes(0, "the same as a number, instead of the fraction; 0: off", reloadable=True)
+    disk_free_limit: int = _bytes(
+        50_000_000, "free space of the data directory below which publishers are blocked", reloadable=True
+    )
+    consumer_timeout_ms: int = setting(
+        1_800_000, "a delivery unsettled for longer closes its channel (406); 0: never", unit="milliseconds",
+        minimum=0, reloadable=True,
+    )  # fmt: skip
+    default_prefetch: int = setting(
+        0, "prefetch of channels that do not ask for any; 0: unlimited", unit="messages", minimum=0, maximum=65535,
+        reloadable=True,
+    )  # fmt: skip
+    connection_max: int = setting(
+        0, "client connections of this node; 0: unlimited", unit="connections", minimum=0, reloadable=True
+    )
+    delivery_limit_quorum: int = setting(
+        20, "failed deliveries after which a quorum queue drops a message; -1: never", unit="deliveries", minimum=-1,
+        reloadable=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Who may come in. The default user and virtual host are made when there are none."""
+
+    default_user: str = setting("guest", "the first user, an administrator with all permissions; empty: none")
+    default_pass: str = setting("guest", "the first user's password", secret=True)
+    default_vhost: str = setting("/", "the first virtual host")
+    loopback_users: tuple[str, ...] = setting(("guest",), "users who may only connect from this machine")
+    mechanisms: tuple[str, ...] = setting(
+        ("PLAIN", "AMQPLAIN", "EXTERNAL"), "SASL mechanisms offered to clients"
+    )
+    backends: tuple[str, ...] = setting(
+        ("internal",), "who is asked about users and permissions, in this order"
+    )
+    cache_ttl_s: float = _seconds(15.0, "how long a verified password is remembered; 0: not at all")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What is loaded beside the core. `leveret plugins list` shows what there is."""
+
+    enabled: tuple[str, ...] = setting(("tracing",), "plugins to start")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is written about what happens."""
+
+    level: str = setting(
+        "info", "the least level that is written", choices=("debug", "info", "warning", "error", "critical"),
+        flag="--log-level", reloadable=True,
+    )  # fmt: skip
+    format: str = setting("text", "one event per line, as", choices=("text", "json"), flag="--log-format")
+    file: str = setting("", "file to write to; empty: standard error")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of them."""
+
+    server: Server = field(default_factory=Server)
+    listeners: Listeners = field(default_factory=Listeners)
+    tls: Tls = field(default_factory=Tls)
+    amqp: Amqp = field(default_factory=Amqp)
+    store: Store = field(default_factory=Store)
+    limits: Limits = field(default_factory=Limits)
+    auth: Auth = field(default_factory=Auth)
+    plugins: Plugins = field(default_factory=Plugins)
+    log: Log = field(default_factory=Log)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One declaration, as loaders, the reference file and the command line read it.
+
+    kind: bool, int, float, str, Path, or tuple (of strings); is_optional: "off" (None) is a value, too.
+    default is None if it `is_computed`: it depends on the machine.
+    """
+
+    section: str
+    name: str
+    kind: type
+    is_optional: bool
+    default: Any
+    is_computed: bool
+    doc: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    flag: str
+    is_reloadable: bool
+    is_secret: bool
+
+    @property
+    def key(self) -> str:
+        """As in the file: "amqp.frame_max"."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def environment_names(self) -> tuple[str, ...]:
+        """The short one, if it has a flag, and the full one; in order of precedence."""
+        full = f"LEVERET_{self.section}_{self.name}".upper()
+        short = f"LEVERET_{self.flag.removeprefix('--').replace('-', '_')}".upper() if self.flag else full
+        return (full,) if short == full else (short, full)
+
+
+_KINDS: dict[Any, tuple[type, bool]] = {
+    bool: (bool, False),
+    int: (int, False),
+    int | None: (int, True),
+    float: (float, False),
+    str: (str, False),
+    Path: (Path, False),
+    tuple[str, ...]: (tuple, False),
+}
+
+
+@functools.cache
+def declarations() -> dict[str, Setting]:
+    """Every setting by its key, in the order of the file."""
+    found: dict[str, Setting] = {}
+    sections: dict[str, Callable[[], Any]] = get_type_hints(Settings)
+    for section, made in sections.items():
+        hints = get_type_hints(made)
+        for one in fields(made):  # type: ignore[arg-type]  # sections are dataclasses
+            kind, is_optional = _KINDS[hints[one.name]]
+            metadata = one.metadata
+            declared = Setting(
+                section=section, name=one.name, kind=kind, is_optional=is_optional,
+                default=None if one.default is MISSING else one.default, is_computed=one.default is MISSING,
+                doc=metadata["doc"], unit=metadata["unit"], minimum=metadata["minimum"], maximum=metadata["maximum"],
+                choices=metadata["choices"], flag=metadata["flag"], is_reloadable=metadata["reloadable"],
+                is_secret=not one.repr,
+            )  # fmt: skip
+            found[declared.key] = declared
+    return found

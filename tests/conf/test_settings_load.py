@@ -1,0 +1,193 @@
+"""The file, over it the environment, over that the flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leveret.conf.load import SettingsError, load, merge_reloadable
+from leveret.conf.settings import Settings, declarations
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "leveret.toml"
+    file.write_text(text)
+    return file
+
+
+def problems_of(
+    file: Path | None = None, environ: dict[str, str] | None = None, **flags: Any
+) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load(file, environ or {}, {key.replace("__", "."): value for key, value in flags.items()})
+    return caught.value.problems
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load(None, {}, {}) == Settings()
+
+
+def test_flags_go_over_environment_over_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "[listeners]\namqp = 1\nbacklog = 7\nbind = '::1'\n")
+    environ = {"LEVERET_AMQP": "2", "LEVERET_BIND": "::"}
+    settings = load(file, environ, {"listeners.amqp": "3", "listeners.bind": None})
+    assert (settings.listeners.amqp, settings.listeners.bind, settings.listeners.backlog) == (3, "::", 7)
+
+
+def test_full_environment_names_work_for_every_setting() -> None:
+    texts = {bool: "true", int: "30", float: "0.5", str: "x", Path: "/x", tuple: "a, b"}
+    for declared in declarations().values():
+        text = "100000" if declared.kind is int and (declared.minimum or 0) > 30 else texts[declared.kind]
+        text = {"store.map_size": "64 MiB", "store.max_backlog_bytes": "2 MiB"}.get(declared.key, text)
+        text = declared.choices[-1] if declared.choices else text
+        needs = {
+            "tls.verify_peer": {"LEVERET_TLS_CAFILE": "x"},
+            "tls.fail_if_no_peer_cert": {"LEVERET_TLS_CAFILE": "x", "LEVERET_TLS_VERIFY_PEER": "1"},
+            "listeners.amqps": {"LEVERET_TLS_CERTFILE": "x"},
+        }.get(declared.key, {})
+        if declared.key == "amqp.outbox_bytes" or declared.key == "store.window_bytes":
+            text = "128KiB"
+        settings = load(None, {declared.environment_names[-1]: text, **needs}, {})
+        value = getattr(getattr(settings, declared.section), declared.name)
+        expected = {bool: True, Path: Path("/x"), tuple: ("a", "b")}.get(declared.kind, value)
+        assert value == expected
+        assert value != declared.default or declared.choices, declared.key
+
+
+def test_short_environment_name_wins_over_full_one() -> None:
+    for environ in (
+        {"LEVERET_AMQP": "1", "LEVERET_LISTENERS_AMQP": "2"},
+        {"LEVERET_LISTENERS_AMQP": "2", "LEVERET_AMQP": "1"},
+    ):
+        assert load(None, environ, {}).listeners.amqp == 1
+
+
+def test_container_variables_of_rabbitmq_are_honoured_below_ours() -> None:
+    environ = {"RABBITMQ_DEFAULT_USER": "a", "RABBITMQ_DEFAULT_PASS": "b", "RABBITMQ_NODENAME": "ignored"}
+    auth = load(None, environ, {}).auth
+    assert (auth.default_user, auth.default_pass) == ("a", "b")
+    assert load(None, {**environ, "LEVERET_AUTH_DEFAULT_USER": "c"}, {}).auth.default_user == "c"
+
+
+def test_other_environment_variables_are_left_alone() -> None:
+    assert load(None, {"PATH": "/bin", "LEVERET_CONFIG": "x.toml"}, {}) == Settings()
+
+
+def test_door_can_be_switched_off() -> None:
+    assert load(None, {"LEVERET_AMQP": "off"}, {}).listeners.amqp is None
+    assert load(None, {}, {"listeners.amqp": "off"}).listeners.amqp is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5000", 5000),
+        ("64 KiB", 65536),
+        ("64k", 64000),
+        ("1.5MB", 1_500_000),
+        ("1GiB", 1 << 30),
+        ("2Mi", 2 << 20),
+    ],
+)
+def test_bytes_may_have_a_unit(text: str, value: int) -> None:
+    assert load(None, {"LEVERET_LIMITS_DISK_FREE_LIMIT": text}, {}).limits.disk_free_limit == value
+
+
+def test_data_dir_becomes_absolute() -> None:
+    assert load(None, {}, {"server.data_dir": "here"}).server.data_dir == Path.cwd() / "here"
+    assert load(None, {}, {"server.data_dir": "~/x"}).server.data_dir == Path.home() / "x"
+
+
+def test_all_mistakes_are_found_at_once(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        [listener]
+        [amqp]
+        frame_maximum = 1
+        frame_max = 17
+        heartbeat_s = "soon"
+        product = 4
+        [tls]
+        verify_peer = 1
+        [plugins]
+        enabled = [1]
+        [log]
+        level = "loud"
+        """,
+    )
+    found = problems_of(file, {"LEVERET_AMQP_": "1", "LEVERET_BACKLOG": "2"}, listeners__amqp="70000")
+    assert found == (
+        f"{file}: there is no section [listener]; did you mean listeners?",
+        f"{file}: there is no setting amqp.frame_maximum; did you mean frame_max?",
+        "LEVERET_AMQP_: there is no such setting; did you mean LEVERET_AMQP?",
+        "LEVERET_BACKLOG: there is no such setting; did you mean LEVERET_LISTENERS_BACKLOG?",
+        f"{file}: amqp.frame_max must be between 4096 and 2147483647, not 17.",
+        f"{file}: amqp.heartbeat_s must be a whole number, not 'soon'.",
+        f"{file}: amqp.product must be text, not 4.",
+        f"{file}: tls.verify_peer must be true or false, not 1.",
+        f"{file}: plugins.enabled must be a list of strings, not [1].",
+        f"{file}: log.level must be one of debug, info, warning, error, critical, not 'loud'.",
+        "--amqp must be between 0 and 65535, not 70000.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"LEVERET_AMQP": "yes"}, "LEVERET_AMQP must be a whole number or \"off\", not 'yes'."),
+        ({"LEVERET_AMQP_HEARTBEAT_S": "1.5"}, "LEVERET_AMQP_HEARTBEAT_S must be a whole number, not '1.5'."),
+        ({"LEVERET_TLS_VERIFY_PEER": "maybe"}, "LEVERET_TLS_VERIFY_PEER must be true or false, not 'maybe'."),
+        ({"LEVERET_AMQP_LOGIN_FAILURE_DELAY_S": "-1"}, "LEVERET_AMQP_LOGIN_FAILURE_DELAY_S must be at least 0, not -1.0."),
+        ({"LEVERET_AMQP_LOGIN_FAILURE_DELAY_S": "inf"}, "LEVERET_AMQP_LOGIN_FAILURE_DELAY_S must be a number, not 'inf'."),
+        (
+            {"LEVERET_LIMITS_DISK_FREE_LIMIT": "much"},
+            'LEVERET_LIMITS_DISK_FREE_LIMIT must be a whole number of bytes, or text like "64 MiB", not \'much\'.',
+        ),
+        ({"LEVERET_DATA_DIR": ""}, "LEVERET_DATA_DIR must name a directory."),
+        ({"LEVERET_AMQPS": "0"}, "LEVERET_AMQPS opens a TLS door, but tls.certfile names no certificate."),
+        ({"LEVERET_TLS_VERIFY_PEER": "1"}, "LEVERET_TLS_VERIFY_PEER needs tls.cafile: the authorities to trust."),
+        ({"LEVERET_AUTH_BACKENDS": ""}, "LEVERET_AUTH_BACKENDS is empty: nobody could log in."),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_one_sentence(environ: dict[str, str], problem: str) -> None:
+    assert problems_of(environ=environ) == (problem,)
+
+
+def test_files_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    assert problems_of(missing) == (f"{missing} cannot be read: No such file or directory.",)
+    (broken,) = problems_of(write(tmp_path, "[listeners\n"))
+    assert "is not TOML" in broken
+    assert "\n" not in broken
+    file = write(tmp_path, "amqp = 5672\n")
+    assert problems_of(file) == (f"{file}: amqp must be a section, [amqp].",)
+
+
+def test_password_is_neither_in_messages_nor_in_repr(tmp_path: Path) -> None:
+    (problem,) = problems_of(write(tmp_path, "[auth]\ndefault_pass = 73\n"))
+    assert "73" not in problem.removeprefix(str(tmp_path))
+    assert "hush" not in repr(load(None, {"LEVERET_AUTH_DEFAULT_PASS": "hush"}, {}))
+
+
+def test_reload_takes_what_may_change_and_names_the_rest() -> None:
+    running = load(None, {"LEVERET_AMQP": "1"}, {})
+    loaded = load(None, {"LEVERET_AMQP": "2", "LEVERET_LOG_LEVEL": "debug", "LEVERET_LOG_FORMAT": "json"}, {})
+    reload = merge_reloadable(running, loaded)
+    assert reload.changed == ("log.level",)
+    assert reload.needs_restart == ("listeners.amqp", "log.format")
+    assert (reload.settings.log.level, reload.settings.log.format, reload.settings.listeners.amqp) == (
+        "debug",
+        "text",
+        1,
+    )
+
+
+def test_settings_that_reload_are_these() -> None:
+    reloadable = {key for key, declared in declarations().items() if declared.is_reloadable}
+    assert {
+        "log.level", "tls.certfile", "limits.memory_high_watermark", "limits.disk_free_limit", "limits.consumer_timeout_ms",
+    } <= reloadable  # fmt: skip
+    assert not {"server.data_dir", "listeners.amqp", "store.engine", "auth.default_pass"} & reloadable
