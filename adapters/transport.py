@@ -35,6 +35,9 @@ class Transport(Protocol):
     def send_vector_nowait(self, chunks: Sequence[bytes | memoryview]) -> int:
         """The same for pieces that must not be copied together."""
 
+    def acknowledge(self) -> None:
+        """Have the kernel acknowledge at once what has arrived: a peer that sends crumbs must not wait for it."""
+
     async def wait_writable(self) -> None: ...
     def close(self) -> None:
         """At once; the peer sees the end of the stream."""
@@ -57,9 +60,11 @@ class PlainTransport:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
+        self._is_full = False  # the last read filled most of its buffer
         self.peer: tuple[str, int] | None = None
         self.local: tuple[str, int] | None = None
         with contextlib.suppress(OSError):  # the peer may have gone already: then it has no name
@@ -71,16 +76,28 @@ class PlainTransport:
 
     async def receive(self) -> bytes:
         sock = self.socket
-        try:
-            data = sock.recv(READ_BYTES)
-        except BlockingIOError:
-            while True:
-                await trio.lowlevel.wait_readable(sock)
-                with contextlib.suppress(BlockingIOError):
-                    return sock.recv(READ_BYTES)
-        else:
+        if self._is_full:
+            # There was more than fitted: no need to ask whether it is readable.
             await trio.lowlevel.checkpoint()
+            try:
+                data = sock.recv(READ_BYTES)
+            except BlockingIOError:
+                pass
+            else:
+                self._is_full = len(data) >= READ_BYTES // 2
+                return data
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            try:
+                data = sock.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            self._is_full = len(data) >= READ_BYTES // 2
             return data
+
+    def acknowledge(self) -> None:
+        if self._is_tcp:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def send_nowait(self, data: bytes) -> int:
         try:
@@ -222,6 +239,9 @@ class TlsTransport:
             self._push()
             return 0
         return self.send_nowait(b"".join(chunks))
+
+    def acknowledge(self) -> None:
+        self._plain.acknowledge()
 
     async def wait_writable(self) -> None:
         await self._plain.wait_writable()

@@ -16,6 +16,7 @@ from leveret.adapters.amqp.heartbeat import Heartbeat
 from leveret.adapters.amqp.methods import Method, MethodError, decode_method, method_frame
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
 from leveret.adapters.outbox import Outbox
+from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.core.errors import AuthorizationPending, BrokerError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class AmqpConnection:
         self.is_publisher = False
         self.is_blocked = False  # connection.blocked was sent
         self.connected_at = self.broker.timers.wall_ms(self.broker.timers.now)
+        self.pacer = Pacer()
         self.parser = FrameParser(self, max(self.settings.amqp.frame_max, 4096))
         self.received_bytes = 0
         self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
@@ -115,7 +117,7 @@ class AmqpConnection:
                     return
                 self.received_bytes += len(data)
                 self.heartbeat.has_received = True
-            broker.timers.tick()
+            now = broker.timers.tick()
             self._feed(data)
             if self.confirming:
                 for channel in self.confirming:
@@ -123,6 +125,9 @@ class AmqpConnection:
                         channel.confirms.close_chunk()
                 self.confirming.clear()
             broker.pump.run()
+            if self.pacer.after(len(data), now):
+                transport.acknowledge()
+                await trio.sleep(PAUSE_S)
 
     def _feed(self, data: bytes) -> None:
         try:
