@@ -117,7 +117,7 @@ class FrameParser:
         end = len(data)
         stop = end
         try:
-            while end - pos >= 8 and not self.is_suspended:
+            while end - pos >= 7 and not self.is_suspended:
                 kind, number, size = _frame(data, pos)
                 stop = pos + 7 + size
                 if size > frame_max > 0:
