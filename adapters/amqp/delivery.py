@@ -56,13 +56,15 @@ class DeliveryEncoder:
     last one, and a further delivery is one `Struct.pack`.
     """
 
-    __slots__ = ("_consumer_tag", "_envelope", "_frame_max", "_head", "_is_redelivered", "_number", "_pack", "_size",
+    __slots__ = ("_consumer_tag", "_envelope", "_frame_max", "_head", "_is_redelivered", "_large", "_number", "_pack", "_size",
                  "_tail")
 
     def __init__(self, number: int, consumer_tag: str, frame_max: int) -> None:
         self._number = number
         self._consumer_tag = _short(consumer_tag)
         self._frame_max = frame_max
+        # Bodies from this size on bring their own frame headers: they go by reference, or in several frames.
+        self._large = min(BY_REFERENCE_BYTES, frame_max - 7) if frame_max else BY_REFERENCE_BYTES
         self._envelope: Envelope | None = None
         self._size = -1
         self._is_redelivered = False
@@ -75,12 +77,13 @@ class DeliveryEncoder:
         append = chunks.append
         envelope, size, redelivered = self._envelope, self._size, self._is_redelivered
         pack, head, tail = self._pack, self._head, self._tail
+        large = self._large
         overhead = len(head) + len(tail) + 9
         for message in messages:
             body = message.body
             if message.envelope is envelope and len(body) == size and message.is_redelivered is redelivered:
                 if pack is None:
-                    if size >= BY_REFERENCE_BYTES:
+                    if size >= large:
                         total += self._encode_large(head, tag, tail, body, chunks)
                         tag += 1
                         continue
@@ -92,7 +95,7 @@ class DeliveryEncoder:
                 self._shape(envelope, size, redelivered)
                 pack, head, tail = None, self._head, self._tail
                 overhead = len(head) + len(tail) + 9
-                if size >= BY_REFERENCE_BYTES:
+                if size >= large:
                     total += self._encode_large(head, tag, tail, body, chunks)
                 elif size:
                     append(b"".join((head, _tag(tag), tail, body, FRAME_END)))
@@ -115,8 +118,7 @@ class DeliveryEncoder:
             (b"\x01" if is_redelivered else b"\x00") + exchange + key + FRAME_END
             + _header(2, self._number, 12 + len(header), 60, 0, size) + header + FRAME_END
         )
-        # Bodies that go by reference, or in several frames, bring their own frame headers.
-        if size < BY_REFERENCE_BYTES and (not self._frame_max or size <= self._frame_max - 8):
+        if size < self._large:
             tail += _frame(3, self._number, size) if size else b"\xce"
         self._tail = tail
 
