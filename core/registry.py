@@ -1,0 +1,152 @@
+"""Types by name: what the broker can be made of. Filled by the plugin loader; nothing is imported before it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from leveret.core.errors import InvalidArgument, PreconditionFailed
+from leveret.core.exchange import Arguments, ExchangeType
+from leveret.core.exchanges.vanished import VanishedExchange
+
+__all__ = ["KINDS", "Offer", "PluginError", "Registry"]
+
+KINDS = ("exchanges", "adapters", "authenticators", "authorizers", "stores", "plugins")
+"""What there can be types of; also the entry-point groups, behind "leveret."."""
+
+# What a type must have, so that a mistake shows when it is loaded and not in the middle of a message.
+NEEDED = {
+    "exchanges": ("validate", "bind", "unbind", "route", "is_stable"),
+    "adapters": ("doors", "serve"),
+    "authenticators": ("authenticate",),
+    "authorizers": ("authorize",),
+    "stores": ("open", "run", "close", "put_definition", "create_log", "after_commit"),
+    "plugins": ("run", "description"),
+}
+BUILT_IN = frozenset({"direct", "fanout", "topic", "headers"})
+
+
+class PluginError(PreconditionFailed):
+    """Something that is plugged in cannot be used; names the distribution it comes from. Fatal at start, 406 later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A distribution says that it has a type of this name. `load` imports it."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    load: Callable[[], Any]
+
+    @property
+    def source(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+class Registry:
+    """Offers by kind and name, and those that are switched off."""
+
+    def __init__(self, offers: Iterable[Offer] = ()) -> None:
+        self._offers: dict[tuple[str, str], Offer] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
+        self._withdrawn: set[tuple[str, str]] = set()
+        for offer in offers:
+            self.add(offer)
+
+    def add(self, offer: Offer) -> None:
+        """Raise PluginError if another distribution offers the same name, naming both."""
+        key = (offer.kind, offer.name)
+        other = self._offers.get(key)
+        if other is not None:
+            raise PluginError(
+                f"{other.source} and {offer.source} both offer {_a(offer.kind)} named '{offer.name}': uninstall one"
+            )
+        self._offers[key] = offer
+
+    def register(self, kind: str, name: str, type: Any) -> None:
+        """A type that is at hand: for tests, and for programs that embed the broker."""
+        self.add(Offer(kind, name, distribution=type.__module__, version="", load=lambda: type))
+
+    # -- asking
+
+    def offers(self, kind: str) -> list[Offer]:
+        """All of a kind, by name; also those that are withdrawn."""
+        return [self._offers[key] for key in sorted(self._offers) if key[0] == kind]
+
+    def names(self, kind: str) -> list[str]:
+        """Those that can be used."""
+        return [offer.name for offer in self.offers(kind) if (kind, offer.name) not in self._withdrawn]
+
+    def load(self, kind: str, name: str) -> Any:
+        """The type. Raise PluginError if there is none, or it cannot be imported, or is not of its kind."""
+        key = (kind, name)
+        if key in self._loaded:
+            return self._loaded[key]
+        offer = self._offers.get(key)
+        if offer is None:
+            known = ", ".join(self.names(kind)) or "none"
+            raise PluginError(f"there is no {_one(kind)} named '{name}' (there are: {known})")
+        try:
+            loaded = offer.load()
+        except Exception as error:
+            raise PluginError(
+                f"{_one(kind)} '{name}' of {offer.source} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        missing = [needed for needed in NEEDED[kind] if not hasattr(loaded, needed)]
+        if missing:
+            raise PluginError(f"{_one(kind)} '{name}' of {offer.source} is none: it has no '{missing[0]}'")
+        self._loaded[key] = loaded
+        return loaded
+
+    # -- exchange types
+
+    def exchange_type(self, name: str) -> type[ExchangeType]:
+        """For a declaration: imports the type when it is first declared.
+
+        Raise InvalidArgument for a name that nobody offers, PluginError for one that cannot be loaded (both 406).
+        """
+        key = ("exchanges", name)
+        if key not in self._offers or key in self._withdrawn:
+            raise InvalidArgument(f"unknown exchange type '{name}'")
+        loaded = cast("type[ExchangeType]", self.load("exchanges", name))
+        if loaded.name != name:
+            raise PluginError(
+                f"exchange type '{name}' of {self._offers[key].source} calls itself '{loaded.name}': it must be the same"
+            )
+        return loaded
+
+    def restore_exchange(
+        self, type_name: str, arguments: Arguments, *, exchange: str, vhost: str
+    ) -> ExchangeType:
+        """For an exchange that exists already: at recovery, and when plugins come and go. Never raises.
+
+        If its type is gone, or does not take its arguments any more, a stand-in that refuses what is published.
+        """
+        try:
+            return self.exchange_type(type_name)(arguments)
+        except Exception:  # a plugin's constructor may raise anything; the other exchanges must come up
+            return VanishedExchange(arguments, exchange=exchange, vhost=vhost, missing=type_name)
+
+    # -- switching off
+
+    def withdraw(self, kind: str, name: str) -> None:
+        """From now on as if it were not installed."""
+        self._withdrawn.add((kind, name))
+
+    def readmit(self, kind: str, name: str) -> None:
+        self._withdrawn.discard((kind, name))
+
+    def is_withdrawn(self, kind: str, name: str) -> bool:
+        return (kind, name) in self._withdrawn
+
+
+def _one(kind: str) -> str:
+    return "exchange type" if kind == "exchanges" else kind.removesuffix("s")
+
+
+def _a(kind: str) -> str:
+    word = _one(kind)
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
