@@ -110,7 +110,11 @@ class AmqpConnection:
                     # It asks and does not read the answers: no more questions until it has.
                     self._drained = trio.Event()
                     await self._drained.wait()
-                data = await transport.receive()
+                try:
+                    data = await transport.receive()
+                except OSError as error:  # reset: the peer's way to leave in a hurry
+                    log.warning("conn=%s state=%s lost: %s", self.name, self.state, error)
+                    return
                 if not data:
                     if self.state not in ("closing", "closed"):
                         log.warning("conn=%s state=%s closed unexpectedly by the peer", self.name, self.state)
@@ -130,19 +134,29 @@ class AmqpConnection:
                 await trio.sleep(PAUSE_S)
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed(data)
-        except ConnectionFault as fault:
-            self.fail(fault)
-            self._feed(b"")  # frames behind the offending one: close-ok may be among them
-        except AuthorizationPending as pending:
-            session = self.session
-            assert session is not None
-            self.parser.is_suspended = True
-            self.deferred = lambda: session.authorize(pending)
-        except Exception:
-            log.exception("conn=%s internal error", self.name)
-            self.fail(ConnectionFault(541, "internal error"))
+        while True:
+            try:
+                self.parser.feed(data)
+            except ConnectionFault as fault:
+                if fault.code == 501 or self.state in ("closing", "closed"):
+                    self.parser.is_deaf = True  # nothing it says can be understood any more
+                self.fail(fault)
+                data = b""  # frames behind the offending one: close-ok may be among them
+                continue
+            except AuthorizationPending as pending:
+                self._ask(pending)
+            except Exception:
+                log.exception("conn=%s internal error", self.name)
+                self.fail(ConnectionFault(541, "internal error"))
+                self.parser.is_deaf = True
+            return
+
+    def _ask(self, pending: AuthorizationPending) -> None:
+        """A backend must be asked: the same frame is offered again with the answer."""
+        session = self.session
+        assert session is not None
+        self.parser.is_suspended = True
+        self.deferred = lambda: session.authorize(pending)
 
     async def _settle_deferred(self, deferred: Callable[[], Awaitable[None]]) -> None:
         try:

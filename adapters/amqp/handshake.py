@@ -15,6 +15,7 @@ from leveret.adapters.amqp.methods import Method
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER
 from leveret.auth import sasl
 from leveret.auth.contracts import AccessDenied, Credentials, Principal
+from leveret.core.errors import BrokerError
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
@@ -193,6 +194,9 @@ class Handshake:
     async def _open(self, vhost: str) -> None:
         connection = self._connection
         assert self.principal is not None
-        session = await connection.broker.open_session(self.principal, vhost, connection)
+        try:
+            session = await connection.broker.open_session(self.principal, vhost, connection)
+        except BrokerError as error:
+            raise ConnectionFault(530, str(error), (10, 40)) from error
         connection.opened(session)
         connection.send(methods.ConnectionOpenOk())

@@ -86,6 +86,7 @@ class FrameParser:
         self.frame_max = frame_max  # payloads up to this are accepted (8 more than the specification's)
         self.is_suspended = False
         self.is_discarding = False  # after connection.close was sent: only close and close-ok are looked at
+        self.is_deaf = False  # after a framing error: what follows means nothing
         self._rest = b""
         self._is_started = False  # the protocol header was seen
         self._streaming: ChannelHandler | None = None  # whose body frame is arriving in pieces
@@ -93,6 +94,8 @@ class FrameParser:
         self._stream_missing = 0  # those still to come; then its end octet
 
     def feed(self, data: bytes) -> None:
+        if self.is_deaf:
+            return
         if self._rest:
             data = self._rest + data
             self._rest = b""
