@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbox"]
 
-JOINED_BYTES = 16384  # chunks smaller than this on average are joined before the send, larger ones are not copied
+JOINED_BYTES = (
+    16384  # chunks smaller than this on average are joined before the send, larger ones are not copied
+)
 
 
 class Outbox:
@@ -25,12 +27,33 @@ class Outbox:
     hold()      nothing leaves before `release()`: a reply waits for the store, and all that follows waits behind it
     """
 
-    __slots__ = ("_held", "_is_writing", "_on_drained", "_on_lost", "_pump", "_spawn", "_transport", "bytes", "chunks",
-                 "idle", "is_closed", "is_congested", "is_dirty", "limit", "sent_total")
+    __slots__ = (
+        "_held",
+        "_is_writing",
+        "_on_drained",
+        "_on_lost",
+        "_pump",
+        "_spawn",
+        "_transport",
+        "bytes",
+        "chunks",
+        "idle",
+        "is_closed",
+        "is_congested",
+        "is_dirty",
+        "limit",
+        "sent_total",
+    )
 
     def __init__(
-        self, transport: Transport, pump: Pump, limit: int, *, spawn: Callable[[Callable[[], object]], None],
-        on_drained: Callable[[], None], on_lost: Callable[[], None],
+        self,
+        transport: Transport,
+        pump: Pump,
+        limit: int,
+        *,
+        spawn: Callable[[Callable[[], object]], None],
+        on_drained: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
         self.chunks: list[bytes] = []
         self.bytes = 0

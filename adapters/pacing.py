@@ -22,7 +22,16 @@ class Pacer:
     arrives per second than without it.
     """
 
-    __slots__ = ("_bytes", "_count", "_hold_off", "_last", "_next_hold_off", "_paused_at", "_start", "_unpaced_rate")
+    __slots__ = (
+        "_bytes",
+        "_count",
+        "_hold_off",
+        "_last",
+        "_next_hold_off",
+        "_paused_at",
+        "_start",
+        "_unpaced_rate",
+    )
 
     def __init__(self) -> None:
         self._start = self._last = 0.0

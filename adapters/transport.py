@@ -255,7 +255,8 @@ class TlsTransport:
 
     @property
     def certificate(self) -> dict[str, object] | None:
-        return self._tls.getpeercert() or None
+        certificate = self._tls.getpeercert()
+        return dict(certificate) if certificate else None
 
     @property
     def tls_info(self) -> dict[str, object]:

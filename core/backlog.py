@@ -64,7 +64,9 @@ class FifoBacklog:
         self._paged_from = 0
         self._paged_count = 0
         self._tail: deque[Message] = deque()
-        self._envelopes: dict[tuple[str, str, bytes], Envelope] = {}  # of messages read back; bounded, see _revive
+        self._envelopes: dict[
+            tuple[str, str, bytes], Envelope
+        ] = {}  # of messages read back; bounded, see _revive
 
     @property
     def is_starved(self) -> bool:

@@ -39,12 +39,30 @@ class Sink(Protocol):
 class Consumer:
     """One subscription. `credit`: how many more it may have unacked; UNLIMITED without prefetch or with no_ack."""
 
-    __slots__ = ("arguments", "credit", "is_exclusive", "no_ack", "prefetch", "priority", "queue", "sink", "tag",
-                 "timeout_ms")
+    __slots__ = (
+        "arguments",
+        "credit",
+        "is_exclusive",
+        "no_ack",
+        "prefetch",
+        "priority",
+        "queue",
+        "sink",
+        "tag",
+        "timeout_ms",
+    )
 
     def __init__(
-        self, queue: Queue, sink: Sink, tag: str, *, no_ack: bool = False, prefetch: int = 0,
-        is_exclusive: bool = False, priority: int = 0, arguments: Arguments | None = None,
+        self,
+        queue: Queue,
+        sink: Sink,
+        tag: str,
+        *,
+        no_ack: bool = False,
+        prefetch: int = 0,
+        is_exclusive: bool = False,
+        priority: int = 0,
+        arguments: Arguments | None = None,
     ) -> None:
         self.queue = queue
         self.sink = sink

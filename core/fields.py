@@ -14,8 +14,22 @@ from struct import error as StructError
 from typing import Any
 
 __all__ = [
-    "ByteArray", "Decimal", "FieldError", "Float32", "Int8", "Int16", "Int64", "Timestamp", "UInt8", "UInt16",
-    "UInt32", "decode_table", "encode_table", "join_table", "split_table", "type_name",
+    "ByteArray",
+    "Decimal",
+    "FieldError",
+    "Float32",
+    "Int8",
+    "Int16",
+    "Int64",
+    "Timestamp",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "decode_table",
+    "encode_table",
+    "join_table",
+    "split_table",
+    "type_name",
 ]
 
 MAX_DEPTH = 64  # tables within tables; deeper is nobody's data
@@ -147,14 +161,23 @@ def _read_array(data: bytes, pos: int, depth: int) -> tuple[Any, int]:
 
 READERS: dict[int, Reader] = {
     ord("t"): _read_number(_u8, bool),
-    ord("b"): _read_number(_i8, Int8), ord("B"): _read_number(_u8, UInt8),
-    ord("s"): _read_number(_i16, Int16), ord("u"): _read_number(_u16, UInt16),
-    ord("I"): _read_number(_i32, int), ord("i"): _read_number(_u32, UInt32),
-    ord("l"): _read_number(_i64, Int64), ord("L"): _read_number(_i64, Int64),
-    ord("f"): _read_number(_f32, Float32), ord("d"): _read_number(_f64, float),
+    ord("b"): _read_number(_i8, Int8),
+    ord("B"): _read_number(_u8, UInt8),
+    ord("s"): _read_number(_i16, Int16),
+    ord("u"): _read_number(_u16, UInt16),
+    ord("I"): _read_number(_i32, int),
+    ord("i"): _read_number(_u32, UInt32),
+    ord("l"): _read_number(_i64, Int64),
+    ord("L"): _read_number(_i64, Int64),
+    ord("f"): _read_number(_f32, Float32),
+    ord("d"): _read_number(_f64, float),
     ord("T"): _read_number(_u64, Timestamp),
-    ord("D"): _read_decimal, ord("S"): _read_string, ord("A"): _read_array, ord("F"): _read_table,
-    ord("V"): _read_void, ord("x"): _read_bytes,
+    ord("D"): _read_decimal,
+    ord("S"): _read_string,
+    ord("A"): _read_array,
+    ord("F"): _read_table,
+    ord("V"): _read_void,
+    ord("x"): _read_bytes,
 }
 
 
@@ -185,8 +208,16 @@ def _short(key: str) -> bytes:
 
 # From exact type to (letter, packed form).
 NUMBERS: dict[type, tuple[bytes, Struct]] = {
-    bool: (b"t", _u8), Int8: (b"b", _i8), UInt8: (b"B", _u8), Int16: (b"s", _i16), UInt16: (b"u", _u16),
-    UInt32: (b"i", _u32), Int64: (b"l", _i64), Timestamp: (b"T", _u64), Float32: (b"f", _f32), float: (b"d", _f64),
+    bool: (b"t", _u8),
+    Int8: (b"b", _i8),
+    UInt8: (b"B", _u8),
+    Int16: (b"s", _i16),
+    UInt16: (b"u", _u16),
+    UInt32: (b"i", _u32),
+    Int64: (b"l", _i64),
+    Timestamp: (b"T", _u64),
+    Float32: (b"f", _f32),
+    float: (b"d", _f64),
 }
 
 
@@ -252,9 +283,18 @@ def join_table(pieces: list[tuple[bytes, bytes]]) -> bytes:
 
 
 NAMES: dict[type, str] = {
-    bool: "bool", Int8: "byte", UInt8: "unsignedbyte", Int16: "short", UInt16: "unsignedshort",
-    UInt32: "unsignedint", Int64: "long", Timestamp: "timestamp", Float32: "float", float: "double",
-    ByteArray: "binary", Decimal: "decimal",
+    bool: "bool",
+    Int8: "byte",
+    UInt8: "unsignedbyte",
+    Int16: "short",
+    UInt16: "unsignedshort",
+    UInt32: "unsignedint",
+    Int64: "long",
+    Timestamp: "timestamp",
+    Float32: "float",
+    float: "double",
+    ByteArray: "binary",
+    Decimal: "decimal",
 }
 
 

@@ -25,10 +25,20 @@ class Envelope:
     body size). It is decoded only when somebody asks for `properties`.
     """
 
-    __slots__ = ("_properties", "encoded", "exchange", "expiration", "header", "is_persistent", "priority",
-                 "routing_key")
+    __slots__ = (
+        "_properties",
+        "encoded",
+        "exchange",
+        "expiration",
+        "header",
+        "is_persistent",
+        "priority",
+        "routing_key",
+    )
 
-    def __init__(self, exchange: str, routing_key: str, header: bytes, properties: Properties | None = None) -> None:
+    def __init__(
+        self, exchange: str, routing_key: str, header: bytes, properties: Properties | None = None
+    ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.header = header
@@ -63,8 +73,17 @@ class Message:
     consumer        whom it is with while unacked; None in the queue, and for basic.get
     """
 
-    __slots__ = ("body", "consumer", "delivery_count", "envelope", "expires_at", "is_redelivered", "is_stored",
-                 "position", "queue")
+    __slots__ = (
+        "body",
+        "consumer",
+        "delivery_count",
+        "envelope",
+        "expires_at",
+        "is_redelivered",
+        "is_stored",
+        "position",
+        "queue",
+    )
 
     def __init__(self, envelope: Envelope, body: bytes, queue: Queue, position: int) -> None:
         self.envelope = envelope
@@ -82,7 +101,9 @@ class Message:
         envelope = self.envelope
         properties = replace(envelope.properties)
         properties.headers = {**(properties.headers or {}), "x-delivery-count": Int64(self.delivery_count)}
-        copy = Message(Envelope.of(envelope.exchange, envelope.routing_key, properties), self.body, self.queue, 0)
+        copy = Message(
+            Envelope.of(envelope.exchange, envelope.routing_key, properties), self.body, self.queue, 0
+        )
         copy.is_redelivered = self.is_redelivered
         return copy
 

@@ -21,9 +21,20 @@ FIELDS: tuple[tuple[int, str, str], ...] = tuple(
     (1 << (15 - index), name, kind)
     for index, (name, kind) in enumerate(
         (
-            ("content_type", "s"), ("content_encoding", "s"), ("headers", "t"), ("delivery_mode", "o"),
-            ("priority", "o"), ("correlation_id", "s"), ("reply_to", "s"), ("expiration", "s"), ("message_id", "s"),
-            ("timestamp", "T"), ("type", "s"), ("user_id", "s"), ("app_id", "s"), ("cluster_id", "s"),
+            ("content_type", "s"),
+            ("content_encoding", "s"),
+            ("headers", "t"),
+            ("delivery_mode", "o"),
+            ("priority", "o"),
+            ("correlation_id", "s"),
+            ("reply_to", "s"),
+            ("expiration", "s"),
+            ("message_id", "s"),
+            ("timestamp", "T"),
+            ("type", "s"),
+            ("user_id", "s"),
+            ("app_id", "s"),
+            ("cluster_id", "s"),
         )
     )
 )
@@ -153,7 +164,9 @@ def delivery_hints(header: bytes) -> tuple[bool, int | None, int | None]:
 def _expiration(raw: bytes) -> int:
     text = raw.decode("utf-8", "replace")
     if not (raw.isdigit() and text.isascii()):
-        reason = "no_integer" if not raw or not raw[:1].isdigit() and raw[:1] not in b"+-" else "leftover_string"
+        reason = (
+            "no_integer" if not raw or (not raw[:1].isdigit() and raw[:1] not in b"+-") else "leftover_string"
+        )
         raise InvalidArgument(f"invalid expiration '{text}': {reason}")
     value = int(raw)
     if value > MAX_EXPIRATION_MS:

@@ -35,8 +35,17 @@ class Queue:
     kind = "queue"
 
     def __init__(
-        self, vhost: Vhost, name: str, *, durable: bool, exclusive: bool, auto_delete: bool,
-        arguments: dict[str, Any], type: str, owner: object | None, limits: QueueLimits,
+        self,
+        vhost: Vhost,
+        name: str,
+        *,
+        durable: bool,
+        exclusive: bool,
+        auto_delete: bool,
+        arguments: dict[str, Any],
+        type: str,
+        owner: object | None,
+        limits: QueueLimits,
         log_ids: tuple[int, ...] = (),
     ) -> None:
         self.vhost = vhost
@@ -419,8 +428,12 @@ class Queue:
             now = vhost.broker.timers.wall_ms(vhost.broker.timers.now) // 1000
             for message in messages:
                 envelope = deadletter.dead_letter_envelope(
-                    message.envelope, queue=self.name, reason=reason, exchange=exchange.name,
-                    routing_key=self.limits.dead_letter_routing_key, now=now,
+                    message.envelope,
+                    queue=self.name,
+                    reason=reason,
+                    exchange=exchange.name,
+                    routing_key=self.limits.dead_letter_routing_key,
+                    now=now,
                 )
                 routed = vhost.route(exchange, envelope)
                 for queue in routed.queues:

@@ -23,6 +23,7 @@ from leveret.core.queue import Queue
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
+    from leveret.adapters.outbox import Outbox
 
 __all__ = ["Channel"]
 
@@ -42,7 +43,7 @@ class Channel:
         self.connection = connection
         self.number = number
         self.session = connection.session
-        self.outbox = connection.outbox
+        self.outbox: Outbox = connection.outbox
         self.broker = connection.broker
         self.is_closing = False
         self.content: Content | None = None
@@ -58,7 +59,9 @@ class Channel:
         self.reply_tag: str | None = None  # consumer tag of amq.rabbitmq.reply-to
         self._reply_address: str | None = None
         self._encoders: dict[str, DeliveryEncoder] = {}
-        self._tag_marks: list[tuple[float, int]] = []  # (time, last tag then): ages of unacked, without a clock each
+        self._tag_marks: list[
+            tuple[float, int]
+        ] = []  # (time, last tag then): ages of unacked, without a clock each
         self.acknowledged_total = 0
         self.delivered_total = 0
         self.confirmed_total = 0
@@ -102,7 +105,10 @@ class Channel:
     def on_content_size(self, size: int) -> None:
         maximum = self.connection.settings.amqp.max_message_size
         if size > maximum and not self.is_closing:
-            self.fail(ChannelFault(406, f"message size {size} is larger than configured max size {maximum}"), (60, 40))
+            self.fail(
+                ChannelFault(406, f"message size {size} is larger than configured max size {maximum}"),
+                (60, 40),
+            )
 
     def on_acks(self, tags: list[int]) -> None:
         if self.is_closing:
@@ -238,8 +244,10 @@ class Channel:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "name": f"{self.connection.name} ({self.number})", "number": self.number,
-            "connection_name": self.connection.name, "user": self.session.principal.username,
+            "name": f"{self.connection.name} ({self.number})",
+            "number": self.number,
+            "connection_name": self.connection.name,
+            "user": self.session.principal.username,
             "vhost": self.session.vhost.name,
         }
 
@@ -360,12 +368,20 @@ class Channel:
             return
         text = reply_text(fault.code, fault.text)
         log.error(
-            "conn=%s channel=%d vhost=%s user=%s error=%d method=%d.%d %s", self.connection.name, self.number,
-            self.session.vhost.name, self.session.principal.username, fault.code, *method, text,
+            "conn=%s channel=%d vhost=%s user=%s error=%d method=%d.%d %s",
+            self.connection.name,
+            self.number,
+            self.session.vhost.name,
+            self.session.principal.username,
+            fault.code,
+            *method,
+            text,
         )
         self.release()
         self.is_closing = True
-        self.send(ChannelClose(reply_code=fault.code, reply_text=text, class_id=method[0], method_id=method[1]))
+        self.send(
+            ChannelClose(reply_code=fault.code, reply_text=text, class_id=method[0], method_id=method[1])
+        )
 
     def release(self) -> None:
         """Give back everything it holds, before the peer hears of it: a client that sees the close can get them."""

@@ -29,7 +29,9 @@ __all__ = ["AmqpConnection"]
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0  # how long a close of ours waits for close-ok
-FRAME_FAULT_LINGER_S = 3.0  # after a framing error nothing can be understood: the close is sent, then the socket ends
+FRAME_FAULT_LINGER_S = (
+    3.0  # after a framing error nothing can be understood: the close is sent, then the socket ends
+)
 DRAIN_S = 5.0  # for the last bytes to a slow peer
 
 
@@ -65,8 +67,12 @@ class AmqpConnection:
         self._nursery: trio.Nursery | None = None
         self._drained = trio.Event()
         self.outbox = Outbox(
-            transport, self.broker.pump, self.settings.amqp.outbox_bytes, spawn=self._spawn,
-            on_drained=self._on_drained, on_lost=self._on_lost,
+            transport,
+            self.broker.pump,
+            self.settings.amqp.outbox_bytes,
+            spawn=self._spawn,
+            on_drained=self._on_drained,
+            on_lost=self._on_lost,
         )
 
     def __repr__(self) -> str:
@@ -164,8 +170,8 @@ class AmqpConnection:
         except ConnectionFault as fault:
             self.fail(fault)
         except BrokerError as error:
-            fault = fault_of(error)
-            self.fail(fault if isinstance(fault, ConnectionFault) else ConnectionFault(541, str(error)))
+            answer = fault_of(error)
+            self.fail(answer if isinstance(answer, ConnectionFault) else ConnectionFault(541, str(error)))
 
     def _teardown(self) -> None:
         self.state = "closed"
@@ -176,8 +182,12 @@ class AmqpConnection:
         self.channels.clear()
         if self.session is not None:
             self.session.close()
-            log.info("conn=%s vhost=%s user=%s closed", self.name, self.session.vhost.name,
-                     self.session.principal.username)
+            log.info(
+                "conn=%s vhost=%s user=%s closed",
+                self.name,
+                self.session.vhost.name,
+                self.session.principal.username,
+            )
         self.broker.timers.tick()
         self.broker.pump.run()
 
@@ -240,7 +250,9 @@ class AmqpConnection:
             self._on_method_while_closing(method)
         elif self.state != "running":
             if number:
-                raise ConnectionFault(505, f"method on channel {number} before the connection is open", method.id)
+                raise ConnectionFault(
+                    505, f"method on channel {number} before the connection is open", method.id
+                )
             self.handshake.on_method(method)
         elif number:
             self._on_channel_method(number, method)
@@ -282,7 +294,9 @@ class AmqpConnection:
     def _open_channel(self, number: int) -> None:
         if self.channel_max and number > self.channel_max:
             raise ConnectionFault(
-                504, f"invalid channel number {number}: the negotiated channel_max is {self.channel_max}", (20, 10)
+                504,
+                f"invalid channel number {number}: the negotiated channel_max is {self.channel_max}",
+                (20, 10),
             )
         assert self.session is not None
         self.broker.check_channel_limit(self.session.principal, self)
@@ -297,8 +311,11 @@ class AmqpConnection:
         self.state = "running"
         self.heartbeat.start(self.handshake.heartbeat_s)
         log.info(
-            "conn=%s vhost=%s user=%s mechanism=%s opened", self.name, session.vhost.name,
-            session.principal.username, self.handshake.mechanism,
+            "conn=%s vhost=%s user=%s mechanism=%s opened",
+            self.name,
+            session.vhost.name,
+            session.principal.username,
+            self.handshake.mechanism,
         )
 
     def has_capability(self, name: str) -> bool:
@@ -317,7 +334,8 @@ class AmqpConnection:
         self.is_blocked = is_blocking
         if self.has_capability("connection.blocked"):
             self.send(
-                methods.ConnectionBlocked(reason=self.broker.flow.reason) if is_blocking
+                methods.ConnectionBlocked(reason=self.broker.flow.reason)
+                if is_blocking
                 else methods.ConnectionUnblocked()
             )
             self.broker.pump.soon()
@@ -339,16 +357,23 @@ class AmqpConnection:
         text = reply_text(fault.code, fault.text)
         session = self.session
         log.error(
-            "conn=%s vhost=%s user=%s state=%s error=%d method=%d.%d %s", self.name,
-            session.vhost.name if session else "", session.principal.username if session else "", self.state,
-            fault.code, *fault.method, text,
+            "conn=%s vhost=%s user=%s state=%s error=%d method=%d.%d %s",
+            self.name,
+            session.vhost.name if session else "",
+            session.principal.username if session else "",
+            self.state,
+            fault.code,
+            *fault.method,
+            text,
         )
         is_unreadable = fault.code == 501
         if self.state == "starting" and not self.handshake.is_started:
             self.outbox.write(PROTOCOL_HEADER)  # it does not speak our protocol: name the one we do
             self.state = "closed"
             return
-        self._send_close(fault.code, text, fault.method, FRAME_FAULT_LINGER_S if is_unreadable else CLOSE_TIMEOUT_S)
+        self._send_close(
+            fault.code, text, fault.method, FRAME_FAULT_LINGER_S if is_unreadable else CLOSE_TIMEOUT_S
+        )
 
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
@@ -364,7 +389,9 @@ class AmqpConnection:
         self.channels.clear()
         self.state = "closing"
         self.parser.is_discarding = True
-        self.send(methods.ConnectionClose(reply_code=code, reply_text=text, class_id=method[0], method_id=method[1]))
+        self.send(
+            methods.ConnectionClose(reply_code=code, reply_text=text, class_id=method[0], method_id=method[1])
+        )
         self.broker.timers.after(timeout_s, self.cancel)
 
     def info(self) -> dict[str, Any]:
@@ -372,13 +399,25 @@ class AmqpConnection:
         peer, local, session = self.transport.peer or ("", 0), self.transport.local or ("", 0), self.session
         state = "blocked" if self.is_blocked else self.state
         return {
-            "name": self.name, "state": state, "protocol": "AMQP 0-9-1",
+            "name": self.name,
+            "state": state,
+            "protocol": "AMQP 0-9-1",
             "user": session.principal.username if session else None,
             "vhost": session.vhost.name if session else None,
-            "peer_host": peer[0], "peer_port": peer[1], "host": local[0], "port": local[1],
-            "channels": len(self.channels), "channel_max": self.channel_max, "frame_max": self.frame_max,
-            "timeout": self.handshake.heartbeat_s, "auth_mechanism": self.handshake.mechanism,
-            "client_properties": self.handshake.client_properties, "connected_at": self.connected_at,
-            "recv_oct": self.received_bytes, "send_oct": self.outbox.sent_total,
-            "send_pend": self.outbox.bytes, "ssl": bool(self.transport.tls_info), **self.transport.tls_info,
+            "peer_host": peer[0],
+            "peer_port": peer[1],
+            "host": local[0],
+            "port": local[1],
+            "channels": len(self.channels),
+            "channel_max": self.channel_max,
+            "frame_max": self.frame_max,
+            "timeout": self.handshake.heartbeat_s,
+            "auth_mechanism": self.handshake.mechanism,
+            "client_properties": self.handshake.client_properties,
+            "connected_at": self.connected_at,
+            "recv_oct": self.received_bytes,
+            "send_oct": self.outbox.sent_total,
+            "send_pend": self.outbox.bytes,
+            "ssl": bool(self.transport.tls_info),
+            **self.transport.tls_info,
         }

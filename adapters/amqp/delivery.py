@@ -56,8 +56,18 @@ class DeliveryEncoder:
     last one, and a further delivery is one `Struct.pack`.
     """
 
-    __slots__ = ("_consumer_tag", "_envelope", "_frame_max", "_head", "_is_redelivered", "_large", "_number", "_pack", "_size",
-                 "_tail")
+    __slots__ = (
+        "_consumer_tag",
+        "_envelope",
+        "_frame_max",
+        "_head",
+        "_is_redelivered",
+        "_large",
+        "_number",
+        "_pack",
+        "_size",
+        "_tail",
+    )
 
     def __init__(self, number: int, consumer_tag: str, frame_max: int) -> None:
         self._number = number
@@ -115,8 +125,13 @@ class DeliveryEncoder:
         length = 4 + len(consumer_tag) + 9 + len(exchange) + len(key)
         self._head = _frame(1, self._number, length) + DELIVER + consumer_tag
         tail = (
-            (b"\x01" if is_redelivered else b"\x00") + exchange + key + FRAME_END
-            + _header(2, self._number, 12 + len(header), 60, 0, size) + header + FRAME_END
+            (b"\x01" if is_redelivered else b"\x00")
+            + exchange
+            + key
+            + FRAME_END
+            + _header(2, self._number, 12 + len(header), 60, 0, size)
+            + header
+            + FRAME_END
         )
         if size < self._large:
             tail += _frame(3, self._number, size) if size else b"\xce"

@@ -7,10 +7,24 @@ from leveret.core import errors
 __all__ = ["CHANNEL_CODES", "CONNECTION_CODES", "ChannelFault", "ConnectionFault", "reply_text"]
 
 REPLY_NAMES = {
-    311: "CONTENT_TOO_LARGE", 312: "NO_ROUTE", 313: "NO_CONSUMERS", 320: "CONNECTION_FORCED", 402: "INVALID_PATH",
-    403: "ACCESS_REFUSED", 404: "NOT_FOUND", 405: "RESOURCE_LOCKED", 406: "PRECONDITION_FAILED", 501: "FRAME_ERROR",
-    502: "SYNTAX_ERROR", 503: "COMMAND_INVALID", 504: "CHANNEL_ERROR", 505: "UNEXPECTED_FRAME",
-    506: "RESOURCE_ERROR", 530: "NOT_ALLOWED", 540: "NOT_IMPLEMENTED", 541: "INTERNAL_ERROR",
+    311: "CONTENT_TOO_LARGE",
+    312: "NO_ROUTE",
+    313: "NO_CONSUMERS",
+    320: "CONNECTION_FORCED",
+    402: "INVALID_PATH",
+    403: "ACCESS_REFUSED",
+    404: "NOT_FOUND",
+    405: "RESOURCE_LOCKED",
+    406: "PRECONDITION_FAILED",
+    501: "FRAME_ERROR",
+    502: "SYNTAX_ERROR",
+    503: "COMMAND_INVALID",
+    504: "CHANNEL_ERROR",
+    505: "UNEXPECTED_FRAME",
+    506: "RESOURCE_ERROR",
+    530: "NOT_ALLOWED",
+    540: "NOT_IMPLEMENTED",
+    541: "INTERNAL_ERROR",
 }
 
 # From core's refusals to reply codes; the first class in an error's ancestry that is listed decides.
@@ -34,7 +48,7 @@ def reply_text(code: int, text: str) -> str:
     return full.encode("utf-8", "surrogateescape")[:255].decode("utf-8", "ignore")
 
 
-class ChannelFault(Exception):  # noqa: N818 - AMQP's own words: channel exception, connection exception
+class ChannelFault(Exception):
     """The peer's mistake on one channel: channel.close with this code, naming the offending method."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -42,7 +56,7 @@ class ChannelFault(Exception):  # noqa: N818 - AMQP's own words: channel excepti
         self.code, self.text = code, text
 
 
-class ConnectionFault(Exception):  # noqa: N818
+class ConnectionFault(Exception):
     """The peer's mistake that ends the connection: connection.close with this code.
 
     method: (class id, method id) of the offending method; (0, 0) if no method is to blame.

@@ -24,13 +24,23 @@ __all__ = ["Handshake"]
 
 log = logging.getLogger(__name__)
 
-ACCEPTED_HEADERS = {PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09", b"AMQP\x01\x01\x09\x01"}  # 0-9-1, 0-9 (as RabbitMQ)
+ACCEPTED_HEADERS = {
+    PROTOCOL_HEADER,
+    b"AMQP\x01\x01\x00\x09",
+    b"AMQP\x01\x01\x09\x01",
+}  # 0-9-1, 0-9 (as RabbitMQ)
 FRAME_MIN = 4096  # RabbitMQ asks for 8192 since 4.1; clients of before still send 4096
 CAPABILITIES = {
     name: True
     for name in (
-        "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
-        "connection.blocked", "consumer_priorities", "authentication_failure_close", "per_consumer_qos",
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
         "direct_reply_to",
     )
 }
@@ -58,18 +68,24 @@ class Handshake:
         settings = connection.settings
         self._mechanisms = sasl.offered(settings.auth, has_tls=bool(connection.transport.tls_info))
         amqp, server = settings.amqp, settings.server
-        connection.send(methods.ConnectionStart(
-            version_major=0, version_minor=9,
-            server_properties={
-                "capabilities": CAPABILITIES,
-                "cluster_name": server.cluster_name or connection.broker.node_name,
-                "copyright": "Copyright (c) 2026 the Leveret authors",
-                "information": "Leveret, licensed under Apache-2.0",
-                "platform": f"Python {platform.python_version()}",
-                "product": amqp.product, "version": amqp.version, "leveret_version": leveret.__version__,
-            },
-            mechanisms=" ".join(self._mechanisms), locales="en_US",
-        ))
+        connection.send(
+            methods.ConnectionStart(
+                version_major=0,
+                version_minor=9,
+                server_properties={
+                    "capabilities": CAPABILITIES,
+                    "cluster_name": server.cluster_name or connection.broker.node_name,
+                    "copyright": "Copyright (c) 2026 the Leveret authors",
+                    "information": "Leveret, licensed under Apache-2.0",
+                    "platform": f"Python {platform.python_version()}",
+                    "product": amqp.product,
+                    "version": amqp.version,
+                    "leveret_version": leveret.__version__,
+                },
+                mechanisms=" ".join(self._mechanisms),
+                locales="en_US",
+            )
+        )
 
     def on_method(self, method: Method) -> None:
         connection = self._connection
@@ -87,7 +103,9 @@ class Handshake:
             case _, methods.ConnectionCloseOk():
                 connection.state = "closed"
             case state, _:
-                raise ConnectionFault(503, f"unexpected method '{method.name}' in connection state {state}", method.id)
+                raise ConnectionFault(
+                    503, f"unexpected method '{method.name}' in connection state {state}", method.id
+                )
 
     # -- who is it
 
@@ -106,9 +124,12 @@ class Handshake:
         connection = self._connection
         peer = connection.transport.peer
         return sasl.respond(
-            mechanism, response,
+            mechanism,
+            response,
             Credentials(
-                mechanism=mechanism, peer_host=peer[0] if peer else None, protocol="amqp",
+                mechanism=mechanism,
+                peer_host=peer[0] if peer else None,
+                protocol="amqp",
                 certificate=connection.transport.certificate,
             ),
             connection.settings.auth,
@@ -124,21 +145,29 @@ class Handshake:
             return
         amqp = connection.settings.amqp
         connection.state = "tuning"
-        connection.send(methods.ConnectionTune(
-            channel_max=amqp.channel_max, frame_max=amqp.frame_max, heartbeat=amqp.heartbeat_s
-        ))
+        connection.send(
+            methods.ConnectionTune(
+                channel_max=amqp.channel_max, frame_max=amqp.frame_max, heartbeat=amqp.heartbeat_s
+            )
+        )
 
     async def _refuse(self, mechanism: str) -> None:
         """Slowly, so that guessing is slow; with a close if the client understands it (authentication_failure_close)."""
         connection = self._connection
         await trio.sleep(connection.settings.amqp.login_failure_delay_s)
         if self.capabilities.get("authentication_failure_close") is True:
-            connection.send(methods.ConnectionClose(
-                reply_code=403, reply_text=reply_text(
-                    403, f"Login was refused using authentication mechanism {mechanism}. "
-                    "For details see the broker logfile."
-                ), class_id=0, method_id=0,
-            ))
+            connection.send(
+                methods.ConnectionClose(
+                    reply_code=403,
+                    reply_text=reply_text(
+                        403,
+                        f"Login was refused using authentication mechanism {mechanism}. "
+                        "For details see the broker logfile.",
+                    ),
+                    class_id=0,
+                    method_id=0,
+                )
+            )
             connection.state = "closing"
             connection.broker.timers.after(5.0, connection.cancel)
         else:
@@ -149,13 +178,18 @@ class Handshake:
         connection, principal = self._connection, self.principal
         assert principal is not None
         credentials = Credentials(
-            mechanism="PLAIN", username=principal.username, password=secret.decode("utf-8", "surrogateescape"),
-            peer_host=connection.transport.peer[0] if connection.transport.peer else None, protocol="amqp",
+            mechanism="PLAIN",
+            username=principal.username,
+            password=secret.decode("utf-8", "surrogateescape"),
+            peer_host=connection.transport.peer[0] if connection.transport.peer else None,
+            protocol="amqp",
         )
         try:
             renewed = await connection.broker.auth.authenticate(credentials)
         except AccessDenied as error:
-            log.warning("conn=%s user=%s update-secret refused: %s", connection.name, principal.username, error)
+            log.warning(
+                "conn=%s user=%s update-secret refused: %s", connection.name, principal.username, error
+            )
             raise ConnectionFault(530, "New secret was refused by one of the backends", (10, 70)) from error
         if renewed.username != principal.username:
             raise ConnectionFault(530, "New secret was refused by one of the backends", (10, 70))
@@ -170,19 +204,25 @@ class Handshake:
         connection = self._connection
         offered = connection.settings.amqp
         for name, value, limit in (
-            ("channel_max", method.channel_max, offered.channel_max), ("frame_max", method.frame_max, offered.frame_max),
+            ("channel_max", method.channel_max, offered.channel_max),
+            ("frame_max", method.frame_max, offered.frame_max),
         ):
             if limit and value > limit:
                 raise ConnectionFault(
-                    530, f"negotiated {name} = {value} is higher than the maximum allowed value ({limit})", (10, 31)
+                    530,
+                    f"negotiated {name} = {value} is higher than the maximum allowed value ({limit})",
+                    (10, 31),
                 )
             if limit and not value:
                 raise ConnectionFault(
-                    530, f"negotiated {name} = 0 (no limit) is higher than the maximum allowed value ({limit})", (10, 31)
+                    530,
+                    f"negotiated {name} = 0 (no limit) is higher than the maximum allowed value ({limit})",
+                    (10, 31),
                 )
         if method.frame_max and method.frame_max < FRAME_MIN:
             raise ConnectionFault(
-                530, f"negotiated frame_max = {method.frame_max} is lower than the minimum allowed value ({FRAME_MIN})",
+                530,
+                f"negotiated frame_max = {method.frame_max} is lower than the minimum allowed value ({FRAME_MIN})",
                 (10, 31),
             )
         connection.frame_max = method.frame_max

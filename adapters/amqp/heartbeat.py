@@ -58,7 +58,11 @@ class Heartbeat:
             else:
                 self._silent += 1
                 if self._silent >= 2:
-                    log.error("conn=%s missed heartbeats from client, timeout: %ds", connection.name, self._interval_s)
+                    log.error(
+                        "conn=%s missed heartbeats from client, timeout: %ds",
+                        connection.name,
+                        self._interval_s,
+                    )
                     connection.cancel()
                     return
             self.has_received = False

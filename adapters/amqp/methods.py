@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as StructError
@@ -35,7 +34,13 @@ class Method:
 class ConnectionStart(Method):
     id: ClassVar[tuple[int, int]] = (10, 10)
     name: ClassVar[str] = "connection.start"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("version_major", "octet"), ("version_minor", "octet"), ("server_properties", "table"), ("mechanisms", "longstr"), ("locales", "longstr"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("version_major", "octet"),
+        ("version_minor", "octet"),
+        ("server_properties", "table"),
+        ("mechanisms", "longstr"),
+        ("locales", "longstr"),
+    )
     version_major: int = 0
     version_minor: int = 0
     server_properties: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +52,12 @@ class ConnectionStart(Method):
 class ConnectionStartOk(Method):
     id: ClassVar[tuple[int, int]] = (10, 11)
     name: ClassVar[str] = "connection.start-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("client_properties", "table"), ("mechanism", "shortstr"), ("response", "longbytes"), ("locale", "shortstr"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("client_properties", "table"),
+        ("mechanism", "shortstr"),
+        ("response", "longbytes"),
+        ("locale", "shortstr"),
+    )
     client_properties: dict[str, Any] = field(default_factory=dict)
     mechanism: str = ""
     response: bytes = b""
@@ -74,7 +84,11 @@ class ConnectionSecureOk(Method):
 class ConnectionTune(Method):
     id: ClassVar[tuple[int, int]] = (10, 30)
     name: ClassVar[str] = "connection.tune"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("channel_max", "short"), ("frame_max", "long"), ("heartbeat", "short"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("channel_max", "short"),
+        ("frame_max", "long"),
+        ("heartbeat", "short"),
+    )
     channel_max: int = 0
     frame_max: int = 0
     heartbeat: int = 0
@@ -84,7 +98,11 @@ class ConnectionTune(Method):
 class ConnectionTuneOk(Method):
     id: ClassVar[tuple[int, int]] = (10, 31)
     name: ClassVar[str] = "connection.tune-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("channel_max", "short"), ("frame_max", "long"), ("heartbeat", "short"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("channel_max", "short"),
+        ("frame_max", "long"),
+        ("heartbeat", "short"),
+    )
     channel_max: int = 0
     frame_max: int = 0
     heartbeat: int = 0
@@ -94,7 +112,11 @@ class ConnectionTuneOk(Method):
 class ConnectionOpen(Method):
     id: ClassVar[tuple[int, int]] = (10, 40)
     name: ClassVar[str] = "connection.open"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("virtual_host", "shortstr"), ("capabilities", "shortstr"), ("insist", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("virtual_host", "shortstr"),
+        ("capabilities", "shortstr"),
+        ("insist", "bit"),
+    )
     virtual_host: str = ""
     capabilities: str = ""
     insist: bool = False
@@ -112,7 +134,12 @@ class ConnectionOpenOk(Method):
 class ConnectionClose(Method):
     id: ClassVar[tuple[int, int]] = (10, 50)
     name: ClassVar[str] = "connection.close"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("reply_code", "short"), ("reply_text", "shortstr"), ("class_id", "short"), ("method_id", "short"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("reply_code", "short"),
+        ("reply_text", "shortstr"),
+        ("class_id", "short"),
+        ("method_id", "short"),
+    )
     reply_code: int = 0
     reply_text: str = ""
     class_id: int = 0
@@ -193,7 +220,12 @@ class ChannelFlowOk(Method):
 class ChannelClose(Method):
     id: ClassVar[tuple[int, int]] = (20, 40)
     name: ClassVar[str] = "channel.close"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("reply_code", "short"), ("reply_text", "shortstr"), ("class_id", "short"), ("method_id", "short"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("reply_code", "short"),
+        ("reply_text", "shortstr"),
+        ("class_id", "short"),
+        ("method_id", "short"),
+    )
     reply_code: int = 0
     reply_text: str = ""
     class_id: int = 0
@@ -211,7 +243,14 @@ class ChannelCloseOk(Method):
 class AccessRequest(Method):
     id: ClassVar[tuple[int, int]] = (30, 10)
     name: ClassVar[str] = "access.request"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("realm", "shortstr"), ("exclusive", "bit"), ("passive", "bit"), ("active", "bit"), ("write", "bit"), ("read", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("realm", "shortstr"),
+        ("exclusive", "bit"),
+        ("passive", "bit"),
+        ("active", "bit"),
+        ("write", "bit"),
+        ("read", "bit"),
+    )
     realm: str = ""
     exclusive: bool = False
     passive: bool = False
@@ -232,7 +271,17 @@ class AccessRequestOk(Method):
 class ExchangeDeclare(Method):
     id: ClassVar[tuple[int, int]] = (40, 10)
     name: ClassVar[str] = "exchange.declare"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("exchange", "shortstr"), ("type", "shortstr"), ("passive", "bit"), ("durable", "bit"), ("auto_delete", "bit"), ("internal", "bit"), ("nowait", "bit"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("exchange", "shortstr"),
+        ("type", "shortstr"),
+        ("passive", "bit"),
+        ("durable", "bit"),
+        ("auto_delete", "bit"),
+        ("internal", "bit"),
+        ("nowait", "bit"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     exchange: str = ""
     type: str = ""
@@ -255,7 +304,12 @@ class ExchangeDeclareOk(Method):
 class ExchangeDelete(Method):
     id: ClassVar[tuple[int, int]] = (40, 20)
     name: ClassVar[str] = "exchange.delete"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("exchange", "shortstr"), ("if_unused", "bit"), ("nowait", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("exchange", "shortstr"),
+        ("if_unused", "bit"),
+        ("nowait", "bit"),
+    )
     ticket: int = 0
     exchange: str = ""
     if_unused: bool = False
@@ -273,7 +327,14 @@ class ExchangeDeleteOk(Method):
 class ExchangeBind(Method):
     id: ClassVar[tuple[int, int]] = (40, 30)
     name: ClassVar[str] = "exchange.bind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("destination", "shortstr"), ("source", "shortstr"), ("routing_key", "shortstr"), ("nowait", "bit"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("destination", "shortstr"),
+        ("source", "shortstr"),
+        ("routing_key", "shortstr"),
+        ("nowait", "bit"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     destination: str = ""
     source: str = ""
@@ -293,7 +354,14 @@ class ExchangeBindOk(Method):
 class ExchangeUnbind(Method):
     id: ClassVar[tuple[int, int]] = (40, 40)
     name: ClassVar[str] = "exchange.unbind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("destination", "shortstr"), ("source", "shortstr"), ("routing_key", "shortstr"), ("nowait", "bit"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("destination", "shortstr"),
+        ("source", "shortstr"),
+        ("routing_key", "shortstr"),
+        ("nowait", "bit"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     destination: str = ""
     source: str = ""
@@ -313,7 +381,16 @@ class ExchangeUnbindOk(Method):
 class QueueDeclare(Method):
     id: ClassVar[tuple[int, int]] = (50, 10)
     name: ClassVar[str] = "queue.declare"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("passive", "bit"), ("durable", "bit"), ("exclusive", "bit"), ("auto_delete", "bit"), ("nowait", "bit"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("passive", "bit"),
+        ("durable", "bit"),
+        ("exclusive", "bit"),
+        ("auto_delete", "bit"),
+        ("nowait", "bit"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     queue: str = ""
     passive: bool = False
@@ -328,7 +405,11 @@ class QueueDeclare(Method):
 class QueueDeclareOk(Method):
     id: ClassVar[tuple[int, int]] = (50, 11)
     name: ClassVar[str] = "queue.declare-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("queue", "shortstr"), ("message_count", "long"), ("consumer_count", "long"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("queue", "shortstr"),
+        ("message_count", "long"),
+        ("consumer_count", "long"),
+    )
     queue: str = ""
     message_count: int = 0
     consumer_count: int = 0
@@ -338,7 +419,14 @@ class QueueDeclareOk(Method):
 class QueueBind(Method):
     id: ClassVar[tuple[int, int]] = (50, 20)
     name: ClassVar[str] = "queue.bind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("exchange", "shortstr"), ("routing_key", "shortstr"), ("nowait", "bit"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("exchange", "shortstr"),
+        ("routing_key", "shortstr"),
+        ("nowait", "bit"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     queue: str = ""
     exchange: str = ""
@@ -358,7 +446,11 @@ class QueueBindOk(Method):
 class QueuePurge(Method):
     id: ClassVar[tuple[int, int]] = (50, 30)
     name: ClassVar[str] = "queue.purge"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("nowait", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("nowait", "bit"),
+    )
     ticket: int = 0
     queue: str = ""
     nowait: bool = False
@@ -376,7 +468,13 @@ class QueuePurgeOk(Method):
 class QueueDelete(Method):
     id: ClassVar[tuple[int, int]] = (50, 40)
     name: ClassVar[str] = "queue.delete"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("if_unused", "bit"), ("if_empty", "bit"), ("nowait", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("if_unused", "bit"),
+        ("if_empty", "bit"),
+        ("nowait", "bit"),
+    )
     ticket: int = 0
     queue: str = ""
     if_unused: bool = False
@@ -396,7 +494,13 @@ class QueueDeleteOk(Method):
 class QueueUnbind(Method):
     id: ClassVar[tuple[int, int]] = (50, 50)
     name: ClassVar[str] = "queue.unbind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("exchange", "shortstr"), ("routing_key", "shortstr"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("exchange", "shortstr"),
+        ("routing_key", "shortstr"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     queue: str = ""
     exchange: str = ""
@@ -415,7 +519,11 @@ class QueueUnbindOk(Method):
 class BasicQos(Method):
     id: ClassVar[tuple[int, int]] = (60, 10)
     name: ClassVar[str] = "basic.qos"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("prefetch_size", "long"), ("prefetch_count", "short"), ("global_", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("prefetch_size", "long"),
+        ("prefetch_count", "short"),
+        ("global_", "bit"),
+    )
     prefetch_size: int = 0
     prefetch_count: int = 0
     global_: bool = False
@@ -432,7 +540,16 @@ class BasicQosOk(Method):
 class BasicConsume(Method):
     id: ClassVar[tuple[int, int]] = (60, 20)
     name: ClassVar[str] = "basic.consume"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("consumer_tag", "shortstr"), ("no_local", "bit"), ("no_ack", "bit"), ("exclusive", "bit"), ("nowait", "bit"), ("arguments", "table"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("consumer_tag", "shortstr"),
+        ("no_local", "bit"),
+        ("no_ack", "bit"),
+        ("exclusive", "bit"),
+        ("nowait", "bit"),
+        ("arguments", "table"),
+    )
     ticket: int = 0
     queue: str = ""
     consumer_tag: str = ""
@@ -472,7 +589,13 @@ class BasicCancelOk(Method):
 class BasicPublish(Method):
     id: ClassVar[tuple[int, int]] = (60, 40)
     name: ClassVar[str] = "basic.publish"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("exchange", "shortstr"), ("routing_key", "shortstr"), ("mandatory", "bit"), ("immediate", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("exchange", "shortstr"),
+        ("routing_key", "shortstr"),
+        ("mandatory", "bit"),
+        ("immediate", "bit"),
+    )
     ticket: int = 0
     exchange: str = ""
     routing_key: str = ""
@@ -484,7 +607,12 @@ class BasicPublish(Method):
 class BasicReturn(Method):
     id: ClassVar[tuple[int, int]] = (60, 50)
     name: ClassVar[str] = "basic.return"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("reply_code", "short"), ("reply_text", "shortstr"), ("exchange", "shortstr"), ("routing_key", "shortstr"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("reply_code", "short"),
+        ("reply_text", "shortstr"),
+        ("exchange", "shortstr"),
+        ("routing_key", "shortstr"),
+    )
     reply_code: int = 0
     reply_text: str = ""
     exchange: str = ""
@@ -495,7 +623,13 @@ class BasicReturn(Method):
 class BasicDeliver(Method):
     id: ClassVar[tuple[int, int]] = (60, 60)
     name: ClassVar[str] = "basic.deliver"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("consumer_tag", "shortstr"), ("delivery_tag", "longlong"), ("redelivered", "bit"), ("exchange", "shortstr"), ("routing_key", "shortstr"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("consumer_tag", "shortstr"),
+        ("delivery_tag", "longlong"),
+        ("redelivered", "bit"),
+        ("exchange", "shortstr"),
+        ("routing_key", "shortstr"),
+    )
     consumer_tag: str = ""
     delivery_tag: int = 0
     redelivered: bool = False
@@ -507,7 +641,11 @@ class BasicDeliver(Method):
 class BasicGet(Method):
     id: ClassVar[tuple[int, int]] = (60, 70)
     name: ClassVar[str] = "basic.get"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"), ("queue", "shortstr"), ("no_ack", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ticket", "short"),
+        ("queue", "shortstr"),
+        ("no_ack", "bit"),
+    )
     ticket: int = 0
     queue: str = ""
     no_ack: bool = False
@@ -517,7 +655,13 @@ class BasicGet(Method):
 class BasicGetOk(Method):
     id: ClassVar[tuple[int, int]] = (60, 71)
     name: ClassVar[str] = "basic.get-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("delivery_tag", "longlong"), ("redelivered", "bit"), ("exchange", "shortstr"), ("routing_key", "shortstr"), ("message_count", "long"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("delivery_tag", "longlong"),
+        ("redelivered", "bit"),
+        ("exchange", "shortstr"),
+        ("routing_key", "shortstr"),
+        ("message_count", "long"),
+    )
     delivery_tag: int = 0
     redelivered: bool = False
     exchange: str = ""
@@ -578,7 +722,11 @@ class BasicRecoverOk(Method):
 class BasicNack(Method):
     id: ClassVar[tuple[int, int]] = (60, 120)
     name: ClassVar[str] = "basic.nack"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("delivery_tag", "longlong"), ("multiple", "bit"), ("requeue", "bit"))
+    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("delivery_tag", "longlong"),
+        ("multiple", "bit"),
+        ("requeue", "bit"),
+    )
     delivery_tag: int = 0
     multiple: bool = False
     requeue: bool = False
@@ -640,8 +788,10 @@ class TxRollbackOk(Method):
     name: ClassVar[str] = "tx.rollback-ok"
     kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
 
+
 METHODS: dict[tuple[int, int], type[Method]] = {
-    method.id: method for method in list(globals().values())
+    method.id: method
+    for method in list(globals().values())
     if isinstance(method, type) and issubclass(method, Method) and method is not Method
 }
 

@@ -125,7 +125,8 @@ class FrameParser:
                 stop = pos + 7 + size
                 if size > frame_max > 0:
                     raise ConnectionFault(
-                        501, f"type {kind}, channel {number}, payload size {size} is larger than frame_max {frame_max}"
+                        501,
+                        f"type {kind}, channel {number}, payload size {size} is larger than frame_max {frame_max}",
                     )
                 if stop >= end:
                     if kind == 3 and size >= STREAMED_BYTES:
@@ -134,7 +135,9 @@ class FrameParser:
                         raise ConnectionFault(501, f"unknown frame type {kind} on channel {number}")
                     break
                 if data[stop] != FRAME_END:
-                    raise ConnectionFault(501, f"frame of type {kind} on channel {number} does not end in 206")
+                    raise ConnectionFault(
+                        501, f"frame of type {kind} on channel {number} does not end in 206"
+                    )
                 if kind == 1:
                     if size < 4:
                         raise ConnectionFault(501, "method frame too short")
@@ -170,25 +173,36 @@ class FrameParser:
     def _publish(self, channel: ChannelHandler, data: bytes, pos: int, stop: int, end: int) -> int:
         """A publish at pos. If all of it is here, and as many more alike as are here: one call."""
         if channel.content is not None:
-            raise ConnectionFault(505, "expected content header or body, got method 'basic.publish' instead", (60, 40))
+            raise ConnectionFault(
+                505, "expected content header or body, got method 'basic.publish' instead", (60, 40)
+            )
         key = data[pos + 13 : stop]
         after = stop + 1
         if end - after >= 22:
             kind, number, header_size, class_id, _, body_size = _header(data, after)
-            header_stop = after + 7 + header_size
+            header_stop: int = after + 7 + header_size
             if (
-                kind == 2 and class_id == 60 and header_size >= 14 and header_stop < end
-                and data[header_stop] == FRAME_END and data[after + 1 : after + 3] == data[pos + 1 : pos + 3]
+                kind == 2
+                and class_id == 60
+                and header_size >= 14
+                and header_stop < end
+                and data[header_stop] == FRAME_END
+                and data[after + 1 : after + 3] == data[pos + 1 : pos + 3]
             ):
                 header = data[after + 19 : header_stop]
                 body_at = header_stop + 1
                 if not body_size:
                     channel.on_publish(key, header, [b""])
                     return body_at
-                next_at = body_at + 8 + body_size
+                next_at: int = body_at + 8 + body_size
                 if next_at <= end:
                     kind, body_number, size = _frame(data, body_at)
-                    if kind == 3 and body_number == number and size == body_size and data[next_at - 1] == FRAME_END:
+                    if (
+                        kind == 3
+                        and body_number == number
+                        and size == body_size
+                        and data[next_at - 1] == FRAME_END
+                    ):
                         bodies = [data[body_at + 7 : next_at - 1]]
                         stride = next_at - pos
                         if end - next_at >= stride and data[next_at + stride - 1] == FRAME_END:
@@ -229,7 +243,9 @@ class FrameParser:
     def _ack(self, channel: ChannelHandler, data: bytes, pos: int, end: int) -> int:
         """An ack at pos, and those that follow it."""
         if channel.content is not None:
-            raise ConnectionFault(505, "expected content header or body, got method 'basic.ack' instead", (60, 80))
+            raise ConnectionFault(
+                505, "expected content header or body, got method 'basic.ack' instead", (60, 80)
+            )
         tag, multiple = _ack(data, pos + 11)
         if multiple & 1:
             channel.on_ack_multiple(tag)
@@ -260,7 +276,9 @@ class FrameParser:
             raise ConnectionFault(501, "content header frame too short")
         class_id, _, size = _content(data, start)
         if class_id != 60:
-            raise ConnectionFault(505, f"expected content header for class 60, got one for class {class_id} instead")
+            raise ConnectionFault(
+                505, f"expected content header for class 60, got one for class {class_id} instead"
+            )
         content.header = data[start + 12 : stop]
         content.missing = size
         if not channel.is_closing:
@@ -282,7 +300,9 @@ class FrameParser:
         if content is None or content.header is None:
             if channel.is_closing:
                 return None
-            raise ConnectionFault(505, "expected method or content header frame, got content body frame instead")
+            raise ConnectionFault(
+                505, "expected method or content header frame, got content body frame instead"
+            )
         if size > content.missing:
             raise ConnectionFault(501, f"content body of {size} bytes where {content.missing} were announced")
         return content
@@ -293,7 +313,9 @@ class FrameParser:
         if not channel.is_closing:
             assert content.header is not None
             parts = content.parts
-            channel.on_publish(content.key, content.header, [parts[0] if len(parts) == 1 else b"".join(parts)])
+            channel.on_publish(
+                content.key, content.header, [parts[0] if len(parts) == 1 else b"".join(parts)]
+            )
 
     def _begin_stream(self, data: bytes, pos: int, number: int, size: int) -> int:
         """A large body frame, of which a part is here: take that by reference, not by joining."""

@@ -22,7 +22,9 @@ __all__ = ["Publisher"]
 # Property flags that need a look before a message is taken (AMQP 4.2.6.1).
 FLAG_HEADERS, FLAG_REPLY_TO, FLAG_USER_ID = 1 << 13, 1 << 9, 1 << 4
 LOOK_AT = FLAG_HEADERS | FLAG_REPLY_TO | FLAG_USER_ID
-REMEMBERED_TARGETS = 512  # per channel; then all are forgotten: a publisher with more keys than that has no hot one
+REMEMBERED_TARGETS = (
+    512  # per channel; then all are forgotten: a publisher with more keys than that has no hot one
+)
 REMEMBERED_ENVELOPES = 64  # per target
 
 
@@ -116,7 +118,12 @@ class Publisher:
         if tracer is not None:
             channel = self._channel
             tracer.published(
-                envelope, bodies, queues, channel.connection.name, channel.number, self._session.principal.username
+                envelope,
+                bodies,
+                queues,
+                channel.connection.name,
+                channel.number,
+                self._session.principal.username,
             )
         if len(queues) == 1:
             queue = queues[0]
@@ -158,7 +165,10 @@ class Publisher:
         start = method_frame(
             channel.number,
             BasicReturn(
-                reply_code=312, reply_text="NO_ROUTE", exchange=envelope.exchange, routing_key=envelope.routing_key
+                reply_code=312,
+                reply_text="NO_ROUTE",
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
             ),
         )
         frame_max = channel.connection.frame_max

@@ -68,7 +68,9 @@ class Secure:
             authority.issue_cert("device-7.example", common_name="device-7").configure_cert(client_context)
         ours, theirs = pair()
         self.transport = TlsTransport(PlainTransport(ours), server_context)
-        self.stream = trio.SSLStream(theirs, client_context, server_hostname="leveret.example", https_compatible=True)
+        self.stream = trio.SSLStream(
+            theirs, client_context, server_hostname="leveret.example", https_compatible=True
+        )
 
     async def connect(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -18,7 +18,10 @@ __all__ = ["on_channel_method", "on_connection_method"]
 
 # basic.publish and single acks do not come this way: the parser calls the channel directly.
 CHANNEL_HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {
-    **channel.HANDLERS, **exchange.HANDLERS, **queue.HANDLERS, **basic.HANDLERS,
+    **channel.HANDLERS,
+    **exchange.HANDLERS,
+    **queue.HANDLERS,
+    **basic.HANDLERS,
 }
 CONNECTION_HANDLERS: dict[type[Method], Callable[[AmqpConnection, Any], None]] = connection.HANDLERS
 

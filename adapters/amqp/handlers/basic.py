@@ -45,8 +45,14 @@ def on_consume(channel: Channel, method: methods.BasicConsume) -> None:
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise ChannelFault(406, f"invalid arg 'x-priority' for consumer '{tag}': an integer is needed")
     consumer = Consumer(
-        queue, channel, tag, no_ack=method.no_ack, prefetch=channel.prefetch, is_exclusive=method.exclusive,
-        priority=priority, arguments=arguments,
+        queue,
+        channel,
+        tag,
+        no_ack=method.no_ack,
+        prefetch=channel.prefetch,
+        is_exclusive=method.exclusive,
+        priority=priority,
+        arguments=arguments,
     )
     timeout = arguments.get("x-consumer-timeout")
     if isinstance(timeout, int) and not isinstance(timeout, bool):
@@ -92,10 +98,18 @@ def on_get(channel: Channel, method: methods.BasicGet) -> None:
     message = channel.stamped([message])[0]
     envelope = message.envelope
     outbox = channel.outbox
-    outbox.write(method_frame(channel.number, methods.BasicGetOk(
-        delivery_tag=channel.last_tag, redelivered=message.is_redelivered, exchange=envelope.exchange,
-        routing_key=envelope.routing_key, message_count=queue.message_count,
-    )))
+    outbox.write(
+        method_frame(
+            channel.number,
+            methods.BasicGetOk(
+                delivery_tag=channel.last_tag,
+                redelivered=message.is_redelivered,
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
+                message_count=queue.message_count,
+            ),
+        )
+    )
     for piece in content_frames(channel.number, envelope.header, message.body, channel.connection.frame_max):
         outbox.write(piece)
     tracer = channel.session.vhost.tracer
@@ -133,7 +147,9 @@ def on_reject(channel: Channel, method: methods.BasicReject) -> None:
 
 def on_nack(channel: Channel, method: methods.BasicNack) -> None:
     """A requeue by nack is no failed delivery (RabbitMQ 4.3), one by reject is: see delivery limits."""
-    _settle(channel, method, method.delivery_tag, multiple=method.multiple, requeue=method.requeue, counts=False)
+    _settle(
+        channel, method, method.delivery_tag, multiple=method.multiple, requeue=method.requeue, counts=False
+    )
 
 
 def on_recover(channel: Channel, method: methods.BasicRecover) -> None:

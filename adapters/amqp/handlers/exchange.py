@@ -17,8 +17,13 @@ __all__ = ["HANDLERS"]
 
 def on_declare(channel: Channel, method: methods.ExchangeDeclare) -> None:
     channel.session.exchange_declare(
-        clean(method.exchange), method.type, passive=method.passive, durable=method.durable,
-        auto_delete=method.auto_delete, internal=method.internal, arguments=method.arguments,
+        clean(method.exchange),
+        method.type,
+        passive=method.passive,
+        durable=method.durable,
+        auto_delete=method.auto_delete,
+        internal=method.internal,
+        arguments=method.arguments,
     )
     channel.answer(method, methods.ExchangeDeclareOk())
 

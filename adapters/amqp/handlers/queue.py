@@ -35,13 +35,20 @@ def on_declare(channel: Channel, method: methods.QueueDeclare) -> None:
         channel.answer(method, methods.QueueDeclareOk(queue=name, message_count=0, consumer_count=1))
         return
     queue = channel.session.queue_declare(
-        name, passive=method.passive, durable=method.durable, exclusive=method.exclusive,
-        auto_delete=method.auto_delete, arguments=method.arguments,
+        name,
+        passive=method.passive,
+        durable=method.durable,
+        exclusive=method.exclusive,
+        auto_delete=method.auto_delete,
+        arguments=method.arguments,
     )
     channel.last_queue = queue.name
-    channel.answer(method, methods.QueueDeclareOk(
-        queue=queue.name, message_count=queue.message_count, consumer_count=queue.consumer_count
-    ))
+    channel.answer(
+        method,
+        methods.QueueDeclareOk(
+            queue=queue.name, message_count=queue.message_count, consumer_count=queue.consumer_count
+        ),
+    )
 
 
 def on_bind(channel: Channel, method: methods.QueueBind) -> None:

@@ -59,11 +59,14 @@ def decode(data: bytes, frame_max: int) -> list[tuple[methods.BasicDeliver, byte
 
 ENVELOPES = [
     Envelope.of("", "q", Properties()),
-    Envelope.of("amq.topic", "a.b.c", Properties(delivery_mode=2, headers={"k": "v", "n": 1}, message_id="m")),
+    Envelope.of(
+        "amq.topic", "a.b.c", Properties(delivery_mode=2, headers={"k": "v", "n": 1}, message_id="m")
+    ),
     Envelope.of("ex\udcff", "k\udc80", Properties(content_type="", expiration="10")),
 ]
 copies = st.builds(
-    Copy, st.sampled_from(ENVELOPES),
+    Copy,
+    st.sampled_from(ENVELOPES),
     st.sampled_from([0, 1, 16, 17, 1000, 4087, 4088, 4089, 8191, 8192, 9000, 131064, 131065, 300000]).map(
         lambda size: bytes([size % 256]) * size
     ),
@@ -83,8 +86,11 @@ def test_what_leaves_is_what_came(batches: list[list[Copy]], frame_max: int) -> 
         assert len(decoded) == len(batch)
         for (deliver, header, body), copy in zip(decoded, batch, strict=True):
             assert deliver == methods.BasicDeliver(
-                consumer_tag="tag", delivery_tag=tag, redelivered=copy.is_redelivered,
-                exchange=copy.envelope.exchange, routing_key=copy.envelope.routing_key,
+                consumer_tag="tag",
+                delivery_tag=tag,
+                redelivered=copy.is_redelivered,
+                exchange=copy.envelope.exchange,
+                routing_key=copy.envelope.routing_key,
             )
             assert header == copy.envelope.header
             assert body == copy.body

@@ -19,7 +19,9 @@ def frame(kind: int, channel: int, payload: bytes) -> bytes:
     return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
 
 
-def publish(channel: int, key: bytes, body: bytes, header: bytes = b"\x10\x00\x02", split: int = FRAME_MAX - 8) -> bytes:
+def publish(
+    channel: int, key: bytes, body: bytes, header: bytes = b"\x10\x00\x02", split: int = FRAME_MAX - 8
+) -> bytes:
     arguments = b"\x00\x00" + b"\x00" + bytes((len(key),)) + key + b"\x00"
     data = frame(1, channel, b"\x00\x3c\x00\x28" + arguments)
     data += frame(2, channel, struct.pack(">HHQ", 60, 0, len(body)) + header)
@@ -92,14 +94,26 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 STREAM = PROTOCOL_HEADER + b"".join(
     [
         frame(1, 1, b"\x00\x14\x00\x0a\x00"),
-        publish(1, b"q", b"a" * 16), publish(1, b"q", b"b" * 16), publish(1, b"q", b"c" * 16),  # a run
-        publish(1, b"q", b"longer body"), publish(2, b"q", b""), publish(2, b"r", b"x" * 20000),  # in frames
+        publish(1, b"q", b"a" * 16),
+        publish(1, b"q", b"b" * 16),
+        publish(1, b"q", b"c" * 16),  # a run
+        publish(1, b"q", b"longer body"),
+        publish(2, b"q", b""),
+        publish(2, b"r", b"x" * 20000),  # in frames
         frame(8, 0, b""),
-        publish(3, b"q", b"y" * 7000), publish(3, b"q", b"z" * 7000),  # large enough to be streamed
-        ack(1, 1), ack(1, 2), ack(1, 3), ack(2, 9), ack(1, 7, multiple=True), ack(1, 8),
+        publish(3, b"q", b"y" * 7000),
+        publish(3, b"q", b"z" * 7000),  # large enough to be streamed
+        ack(1, 1),
+        ack(1, 2),
+        ack(1, 3),
+        ack(2, 9),
+        ack(1, 7, multiple=True),
+        ack(1, 8),
         publish(1, b"q", b"split", split=2),
-        frame(1, 1, b"\x00\x3c\x00\x28\x00\x00\x00\x01q\x00") + frame(2, 1, struct.pack(">HHQ", 60, 0, 3) + b"\x00\x00")
-        + frame(3, 1, b"") + frame(3, 1, b"abc"),  # an empty body frame is tolerated
+        frame(1, 1, b"\x00\x3c\x00\x28\x00\x00\x00\x01q\x00")
+        + frame(2, 1, struct.pack(">HHQ", 60, 0, 3) + b"\x00\x00")
+        + frame(3, 1, b"")
+        + frame(3, 1, b"abc"),  # an empty body frame is tolerated
     ]
 )
 
@@ -109,7 +123,16 @@ def test_whole_stream_gives_every_message_once_and_in_order() -> None:
     assert fault is None
     bodies = [call[4] for call in calls if call[0] == "publish"]
     assert bodies == [
-        b"a" * 16, b"b" * 16, b"c" * 16, b"longer body", b"", b"x" * 20000, b"y" * 7000, b"z" * 7000, b"split", b"abc",
+        b"a" * 16,
+        b"b" * 16,
+        b"c" * 16,
+        b"longer body",
+        b"",
+        b"x" * 20000,
+        b"y" * 7000,
+        b"z" * 7000,
+        b"split",
+        b"abc",
     ]
     assert [call[1:] for call in calls if call[0] == "ack"] == [(1, 1), (1, 2), (1, 3), (2, 9), (1, 8)]
     assert ("multiple", 1, 7) in calls
