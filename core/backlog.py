@@ -212,7 +212,7 @@ class FifoBacklog:
         message = Message(envelope, stored.body, queue, stored.position)
         message.is_stored = True
         message.delivery_count = stored.delivery_count
-        message.is_redelivered = stored.is_redelivered or stored.position < queue.recovered_position
+        message.is_redelivered = stored.is_redelivered
         if stored.expires_at_ms is not None:
             message.expires_at = queue.vhost.broker.timers.monotonic(stored.expires_at_ms)
             queue.has_expiry = True

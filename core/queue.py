@@ -9,12 +9,12 @@ from leveret.core import deadletter
 from leveret.core.backlog import FifoBacklog, PriorityBacklog
 from leveret.core.consumer import Consumer, Consumers
 from leveret.core.errors import AccessRefused
+from leveret.core.expiry import Expiry, Lease
 from leveret.core.message import Envelope, Message
 
 if TYPE_CHECKING:
     from leveret.core.policy import QueueLimits
     from leveret.core.store.base import Log
-    from leveret.core.timers import Timer
     from leveret.core.vhost import Vhost
 
 __all__ = ["Queue"]
@@ -62,16 +62,14 @@ class Queue:
 
         self.consumers = Consumers(is_single_active=limits.single_active_consumer)
         self.next_position = 1
-        self.recovered_position = 0  # below it: handed out before a crash, for all we know
         self.unacked_count = 0
         self.unacked_bytes = 0
         self.is_touched = False  # the pump's
         self.is_closed = False
         self.has_expiry = False  # some message has expires_at: heads must be looked at
         self.had_consumer = False
-        self._expiry_timer: Timer | None = None
-        self._lease_timer: Timer | None = None
-        self._used_at = vhost.broker.timers.now
+        self._expiry = Expiry(self)
+        self._lease = Lease(self)
         # Counters: plain integers, turned into rates by a timer elsewhere.
         self.published_total = 0
         self.delivered_total = 0
@@ -133,8 +131,6 @@ class Queue:
             fifos.append(fifo)
         if log_ids:
             self.has_expiry = True  # some stored message may expire; the first look finds out
-            if not store.was_clean:
-                self.recovered_position = self.next_position
         return fifos[0] if self.limits.max_priority is None else PriorityBacklog(self, fifos)
 
     def new_log(self) -> Log:
@@ -148,39 +144,18 @@ class Queue:
         self.limits = limits
         self._configure()
         self._trim()
-        self._arm_expiry()
+        if self.has_expiry:
+            self._expiry.arm()
 
     def _configure(self) -> None:
         limits = self.limits
         self._is_bounded = limits.max_length is not None or limits.max_length_bytes is not None
         self._rejects = self._is_bounded and limits.overflow in ("reject-publish", "reject-publish-dlx")
-        if limits.expires_ms is not None and self._lease_timer is None:
-            self.touch()
-            self._arm_lease()
+        self._lease.arm()
 
     def touch(self) -> None:
         """It was declared or got from: its lease (x-expires) starts anew."""
-        self._used_at = self.vhost.broker.timers.now
-
-    def _arm_lease(self) -> None:
-        expires_ms = self.limits.expires_ms
-        if expires_ms is None or self.is_closed:
-            self._lease_timer = None
-            return
-        self._lease_timer = self.vhost.broker.timers.at(self._used_at + expires_ms / 1000, self._check_lease)
-
-    def _check_lease(self) -> None:
-        timers, expires_ms = self.vhost.broker.timers, self.limits.expires_ms
-        if self.is_closed or expires_ms is None:
-            self._lease_timer = None
-        elif len(self.consumers):
-            self.touch()
-            self._arm_lease()
-        elif self._used_at + expires_ms / 1000 <= timers.now:
-            log.info("queue=%r vhost=%r expired after %d ms unused", self.name, self.vhost.name, expires_ms)
-            self.vhost.remove_queue(self)
-        else:
-            self._arm_lease()
+        self._lease.renew()
 
     # -- in
 
@@ -261,7 +236,7 @@ class Queue:
         """Hand ready messages to consumers with credit, in turn; each batch in one call."""
         backlog, consumers = self.backlog, self.consumers
         if self.has_expiry:
-            self.expire()
+            self._expiry.drop_before_delivery()
         if self._is_bounded and backlog.count:
             self._trim()
         while backlog.count:
@@ -278,7 +253,7 @@ class Queue:
                 self.vhost.broker.starved.add(self)  # all of it is still being written: after the commit
                 return
             if self.has_expiry:
-                messages = self._without_expired(messages)
+                messages = self._expiry.living(messages)
                 if not messages:
                     continue
             if able == 1:
@@ -290,7 +265,7 @@ class Queue:
                     self._hand_over(consumer, part)
             consumers.served(eligible[(len(messages) - 1) % able])
         if self.has_expiry:
-            self._arm_expiry()
+            self._expiry.arm()
 
     def _hand_over(self, consumer: Consumer, messages: list[Message]) -> None:
         count = len(messages)
@@ -310,13 +285,13 @@ class Queue:
         """The first message, for basic.get. Unless no_ack, a settlement is owed."""
         self.touch()
         if self.has_expiry:
-            self.expire()
+            self._expiry.drop_before_delivery()
         while True:
             messages = self.backlog.take(1)
             if not messages:
                 self.get_empty_total += 1
                 return None
-            if not self.has_expiry or self._without_expired(messages):
+            if not self.has_expiry or self._expiry.living(messages):
                 break
         message = messages[0]
         if no_ack:
@@ -376,45 +351,6 @@ class Queue:
 
     # -- death
 
-    def expire(self) -> None:
-        """Drop expired messages from the head; what stands behind a living head stays, expired or not."""
-        now = self.vhost.broker.timers.now
-        backlog = self.backlog
-        while (head := backlog.head()) is not None and head.expires_at is not None and head.expires_at < now:
-            self.die(backlog.take(1), "expired")
-
-    def _without_expired(self, messages: list[Message]) -> list[Message]:
-        now = self.vhost.broker.timers.now
-        expired = [m for m in messages if m.expires_at is not None and m.expires_at < now]
-        if not expired:
-            return messages
-        self.die(expired, "expired")
-        return [m for m in messages if m.expires_at is None or m.expires_at >= now]
-
-    def _arm_expiry(self) -> None:
-        """Have the head looked at when it expires, consumer or not."""
-        head = self.backlog.head() if self.has_expiry else None
-        if head is None or head.expires_at is None:
-            if self.has_expiry and not self.backlog.count and not self.unacked_count:
-                self.has_expiry = self.limits.message_ttl_ms is not None
-            return
-        timer = self._expiry_timer
-        if timer is not None and timer.callback is not None:
-            if timer.when <= head.expires_at:
-                return
-            timer.cancel()
-        self._expiry_timer = self.vhost.broker.timers.at(head.expires_at, self._on_expiry)
-
-    def _on_expiry(self) -> None:
-        self._expiry_timer = None
-        if self.is_closed:
-            return
-        now = self.vhost.broker.timers.now
-        backlog = self.backlog
-        while (head := backlog.head()) is not None and head.expires_at is not None and head.expires_at <= now:
-            self.die(backlog.take(1), "expired")
-        self._arm_expiry()
-
     def die(self, messages: list[Message], reason: str) -> None:
         """Dead-letter messages that are neither ready nor unacked any more; without an exchange for it, drop them.
 
@@ -466,7 +402,7 @@ class Queue:
     def purge(self) -> int:
         """Drop what is ready; what is out stays out. Returns how many there were."""
         if self.has_expiry:
-            self.expire()
+            self._expiry.drop_before_delivery()
         return self.backlog.clear()
 
     def close(self, reason: str = "deleted") -> None:
@@ -474,9 +410,8 @@ class Queue:
         if self.is_closed:
             return
         self.is_closed = True
-        for timer in (self._expiry_timer, self._lease_timer):
-            if timer is not None:
-                timer.cancel()
+        self._expiry.cancel()
+        self._lease.cancel()
         for consumer in list(self.consumers):
             self.consumers.remove(consumer)
             consumer.sink.on_cancelled(consumer, reason)
