@@ -1,0 +1,288 @@
+"""One principal in one virtual host: the only door that adapters use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from leveret.auth.contracts import Permission, Principal, Resource
+from leveret.core import topology
+from leveret.core.equivalence import resource
+from leveret.core.errors import (
+    AccessRefused,
+    AuthorizationPending,
+    NotAllowed,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from leveret.core.exchange import Arguments
+from leveret.core.routing import Routed, route, routing_keys
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+    from leveret.core.message import Envelope
+    from leveret.core.queue import Queue
+    from leveret.core.vhost import Exchange, Vhost
+
+__all__ = ["Published", "Session", "Target"]
+
+REMEMBERED = 4096  # answers of the backends; then all are forgotten
+Key = tuple[str, str, Permission, str | None]  # kind, name, permission, routing key
+
+
+class Target:
+    """A checked place to publish to: good as long as the virtual host's epoch is `epoch`.
+
+    queues is for whoever publishes: a place to remember a stable route.
+    """
+
+    __slots__ = ("epoch", "exchange", "queues", "routing_key")
+
+    def __init__(self, exchange: Exchange, routing_key: str, epoch: int) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.epoch = epoch
+        self.queues: tuple[Queue, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """is_routed: some queue was there for it. rejected: how many messages some queue was too full for."""
+
+    is_routed: bool
+    rejected: int
+
+
+class Session:
+    """Every method is synchronous and either does all or, with an error of core/errors.py, nothing.
+
+    AuthorizationPending: await `authorize(pending)`, and call again.
+    `connection` is what owns exclusive queues; it is compared by identity.
+    """
+
+    def __init__(self, broker: Broker, vhost: Vhost, principal: Principal, connection: object) -> None:
+        self.broker = broker
+        self.vhost = vhost
+        self.principal = principal
+        self.connection = connection
+        self._answers: dict[Key, bool] = {}
+        self._revision = broker.users.revision
+        self._asked_at: float | None = None  # the oldest answer of a backend that had to ask elsewhere
+
+    def __repr__(self) -> str:
+        return f"<Session user={self.principal.username!r} vhost={self.vhost.name!r}>"
+
+    async def enter(self) -> None:
+        """May it be here at all? Raise NotAllowed."""
+        question = Resource("vhost", self.vhost.name)
+        allowed = self.broker.auth.authorize_nowait(self.principal, self.vhost.name, None, question)
+        if allowed is None:
+            allowed = await self.broker.auth.authorize(self.principal, self.vhost.name, None, question)
+        if not allowed:
+            raise NotAllowed(f"access to vhost '{self.vhost.name}' refused for user '{self.principal.username}'")
+
+    def renew(self, principal: Principal) -> None:
+        """The same user with fresh proof: everything is asked anew."""
+        self.principal = principal
+        self._answers.clear()
+        self.vhost.epoch += 1  # remembered targets were checked for the old one
+
+    def close(self) -> None:
+        """The connection is gone: its exclusive queues with it."""
+        self.vhost.release_exclusive(self.connection)
+
+    # -- permissions
+
+    def require(self, permission: Permission, kind: str, name: str, routing_key: str | None = None) -> None:
+        """Raise AccessRefused, or AuthorizationPending if that is not known yet.
+
+        kind: "exchange", "queue", or "topic" (name is the exchange's then). The default exchange is asked for as
+        amq.default.
+        """
+        if not name and kind != "queue":
+            name = "amq.default"
+        if not self._is_allowed(permission, kind, name, routing_key):
+            thing = resource("exchange" if kind == "topic" else kind, name, self.vhost.name)
+            if kind == "topic":
+                thing = f"topic '{routing_key}' in {thing}"
+            raise AccessRefused(f"{permission} access to {thing} refused for user '{self.principal.username}'")
+
+    def require_any(self, kind: str, name: str) -> None:
+        """For passive declarations: any permission at all. Raise AccessRefused as if for configure."""
+        for permission in (Permission.WRITE, Permission.READ):
+            if self._is_allowed(permission, kind, name, None):
+                return
+        self.require(Permission.CONFIGURE, kind, name)
+
+    def require_topic(self, permission: Permission, exchange: Exchange, routing_key: str) -> None:
+        """Topic exchanges ask for the key too. Raise AccessRefused or AuthorizationPending."""
+        if exchange.type == "topic":
+            self.require(permission, "topic", exchange.name, routing_key)
+
+    def _is_allowed(self, permission: Permission, kind: str, name: str, routing_key: str | None) -> bool:
+        self._forget_stale()
+        key = kind, name, permission, routing_key
+        allowed = self._answers.get(key)
+        if allowed is None:
+            allowed = self.broker.auth.authorize_nowait(
+                self.principal, self.vhost.name, permission, Resource(kind, name, routing_key)
+            )
+            if allowed is None:
+                raise AuthorizationPending(kind, name, permission, routing_key)
+            self._remember(key, allowed)
+        return allowed
+
+    def _remember(self, key: Key, allowed: bool) -> None:
+        if len(self._answers) >= REMEMBERED:
+            self._answers.clear()
+        self._answers[key] = allowed
+
+    def _forget_stale(self) -> None:
+        revision = self.broker.users.revision
+        if revision != self._revision:
+            self._revision = revision
+            self._answers.clear()
+        asked_at = self._asked_at
+        if asked_at is not None and self.broker.timers.now > asked_at + self.broker.settings.auth.cache_ttl_s:
+            self._asked_at = None
+            self._answers.clear()
+
+    async def authorize(self, pending: AuthorizationPending) -> None:
+        """Ask the backends that need I/O, and remember the answer (for `auth.cache_ttl_s`)."""
+        permission = Permission(pending.permission)
+        allowed = await self.broker.auth.authorize(
+            self.principal, self.vhost.name, permission, Resource(pending.kind, pending.name, pending.routing_key)
+        )
+        if self._asked_at is None:
+            self._asked_at = self.broker.timers.now
+        self._remember((pending.kind, pending.name, permission, pending.routing_key), bool(allowed))
+
+    def check_user_id(self, user_id: str | None) -> None:
+        """Raise PreconditionFailed if a message claims to be from somebody else (validated user-id)."""
+        username = self.principal.username
+        if user_id is not None and user_id != username and not self.principal.may_impersonate:
+            raise PreconditionFailed(
+                f"user_id property set to '{user_id}' but authenticated user was '{username}'"
+            )
+
+    # -- exchanges
+
+    def exchange_declare(
+        self, name: str, type: str = "direct", *, passive: bool = False, durable: bool = False,
+        auto_delete: bool = False, internal: bool = False, arguments: Arguments | None = None,
+    ) -> Exchange:
+        return topology.declare_exchange(
+            self, name, type, passive=passive, durable=durable, auto_delete=auto_delete, internal=internal,
+            arguments=arguments or {},
+        )
+
+    def exchange_delete(self, name: str, *, if_unused: bool = False) -> None:
+        """Fine if there is none."""
+        topology.delete_exchange(self, name, if_unused=if_unused)
+
+    def exchange_bind(
+        self, destination: str, source: str, routing_key: str = "", arguments: Arguments | None = None
+    ) -> None:
+        topology.bind(self, "exchange", destination, source, routing_key, arguments or {})
+
+    def exchange_unbind(
+        self, destination: str, source: str, routing_key: str = "", arguments: Arguments | None = None
+    ) -> None:
+        """Fine if there is none."""
+        topology.unbind(self, "exchange", destination, source, routing_key, arguments or {})
+
+    # -- queues
+
+    def queue_declare(
+        self, name: str = "", *, passive: bool = False, durable: bool = False, exclusive: bool = False,
+        auto_delete: bool = False, arguments: Mapping[str, Any] | None = None,
+    ) -> Queue:
+        """name "": the server gives one (amq.gen-...)."""
+        return topology.declare_queue(
+            self, name, passive=passive, durable=durable, exclusive=exclusive, auto_delete=auto_delete,
+            arguments=arguments or {},
+        )
+
+    def queue_bind(
+        self, queue: str, exchange: str, routing_key: str = "", arguments: Arguments | None = None
+    ) -> None:
+        topology.bind(self, "queue", queue, exchange, routing_key, arguments or {})
+
+    def queue_unbind(
+        self, queue: str, exchange: str, routing_key: str = "", arguments: Arguments | None = None
+    ) -> None:
+        """Fine if there is none."""
+        topology.unbind(self, "queue", queue, exchange, routing_key, arguments or {})
+
+    def queue_purge(self, name: str) -> int:
+        """How many ready messages there were."""
+        return self._readable(name).purge()
+
+    def queue_delete(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
+        """How many ready messages there were; 0 if there is no such queue."""
+        return topology.delete_queue(self, name, if_unused=if_unused, if_empty=if_empty)
+
+    def queue_for_consume(self, name: str) -> Queue:
+        """The queue, if it may be read from here. Raise NotFound, AccessRefused, ResourceLocked."""
+        return self._readable(name)
+
+    def queue_for_get(self, name: str) -> Queue:
+        """The queue, if it may be read from here. Raise NotFound, AccessRefused, ResourceLocked."""
+        queue = self._readable(name)
+        if queue.type == "quorum" and queue.limits.single_active_consumer:
+            thing = resource("queue", name, self.vhost.name)
+            raise ResourceLocked(
+                f"cannot obtain access to locked {thing}. basic.get operations are not supported by quorum queues "
+                "with single active consumer"
+            )
+        return queue
+
+    def _readable(self, name: str) -> Queue:
+        self.require(Permission.READ, "queue", name)
+        queue = topology.require_queue(self.vhost, name)
+        topology.check_exclusive(queue, self.connection)
+        return queue
+
+    # -- publishing
+
+    def target(self, exchange_name: str, routing_key: str) -> Target:
+        """May messages with this key be published there? Raise NotFound, AccessRefused, AuthorizationPending."""
+        self.require(Permission.WRITE, "exchange", exchange_name)
+        exchange = topology.require_exchange(self.vhost, exchange_name)
+        if exchange.is_internal:
+            raise AccessRefused(
+                f"cannot publish to internal {resource('exchange', exchange_name, self.vhost.name)}"
+            )
+        self.require_topic(Permission.WRITE, exchange, routing_key)
+        return Target(exchange, routing_key, self.vhost.epoch)
+
+    def route(self, exchange: Exchange, envelope: Envelope) -> Routed:
+        """As `Vhost.route`, for an exchange from `target`; on topic exchanges the CC and BCC keys must be allowed too.
+
+        Raise InvalidArgument, AccessRefused, AuthorizationPending.
+        """
+        if exchange.type == "topic":
+            for key in routing_keys(envelope)[1:]:
+                self.require_topic(Permission.WRITE, exchange, key)
+        return route(exchange, envelope)
+
+    def publish(self, envelope: Envelope, bodies: bytes | list[bytes]) -> Published:
+        """The whole way, for doors that do not speak AMQP: checks, routing, queues. Not durable until the next commit.
+
+        Raise NotFound, AccessRefused, InvalidArgument, PreconditionFailed (user_id), AuthorizationPending.
+        """
+        messages = [bodies] if isinstance(bodies, bytes) else bodies
+        exchange = self.target(envelope.exchange, envelope.routing_key).exchange
+        self.check_user_id(envelope.properties.user_id)
+        routed = self.route(exchange, envelope)
+        exchange.published_in += len(messages)
+        exchange.published_out += len(messages) * len(routed.queues)
+        tracer = self.vhost.tracer
+        if tracer is not None:
+            name = getattr(self.connection, "name", "")
+            tracer.published(envelope, messages, routed.queues, name, 0, self.principal.username)
+        rejected = 0
+        for queue in routed.queues:
+            rejected = max(rejected, queue.publish(routed.envelope, messages))
+        return Published(bool(routed.queues), rejected)

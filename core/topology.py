@@ -1,0 +1,296 @@
+"""Declare, delete, bind, unbind: the rules, in RabbitMQ's order, with its texts. All checks come before any change."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from leveret.auth.contracts import Permission
+from leveret.core import records
+from leveret.core.arguments import KNOWN_ARGUMENTS, QUEUE_TYPES, check_queue_arguments
+from leveret.core.equivalence import assert_equal_arguments, assert_equal_field, resource
+from leveret.core.errors import (
+    AccessRefused,
+    InvalidArgument,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from leveret.core.exchange import Arguments, Binding
+from leveret.core.exchanges.bindings import binding_identity
+from leveret.core.fields import type_name
+from leveret.core.vhost import Exchange
+
+if TYPE_CHECKING:
+    from leveret.core.queue import Queue
+    from leveret.core.session import Session
+    from leveret.core.vhost import Vhost
+
+__all__ = [
+    "bind", "check_exclusive", "declare_exchange", "declare_queue", "delete_exchange", "delete_queue",
+    "require_exchange", "require_queue", "unbind",
+]  # fmt: skip
+
+RESERVED = "amq."
+
+
+def require_exchange(vhost: Vhost, name: str) -> Exchange:
+    exchange = vhost.exchanges.get(name)
+    if exchange is None:
+        raise NotFound(f"no {resource('exchange', name, vhost.name)}")
+    return exchange
+
+
+def require_queue(vhost: Vhost, name: str) -> Queue:
+    queue = vhost.queues.get(name)
+    if queue is None:
+        raise NotFound(f"no {resource('queue', name, vhost.name)}")
+    return queue
+
+
+def check_exclusive(queue: Queue, connection: object) -> None:
+    """Raise ResourceLocked if it belongs to another connection."""
+    if queue.is_exclusive and queue.owner is not connection:
+        raise _locked(queue)
+
+
+def _locked(queue: Queue) -> ResourceLocked:
+    return ResourceLocked(
+        f"cannot obtain exclusive access to locked {resource('queue', queue.name, queue.vhost.name)}. It could be "
+        "originally declared on another connection or the exclusive property value does not match that of the "
+        "original declaration."
+    )
+
+
+def _check_not_default(*names: str) -> None:
+    if "" in names:
+        raise AccessRefused("operation not permitted on the default exchange")
+
+
+def _check_not_reserved(kind: str, name: str) -> None:
+    if name.startswith(RESERVED):
+        raise AccessRefused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
+
+
+def _check_target(session: Session, kind: str, name: str, arguments: Arguments, key: str) -> None:
+    """An argument that names an exchange, of a thing that is new: read on the thing, write on the exchange."""
+    if key not in arguments:
+        return
+    target = arguments[key]
+    if type_name(target) != "longstr":
+        thing = resource(kind, name, session.vhost.name)
+        raise InvalidArgument(f"invalid type '{type_name(target)}' for arg '{key}' in {thing}")
+    if isinstance(target, bytes):
+        target = target.decode("utf-8", "surrogateescape")
+    session.require(Permission.READ, kind, name)
+    session.require(Permission.WRITE, "exchange", target)
+
+
+# -- exchanges
+
+
+def declare_exchange(
+    session: Session, name: str, type: str, *, passive: bool, durable: bool, auto_delete: bool, internal: bool,
+    arguments: Arguments,
+) -> Exchange:
+    vhost = session.vhost
+    if passive:
+        _check_not_default(name)
+        session.require_any("exchange", name)
+        return require_exchange(vhost, name)
+    exchange_type = vhost.broker.registry.exchange_type(type)  # first, even for one that exists
+    _check_not_default(name)
+    session.require(Permission.CONFIGURE, "exchange", name)
+    existing = vhost.exchanges.get(name)
+    thing = resource("exchange", name, vhost.name)
+    if existing is not None:
+        assert_equal_field(thing, "type", existing.type, type)
+        assert_equal_field(thing, "durable", existing.is_durable, durable)
+        assert_equal_field(thing, "auto_delete", existing.is_auto_delete, auto_delete)
+        assert_equal_field(thing, "internal", existing.is_internal, internal)
+        assert_equal_arguments(thing, ("alternate-exchange",), existing.arguments, arguments)
+        return existing
+    _check_not_reserved("exchange", name)
+    _check_target(session, "exchange", name, arguments, "alternate-exchange")
+    records.check_storable(thing, arguments)
+    exchange = Exchange(
+        vhost, name, type, exchange_type(arguments), durable=durable, auto_delete=auto_delete, internal=internal,
+        arguments=arguments,
+    )
+    vhost.add_exchange(exchange)
+    return exchange
+
+
+def delete_exchange(session: Session, name: str, *, if_unused: bool) -> None:
+    vhost = session.vhost
+    _check_not_default(name)
+    thing = resource("exchange", name, vhost.name)
+    if name.startswith(RESERVED):
+        raise AccessRefused(f"deletion of system {thing} not allowed")
+    session.require(Permission.CONFIGURE, "exchange", name)
+    exchange = vhost.exchanges.get(name)
+    if exchange is None:
+        return
+    if if_unused and exchange.bindings:
+        raise PreconditionFailed(f"{thing} in use")
+    vhost.remove_exchange(exchange)
+
+
+# -- queues
+
+
+def declare_queue(
+    session: Session, name: str, *, passive: bool, durable: bool, exclusive: bool, auto_delete: bool,
+    arguments: Arguments,
+) -> Queue:
+    vhost = session.vhost
+    if passive:
+        session.require_any("queue", name)
+        queue = require_queue(vhost, name)
+        check_exclusive(queue, session.connection)
+        queue.touch()
+        return queue
+    wanted = dict(arguments)
+    queue_type = _queue_type(vhost, wanted, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
+    is_durable = durable and not exclusive  # it goes with its connection, so it need not be kept
+    if name:
+        _check_not_reserved("queue", name)
+    elif queue_type == "quorum":
+        raise PreconditionFailed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
+    else:
+        name = _generated(vhost)
+    session.require(Permission.CONFIGURE, "queue", name)
+    thing = resource("queue", name, vhost.name)
+    existing = vhost.queues.get(name)
+    if existing is not None:
+        _assert_equivalent(
+            existing, session.connection, thing, durable=is_durable, exclusive=exclusive, auto_delete=auto_delete,
+            arguments=wanted,
+        )
+        existing.touch()
+        return existing
+    _check_target(session, "queue", name, wanted, "x-dead-letter-exchange")
+    check_queue_arguments(thing, queue_type, wanted)
+    limit = vhost.limits.get("max-queues", -1)
+    if 0 <= limit <= len(vhost.queues):
+        raise PreconditionFailed(
+            f"cannot declare queue '{name}': queue limit in vhost '{vhost.name}' ({limit}) is reached"
+        )
+    if queue_type == "quorum":
+        for is_refused, what in (
+            (auto_delete, "auto-delete"), (exclusive, "exclusive-owner"), (not durable, "non-durable")
+        ):  # fmt: skip
+            if is_refused:
+                raise PreconditionFailed(f"invalid property '{what}' for {thing}")
+    records.check_storable(thing, wanted)
+    return vhost.add_queue(
+        name, durable=is_durable, exclusive=exclusive, auto_delete=auto_delete, arguments=wanted, type=queue_type,
+        owner=session.connection if exclusive else None,
+    )
+
+
+def _queue_type(
+    vhost: Vhost, arguments: dict[str, Any], *, durable: bool, exclusive: bool, auto_delete: bool
+) -> str:
+    """The type that is asked for, or the virtual host's, which then becomes an argument (RabbitMQ 3.13 and later).
+
+    What the virtual host's type cannot be (an exclusive quorum queue) is a classic one.
+    """
+    if "x-queue-type" in arguments:
+        given = arguments["x-queue-type"]
+        return given if given in QUEUE_TYPES else "classic"  # what is no type is refused with the other arguments
+    queue_type = vhost.default_queue_type
+    if queue_type not in QUEUE_TYPES or (
+        queue_type == "quorum" and (exclusive or auto_delete or not durable)
+    ):
+        return "classic"
+    arguments["x-queue-type"] = queue_type
+    return queue_type
+
+
+def _assert_equivalent(
+    queue: Queue, connection: object, thing: str, *, durable: bool, exclusive: bool, auto_delete: bool,
+    arguments: Arguments,
+) -> None:
+    if queue.is_exclusive != exclusive or (exclusive and queue.owner is not connection):
+        raise _locked(queue)
+    assert_equal_field(thing, "durable", queue.is_durable, durable)
+    assert_equal_field(thing, "auto_delete", queue.is_auto_delete, auto_delete)
+    assert_equal_arguments(thing, KNOWN_ARGUMENTS[queue.type], queue.arguments, arguments)
+
+
+def _generated(vhost: Vhost) -> str:
+    """amq.gen- and 22 characters that nobody guesses (128 bits)."""
+    while True:
+        name = "amq.gen-" + base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode("ascii")
+        if name not in vhost.queues:
+            return name
+
+
+def delete_queue(session: Session, name: str, *, if_unused: bool, if_empty: bool) -> int:
+    """How many messages were ready in it; 0 if there is no such queue."""
+    vhost = session.vhost
+    session.require(Permission.CONFIGURE, "queue", name)
+    queue = vhost.queues.get(name)
+    if queue is None:
+        return 0
+    check_exclusive(queue, session.connection)
+    thing = resource("queue", name, vhost.name)
+    if if_unused and queue.consumer_count:
+        raise PreconditionFailed(f"{thing} in use")
+    if if_empty and queue.message_count:
+        raise PreconditionFailed(f"{thing} not empty")
+    count = queue.message_count
+    vhost.remove_queue(queue)
+    return count
+
+
+# -- bindings
+
+
+def bind(
+    session: Session, kind: str, destination_name: str, source_name: str, routing_key: str, arguments: Arguments
+) -> bool:
+    """False: it was there."""
+    vhost = session.vhost
+    _check_binding(session, kind, destination_name, source_name, routing_key)
+    source = require_exchange(vhost, source_name)
+    destination = _require(vhost, kind, destination_name)
+    binding = Binding(destination, routing_key, dict(arguments))
+    source.router.validate(binding)
+    if kind == "queue":
+        check_exclusive(vhost.queues[destination_name], session.connection)
+    records.check_storable(f"binding from {resource('exchange', source_name, vhost.name)}", arguments)
+    return vhost.bind(source, binding)
+
+
+def unbind(
+    session: Session, kind: str, destination_name: str, source_name: str, routing_key: str, arguments: Arguments
+) -> bool:
+    """False: it was not there, or either side is not."""
+    vhost = session.vhost
+    _check_binding(session, kind, destination_name, source_name, routing_key)
+    source = vhost.exchanges.get(source_name)
+    destination = (vhost.queues if kind == "queue" else vhost.exchanges).get(destination_name)
+    if source is None or destination is None:
+        return False
+    binding = Binding(destination, routing_key, dict(arguments))
+    if binding_identity(binding) not in source.bindings:
+        return False
+    if kind == "queue":
+        check_exclusive(vhost.queues[destination_name], session.connection)
+    return vhost.unbind(source, binding)
+
+
+def _require(vhost: Vhost, kind: str, name: str) -> Queue | Exchange:
+    return require_queue(vhost, name) if kind == "queue" else require_exchange(vhost, name)
+
+
+def _check_binding(session: Session, kind: str, destination_name: str, source_name: str, routing_key: str) -> None:
+    session.require(Permission.WRITE, kind, destination_name)
+    _check_not_default(source_name, destination_name if kind == "exchange" else source_name)
+    session.require(Permission.READ, "exchange", source_name)
+    source = session.vhost.exchanges.get(source_name)
+    if source is not None:
+        session.require_topic(Permission.READ, source, routing_key)

@@ -1,0 +1,329 @@
+"""A virtual host: names to exchanges and queues, the bindings between them, and one epoch for all who remember routes.
+
+What is here always succeeds; whether it may be done is decided before, in topology.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from leveret.core import records, routing
+from leveret.core.exchange import Arguments, Binding, ExchangeType
+from leveret.core.exchanges.bindings import binding_identity
+from leveret.core.exchanges.direct import DirectExchange
+from leveret.core.queue import Queue
+from leveret.core.routing import Routed
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+    from leveret.core.message import Envelope
+    from leveret.core.tracer import Tracer
+
+__all__ = ["PREDECLARED", "TRACE_EXCHANGE", "Exchange", "Vhost"]
+
+log = logging.getLogger(__name__)
+
+TRACE_EXCHANGE = "amq.rabbitmq.trace"
+# Name and type of the exchanges that every virtual host has (AMQP 3.1.3), beside the default one.
+PREDECLARED = (
+    ("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.headers", "headers"), ("amq.match", "headers"),
+    (TRACE_EXCHANGE, "topic"), ("amq.topic", "topic"),
+)  # fmt: skip
+
+
+class Exchange:
+    """A declared exchange. `router` knows its bindings as its type needs them, `bindings` as they are listed."""
+
+    kind = "exchange"
+
+    __slots__ = (
+        "alternate_exchange", "arguments", "bindings", "is_auto_delete", "is_durable", "is_internal",
+        "link_count", "name", "policy_name", "published_in", "published_out", "router", "type", "vhost",
+    )  # fmt: skip
+
+    def __init__(
+        self, vhost: Vhost, name: str, type: str, router: ExchangeType, *, durable: bool, auto_delete: bool,
+        internal: bool, arguments: Arguments,
+    ) -> None:
+        self.vhost = vhost
+        self.name = name
+        self.type = type
+        self.router = router
+        self.is_durable = durable
+        self.is_auto_delete = auto_delete
+        self.is_internal = internal
+        self.arguments = arguments
+        self.bindings: dict[Hashable, Binding] = {}
+        self.link_count = 0  # bindings that lead to exchanges; 0: all that is bound to it are queues
+        self.alternate_exchange: str | None = None  # by argument or policy
+        self.policy_name: str | None = None
+        self.published_in = 0
+        self.published_out = 0
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.name!r} type={self.type} vhost={self.vhost.name!r} bindings={len(self.bindings)}>"
+
+
+class Vhost:
+    """One namespace. `epoch` grows with every change that may change a route or a permission."""
+
+    def __init__(
+        self, broker: Broker, name: str, *, description: str = "", tags: Iterable[str] = (),
+        default_queue_type: str = "classic", limits: dict[str, int] | None = None,
+    ) -> None:
+        self.broker = broker
+        self.name = name
+        self.description = description
+        self.tags = tuple(tags)
+        self.default_queue_type = default_queue_type
+        self.limits: dict[str, int] = dict(limits or {})  # max-connections, max-queues; negative: none
+        self.epoch = 1
+        self.tracer: Tracer | None = None
+        self.parameters: dict[tuple[str, str], Any] = {}  # runtime parameters: by component and name, as JSON has them
+        self.exchanges: dict[str, Exchange] = {}
+        self.queues: dict[str, Queue] = {}
+        self.is_closed = False
+        # What leads to a destination: for deletions, which must not look at every binding there is.
+        self._sources: dict[Queue | Exchange, dict[tuple[Exchange, Hashable], Binding]] = {}
+        self._exclusive: dict[object, dict[str, Queue]] = {}  # by owning connection
+        self.default_exchange = self._predeclare("", "direct", DirectExchange({}))
+        for exchange_name, exchange_type in PREDECLARED:
+            router = broker.registry.exchange_type(exchange_type)({})
+            self._predeclare(exchange_name, exchange_type, router)
+
+    def _predeclare(self, name: str, type: str, router: ExchangeType) -> Exchange:
+        exchange = self.exchanges[name] = Exchange(
+            self, name, type, router, durable=True, auto_delete=False, internal=name == TRACE_EXCHANGE, arguments={}
+        )
+        self.broker.policies.apply_to_exchange(exchange)
+        return exchange
+
+    def __repr__(self) -> str:
+        return f"<Vhost {self.name!r} exchanges={len(self.exchanges)} queues={len(self.queues)} epoch={self.epoch}>"
+
+    # -- routing
+
+    def route(self, exchange: Exchange, envelope: Envelope) -> Routed:
+        """See `routing.route`."""
+        return routing.route(exchange, envelope)
+
+    def publish_internal(self, exchange_name: str, envelope: Envelope, body: bytes) -> int:
+        """Publish on the broker's own behalf: internal exchanges too, unchecked, at most once.
+
+        Returns the number of queues that it reached; 0 if there is no such exchange.
+        """
+        exchange = self.exchanges.get(exchange_name)
+        if exchange is None:
+            return 0
+        routed = routing.route(exchange, envelope)
+        exchange.published_in += 1
+        exchange.published_out += len(routed.queues)
+        for queue in routed.queues:
+            queue.publish(routed.envelope, [body])
+        if routed.queues:
+            self.broker.pump.soon()  # the caller may be no entry from I/O
+        return len(routed.queues)
+
+    def bindings(self) -> Iterator[tuple[Exchange, Binding]]:
+        """Every (source, binding), the default exchange's implicit ones included."""
+        for queue in self.queues.values():
+            yield self.default_exchange, Binding(queue, queue.name)
+        for exchange in self.exchanges.values():
+            for binding in exchange.bindings.values():
+                yield exchange, binding
+
+    def bindings_to(self, destination: Queue | Exchange) -> Iterator[tuple[Exchange, Binding]]:
+        """Every (source, binding) that leads there, the implicit one of a queue included."""
+        if destination.kind == "queue":
+            yield self.default_exchange, Binding(destination, destination.name)
+        for (source, _), binding in self._sources.get(destination, {}).items():
+            yield source, binding
+
+    # -- exchanges
+
+    def add_exchange(self, exchange: Exchange) -> None:
+        self.exchanges[exchange.name] = exchange
+        self.broker.policies.apply_to_exchange(exchange)
+        self.epoch += 1
+        if exchange.is_durable:
+            records.save_exchange(exchange)
+        self.broker.events.emit(
+            "exchange.created", name=exchange.name, vhost=self.name, type=exchange.type, durable=exchange.is_durable,
+            auto_delete=exchange.is_auto_delete, internal=exchange.is_internal, arguments=exchange.arguments,
+        )
+
+    def remove_exchange(self, exchange: Exchange) -> None:
+        """With the bindings from it and to it; auto-delete exchanges that led only there go too."""
+        if self.exchanges.get(exchange.name) is not exchange:
+            return
+        del self.exchanges[exchange.name]
+        self.epoch += 1
+        for identity, binding in list(exchange.bindings.items()):
+            self._remove_binding(exchange, identity, binding)
+        if exchange.is_durable:
+            records.delete_exchange(exchange)
+        self._remove_sources(exchange)
+        self.broker.events.emit("exchange.deleted", name=exchange.name, vhost=self.name)
+
+    # -- queues
+
+    def add_queue(
+        self, name: str, *, durable: bool, exclusive: bool, auto_delete: bool, arguments: dict[str, Any],
+        type: str = "classic", owner: object | None = None, log_ids: tuple[int, ...] = (),
+    ) -> Queue:
+        """log_ids: of a recovered queue, whose record is there already."""
+        queue = Queue(
+            self, name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=arguments, type=type,
+            owner=owner, limits=self.broker.policies.limits(self.name, name, type, arguments), log_ids=log_ids,
+        )
+        self.queues[name] = queue
+        self.broker.policies.name_queue(queue)
+        self.epoch += 1
+        if exclusive:
+            self._exclusive.setdefault(owner, {})[name] = queue
+        if durable and not log_ids:
+            records.save_queue(queue)
+        self.broker.events.emit(
+            "queue.created", name=name, vhost=self.name, durable=durable, auto_delete=auto_delete,
+            exclusive=exclusive, arguments=arguments, type=type,
+        )
+        return queue
+
+    def remove_queue(self, queue: Queue, reason: str = "deleted") -> None:
+        """With the bindings to it; auto-delete exchanges that led only there go too. Its consumers are told."""
+        if self.queues.get(queue.name) is not queue:
+            return
+        del self.queues[queue.name]
+        self.epoch += 1
+        if queue.is_exclusive:
+            owned = self._exclusive.get(queue.owner)
+            if owned is not None:
+                owned.pop(queue.name, None)
+                if not owned:
+                    del self._exclusive[queue.owner]
+        if queue.is_durable:
+            records.delete_queue(queue)
+        self._remove_sources(queue)
+        queue.close(reason)
+        self.broker.events.emit("queue.deleted", name=queue.name, vhost=self.name)
+
+    def release_exclusive(self, owner: object | None = None) -> None:
+        """A connection is gone: its exclusive queues with it. None: those of all connections."""
+        for one in list(self._exclusive) if owner is None else [owner]:
+            for queue in list(self._exclusive.get(one, {}).values()):
+                self.remove_queue(queue)
+
+    # -- bindings
+
+    def bind(self, source: Exchange, binding: Binding, *, is_recovered: bool = False) -> bool:
+        """False: it was there."""
+        identity = binding_identity(binding)
+        if identity in source.bindings:
+            return False
+        source.router.bind(binding)
+        source.bindings[identity] = binding
+        destination: Any = binding.destination
+        if destination.kind != "queue":
+            source.link_count += 1
+        self._sources.setdefault(destination, {})[source, identity] = binding
+        self.epoch += 1
+        if not is_recovered and source.is_durable and destination.is_durable:
+            records.save_binding(source, binding)
+        self.broker.events.emit("binding.created", **self._described(source, binding))
+        return True
+
+    def unbind(self, source: Exchange, binding: Binding) -> bool:
+        """False: it was not there. The last one takes an auto-delete source with it."""
+        identity = binding_identity(binding)
+        existing = source.bindings.get(identity)
+        if existing is None:
+            return False
+        self._remove_binding(source, identity, existing)
+        self._maybe_auto_delete(source)
+        return True
+
+    def _remove_binding(self, source: Exchange, identity: Hashable, binding: Binding) -> None:
+        del source.bindings[identity]
+        source.router.unbind(binding)
+        destination: Any = binding.destination
+        sources = self._sources[destination]
+        del sources[source, identity]
+        if not sources:
+            del self._sources[destination]
+        if destination.kind != "queue":
+            source.link_count -= 1
+        self.epoch += 1
+        if source.is_durable and destination.is_durable:
+            records.delete_binding(source, binding)
+        self.broker.events.emit("binding.deleted", **self._described(source, binding))
+
+    def _remove_sources(self, destination: Queue | Exchange) -> None:
+        for (source, identity), binding in list(self._sources.get(destination, {}).items()):
+            if identity in source.bindings:  # not if an exchange before it in the list took it along
+                self._remove_binding(source, identity, binding)
+                self._maybe_auto_delete(source)
+
+    def _maybe_auto_delete(self, source: Exchange) -> None:
+        if source.is_auto_delete and not source.bindings:
+            log.info("exchange=%r vhost=%r deleted: its last binding is gone", source.name, self.name)
+            self.remove_exchange(source)
+
+    def _described(self, source: Exchange, binding: Binding) -> dict[str, Any]:
+        return {
+            "source_name": source.name, "source_kind": "exchange", "destination_name": binding.destination.name,
+            "destination_kind": binding.destination.kind, "routing_key": binding.routing_key, "vhost": self.name,
+            "arguments": binding.arguments,
+        }  # fmt: skip
+
+    # -- itself
+
+    def update(
+        self, *, description: str | None = None, tags: Iterable[str] | None = None,
+        default_queue_type: str | None = None,
+    ) -> None:
+        """Change metadata; None leaves it as it is."""
+        if description is not None:
+            self.description = description
+        if tags is not None:
+            self.tags = tuple(tags)
+        if default_queue_type is not None:
+            self.default_queue_type = default_queue_type
+        records.save_vhost(self)
+
+    def set_limit(self, name: str, value: int | None) -> None:
+        """max-connections or max-queues; None, or a negative number: no limit."""
+        if value is None:
+            self.limits.pop(name, None)
+        else:
+            self.limits[name] = value
+        records.save_vhost(self)
+        self.broker.events.emit(
+            "vhost.limits.set" if self.limits else "vhost.limits.cleared", vhost=self.name, limits=dict(self.limits)
+        )
+
+    def set_parameter(self, component: str, name: str, value: Any) -> None:
+        """A runtime parameter, for whoever looks for its component."""
+        self.parameters[component, name] = value
+        records.save_parameter(self.broker.store, self.name, component, name, value)
+        self.broker.events.emit("parameter.set", vhost=self.name, component=component, name=name, value=value)
+
+    def clear_parameter(self, component: str, name: str) -> bool:
+        """False: it was not there."""
+        if (component, name) not in self.parameters:
+            return False
+        del self.parameters[component, name]
+        records.delete_parameter(self.broker.store, self.name, component, name)
+        self.broker.events.emit("parameter.cleared", vhost=self.name, component=component, name=name)
+        return True
+
+    def close(self) -> None:
+        """It is deleted: so is all that is in it."""
+        self.is_closed = True
+        for queue in list(self.queues.values()):
+            self.remove_queue(queue, "vhost deleted")
+        for exchange in list(self.exchanges.values()):
+            self.remove_exchange(exchange)
+        for component, name in list(self.parameters):
+            self.clear_parameter(component, name)
