@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,14 +11,16 @@ from leveret.core.errors import InvalidArgument, PreconditionFailed
 from leveret.core.exchange import Arguments, ExchangeType
 from leveret.core.exchanges.vanished import VanishedExchange
 
-__all__ = ["KINDS", "Offer", "PluginError", "Registry"]
+__all__ = ["BUILT_IN", "KINDS", "Offer", "PluginError", "Registry"]
+
+log = logging.getLogger(__name__)
 
 KINDS = ("exchanges", "adapters", "authenticators", "authorizers", "stores", "plugins")
 """What there can be types of; also the entry-point groups, behind "leveret."."""
 
 # What a type must have, so that a mistake shows when it is loaded and not in the middle of a message.
 NEEDED = {
-    "exchanges": ("validate", "bind", "unbind", "route", "is_stable"),
+    "exchanges": ("validate", "bind", "unbind", "route", "name"),
     "adapters": ("doors", "serve"),
     "authenticators": ("authenticate",),
     "authorizers": ("authorize",),
@@ -25,6 +28,7 @@ NEEDED = {
     "plugins": ("run", "description"),
 }
 BUILT_IN = frozenset({"direct", "fanout", "topic", "headers"})
+"""Exchange types that AMQP demands, and every virtual host is made of: they cannot be withdrawn."""
 
 
 class PluginError(PreconditionFailed):
@@ -40,6 +44,7 @@ class Offer:
     distribution: str
     version: str
     load: Callable[[], Any]
+    summary: str = ""
 
     @property
     def source(self) -> str:
@@ -71,6 +76,9 @@ class Registry:
         self.add(Offer(kind, name, distribution=type.__module__, version="", load=lambda: type))
 
     # -- asking
+
+    def find(self, kind: str, name: str) -> Offer | None:
+        return self._offers.get((kind, name))
 
     def offers(self, kind: str) -> list[Offer]:
         """All of a kind, by name; also those that are withdrawn."""
@@ -127,13 +135,16 @@ class Registry:
         """
         try:
             return self.exchange_type(type_name)(arguments)
-        except Exception:  # a plugin's constructor may raise anything; the other exchanges must come up
+        except Exception as error:  # a plugin may raise anything here; the other exchanges must come up
+            log.error("vhost=%s exchange=%r refuses messages: %s", vhost, exchange, error, exc_info=error)
             return VanishedExchange(arguments, exchange=exchange, vhost=vhost, missing=type_name)
 
     # -- switching off
 
     def withdraw(self, kind: str, name: str) -> None:
-        """From now on as if it were not installed."""
+        """From now on as if it were not installed. Raise InvalidArgument for what AMQP demands."""
+        if kind == "exchanges" and name in BUILT_IN:
+            raise InvalidArgument(f"exchange type '{name}' is part of AMQP and cannot be switched off")
         self._withdrawn.add((kind, name))
 
     def readmit(self, kind: str, name: str) -> None:

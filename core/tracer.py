@@ -24,7 +24,7 @@ class Tracer(Protocol):
         self,
         envelope: Envelope,
         bodies: Sequence[bytes],
-        queues: tuple[Queue, ...],
+        queues: Sequence[Queue],
         connection_name: str,
         channel: int,
         username: str,

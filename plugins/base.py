@@ -1,0 +1,48 @@
+"""What a plugin is: something long-lived beside the core, with a task of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+
+__all__ = ["Plugin"]
+
+
+class Plugin(Protocol):
+    """Anything that is no exchange type, adapter, store or authentication backend: a tracer, a bridge, a shovel.
+
+    Built once per enabling; a base class is not needed, but saves writing the attributes that have defaults here.
+    """
+
+    name: ClassVar[str]
+    """As in `plugins.enabled`; the name of the entry point."""
+
+    description: ClassVar[str]
+    """One line, for listings."""
+
+    requires: ClassVar[Sequence[str]] = ()
+    """Plugins that are enabled and started before it; disabling one of them disables it, too."""
+
+    exchanges: ClassVar[Sequence[str]] = ()
+    """Exchange types that need it: while it is disabled, exchanges of these types refuse what is published."""
+
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Every setting with its default; given ones must be of the default's type."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """`settings` is complete: defaults where nothing was given. Raise ValueError for what makes no sense."""
+
+    async def run(
+        self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Do the work; call `task_status.started()` as soon as it can be relied on.
+
+        Runs in the broker's thread, so it must not block. Cancelled when the plugin is disabled or the broker stops:
+        clean up in `finally`, quickly. It may return when there is nothing left to do. An exception ends the plugin,
+        which is then listed as failed, and nothing else.
+        """

@@ -1,0 +1,380 @@
+"""Plugins at work: started, stopped, enabled and disabled while the broker runs; none takes it down."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.core.errors import BrokerError, NotFound, PreconditionFailed
+from leveret.core.registry import Offer, PluginError, Registry
+from leveret.plugins.base import Plugin
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+
+__all__ = ["PluginHost", "PluginStatus"]
+
+log = logging.getLogger(__name__)
+
+RECORD = b"plugins/enabled"
+START_TIMEOUT_S = 30.0  # a plugin that connects somewhere may take a while, the broker's start may not
+STOP_TIMEOUT_S = 10.0
+PLUGINS, EXCHANGES = "plugins", "exchanges"
+
+Names = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """One line of a listing. kind: "plugin" or "exchange" (an exchange type); error: why it failed, or ""."""
+
+    name: str
+    kind: str
+    distribution: str
+    version: str
+    description: str
+    is_enabled: bool
+    is_running: bool
+    error: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A plugin that was started, and what has become of it."""
+
+    plugin: Plugin
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    error: str = ""
+
+
+class Started:
+    """Passes `started()` on once: a plugin that ends without it must not confuse the nursery."""
+
+    def __init__(self, outer: trio.TaskStatus[None]) -> None:
+        self._outer = outer
+        self.is_called = False
+
+    def started(self, value: None = None) -> None:
+        if not self.is_called:
+            self.is_called = True
+            self._outer.started()
+
+
+class PluginHost:
+    """Each enabled plugin is a task with its own cancel scope.
+
+        await nursery.start(host.run)
+
+    Enabled are those of `settings.plugins.enabled`, changed by what `enable` and `disable` have recorded in the store.
+    An exchange type that comes without a plugin is enabled unless it was disabled.
+    options: settings of plugins, by plugin and setting.
+    """
+
+    def __init__(
+        self, broker: Broker, registry: Registry, options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        self._broker = broker
+        self._registry = registry
+        self._options = options or {}
+        self._enabled: set[str] = set()  # by record, beyond the settings
+        self._disabled: set[str] = set()  # by record, whatever the settings say
+        self._runs: dict[str, Run] = {}
+        self._failures: dict[str, str] = {}  # of those that could not even be built
+        self._nursery: trio.Nursery | None = None
+        self._lock = trio.Lock()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start what is enabled, then stay until cancelled.
+
+        Raise PluginError if the settings name something that is not there or cannot be loaded. A plugin that fails
+        later than that is logged and listed as failed.
+        """
+        self._read_record()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                for name in self._to_start():
+                    await self._start(name)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    # -- asking
+
+    def list(self) -> Sequence[PluginStatus]:
+        """All plugins and exchange types that are installed; by name."""
+        offers = [*self._registry.offers(PLUGINS), *self._registry.offers(EXCHANGES)]
+        return sorted(
+            (self._status(offer) for offer in offers), key=lambda status: (status.name, status.kind)
+        )
+
+    def plugin(self, name: str) -> Plugin:
+        """The one that is running. Raise PreconditionFailed if it is not."""
+        run = self._runs.get(name)
+        if run is None or run.ended.is_set():
+            raise PreconditionFailed(f"plugin '{name}' is not running: enable it first")
+        return run.plugin
+
+    def is_enabled(self, name: str) -> bool:
+        if name in self._disabled:
+            return False
+        return name in self._enabled or name in self._broker.settings.plugins.enabled
+
+    def _status(self, offer: Offer) -> PluginStatus:
+        description, error, is_running = offer.summary, "", False
+        if offer.kind == EXCHANGES:
+            is_enabled = is_running = not self._registry.is_withdrawn(EXCHANGES, offer.name)
+        else:
+            is_enabled = self.is_enabled(offer.name)
+            error = self._failures.get(offer.name, "")
+            run = self._runs.get(offer.name)
+            if run is not None:
+                description, error, is_running = run.plugin.description, run.error, not run.ended.is_set()
+        return PluginStatus(
+            offer.name, offer.kind.removesuffix("s"), offer.distribution, offer.version, description, is_enabled,
+            is_running, error,
+        )  # fmt: skip
+
+    # -- changing
+
+    async def enable(self, name: str) -> Names:
+        """Enable a plugin with all that it requires, or an exchange type; for good, over restarts.
+
+        Returns what has changed, in the order of starting. Raise NotFound; PluginError if it cannot be loaded or
+        fails while it starts: then it stays disabled.
+        """
+        async with self._lock:
+            if self._kind(name) == EXCHANGES:
+                if not self._registry.is_withdrawn(EXCHANGES, name):
+                    return []
+                self._readmit(name)
+                self._disabled.discard(name)
+                await self._write_record()
+                return [name]
+            changed: Names = []
+            for one in self._with_required(name):
+                if self.is_enabled(one) and self._is_running(one):
+                    continue
+                await self._start(one)
+                if one in self._failures or self._runs[one].error:
+                    reason = self._failures.get(one) or self._runs[one].error
+                    raise PluginError(f"plugin '{one}' does not start: {reason}")
+                self._disabled.discard(one)
+                if one not in self._broker.settings.plugins.enabled:
+                    self._enabled.add(one)
+                changed.append(one)
+            await self._write_record()
+            return changed
+
+    async def disable(self, name: str) -> Names:
+        """Stop a plugin with all that require it, or an exchange type; for good, over restarts.
+
+        Their exchanges stay, with their bindings, and refuse what is published. Returns what has changed, in the
+        order of stopping. Raise NotFound; InvalidArgument for what cannot be disabled.
+        """
+        async with self._lock:
+            if self._kind(name) == EXCHANGES:
+                if self._registry.is_withdrawn(EXCHANGES, name):
+                    return []
+                self._withdraw(name)
+                self._disabled.add(name)
+                await self._write_record()
+                return [name]
+            changed = [one for one in self._with_dependents(name) if self.is_enabled(one)]
+            for one in changed:
+                self._enabled.discard(one)
+                self._disabled.add(one)
+                for exchange_type in _exchanges(self._registry.load(PLUGINS, one)):
+                    self._withdraw(exchange_type)
+                await self._stop(one)
+            await self._write_record()
+            return changed
+
+    def _kind(self, name: str) -> str:
+        for kind in (PLUGINS, EXCHANGES):
+            if self._registry.find(kind, name) is not None:
+                return kind
+        raise NotFound(f"there is no plugin '{name}'")
+
+    def _with_required(self, name: str) -> Names:
+        """It, behind all that it requires. Raise PluginError."""
+        order: Names = []
+
+        def visit(one: str, path: tuple[str, ...]) -> None:
+            if one in path:
+                raise PluginError(f"plugins require each other: {' -> '.join((*path, one))}")
+            for required in _requires(self._registry.load(PLUGINS, one)):
+                visit(required, (*path, one))
+            if one not in order:
+                order.append(one)
+
+        visit(name, ())
+        return order
+
+    def _with_dependents(self, name: str) -> Names:
+        """It, behind all enabled ones that require it."""
+        order = [name]
+        for one in order:  # grows while it is walked
+            for offer in self._registry.offers(PLUGINS):
+                if offer.name in order or not self.is_enabled(offer.name):
+                    continue
+                if one in _requires(self._registry.load(PLUGINS, offer.name)):
+                    order.append(offer.name)
+        return order[::-1]
+
+    # -- exchange types
+
+    def _withdraw(self, type_name: str) -> None:
+        self._registry.withdraw(EXCHANGES, type_name)
+        self._restore_exchanges(type_name)
+
+    def _readmit(self, type_name: str) -> None:
+        self._registry.readmit(EXCHANGES, type_name)
+        self._restore_exchanges(type_name)
+
+    def _restore_exchanges(self, type_name: str) -> None:
+        """Exchanges of this type get the type that is there now, with the bindings they have."""
+        for vhost in self._broker.vhosts.values():
+            for exchange in vhost.exchanges.values():
+                if exchange.type != type_name:
+                    continue
+                router = self._registry.restore_exchange(
+                    type_name, exchange.arguments, exchange=exchange.name, vhost=vhost.name
+                )
+                for binding in exchange.bindings.values():
+                    try:
+                        router.validate(binding)
+                        router.bind(binding)
+                    except BrokerError as error:  # made while nobody validated it
+                        log.warning(
+                            "vhost=%s exchange=%r: a binding has no effect: %s",
+                            vhost.name,
+                            exchange.name,
+                            error,
+                        )
+                exchange.router = router
+            vhost.epoch += 1
+
+    # -- tasks
+
+    def _to_start(self) -> Names:
+        """All that is enabled, required ones first. Raise PluginError for a name in the settings that is unknown."""
+        order: dict[str, None] = {}
+        for name in sorted({*self._broker.settings.plugins.enabled, *self._enabled} - self._disabled):
+            if self._registry.find(PLUGINS, name) is not None:
+                order.update(dict.fromkeys(self._with_required(name)))
+            elif self._registry.find(EXCHANGES, name) is None:
+                if name in self._broker.settings.plugins.enabled:
+                    self._registry.load(PLUGINS, name)  # raises, and says what there is
+                log.warning("plugin=%s is enabled, but not installed any more", name)
+        return [*order]
+
+    def _is_running(self, name: str) -> bool:
+        run = self._runs.get(name)
+        return run is not None and not run.ended.is_set()
+
+    async def _start(self, name: str) -> None:
+        """Until it says that it is started, or fails. Raise PluginError if it cannot be loaded."""
+        if self._nursery is None:
+            raise PreconditionFailed("plugins cannot be started: the broker is stopping")
+        if self._is_running(name):
+            return
+        made = self._registry.load(PLUGINS, name)
+        self._failures.pop(name, None)
+        self._runs.pop(name, None)
+        try:
+            plugin = made(self._settings(name, made))
+        except Exception as error:
+            log.exception("plugin=%s cannot be built", name)
+            self._failures[name] = _sentence(error)
+            return
+        run = self._runs[name] = Run(plugin)
+        for exchange_type in _exchanges(made):
+            if self._registry.is_withdrawn(EXCHANGES, exchange_type) and exchange_type not in self._disabled:
+                self._readmit(exchange_type)
+        with trio.move_on_after(START_TIMEOUT_S) as scope:
+            await self._nursery.start(self._supervise, name, run)
+        if scope.cancelled_caught:
+            run.error = f"was not ready after {START_TIMEOUT_S:g} seconds"
+            log.error("plugin=%s %s", name, run.error)
+        elif not run.error:
+            log.info("plugin=%s started", name)
+
+    async def _supervise(self, name: str, run: Run, *, task_status: trio.TaskStatus[None]) -> None:
+        started = Started(task_status)
+        try:
+            with run.scope:
+                await run.plugin.run(self._broker, task_status=started)
+        except (Exception, SystemExit) as error:
+            run.error = _sentence(error)
+            log.exception("plugin=%s failed", name)
+        finally:
+            run.ended.set()
+        started.started()
+
+    async def _stop(self, name: str) -> None:
+        run = self._runs.get(name)
+        if run is not None and not run.ended.is_set():
+            run.scope.cancel()
+            with trio.move_on_after(STOP_TIMEOUT_S):
+                await run.ended.wait()
+        if run is not None and not run.ended.is_set():
+            run.error = f"did not stop within {STOP_TIMEOUT_S:g} seconds"
+            log.error("plugin=%s %s", name, run.error)
+            return
+        self._runs.pop(name, None)
+        self._failures.pop(name, None)
+        log.info("plugin=%s stopped", name)
+
+    def _settings(self, name: str, made: Any) -> dict[str, Any]:
+        """Defaults and what is given over them. Raise ValueError, naming the setting."""
+        settings = dict(getattr(made, "settings", {}))
+        for setting, value in self._options.get(name, {}).items():
+            if setting not in settings:
+                raise ValueError(f"there is no setting '{setting}'")
+            default = settings[setting]
+            if default is not None and type(value) is not type(default):
+                raise ValueError(f"setting '{setting}' must be of type {type(default).__name__}")
+            settings[setting] = value
+        return settings
+
+    # -- the record
+
+    def _read_record(self) -> None:
+        for key, value in self._broker.store.definitions(RECORD):
+            if key == RECORD:
+                record = json.loads(value)
+                self._enabled, self._disabled = set(record["enabled"]), set(record["disabled"])
+        for name in sorted(self._disabled):
+            if self._registry.find(PLUGINS, name) is not None:
+                for exchange_type in _exchanges(self._registry.load(PLUGINS, name)):
+                    self._withdraw(exchange_type)
+            elif self._registry.find(EXCHANGES, name) is not None:
+                self._withdraw(name)
+
+    async def _write_record(self) -> None:
+        """Returns when it is durable."""
+        record = {"enabled": sorted(self._enabled), "disabled": sorted(self._disabled)}
+        self._broker.store.put_definition(RECORD, json.dumps(record).encode())
+        durable = trio.Event()
+        if not self._broker.store.after_commit(durable.set):
+            await durable.wait()
+
+
+def _requires(made: Any) -> tuple[str, ...]:
+    return tuple(getattr(made, "requires", ()))
+
+
+def _exchanges(made: Any) -> tuple[str, ...]:
+    return tuple(getattr(made, "exchanges", ()))
+
+
+def _sentence(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
