@@ -373,7 +373,7 @@ class Queue:
                 )
                 routed = vhost.route(exchange, envelope)
                 for queue in routed.queues:
-                    if not deadletter.is_cycle(message.envelope, queue.name, reason):
+                    if not deadletter.is_cycle(envelope, queue.name, reason):
                         queue.publish(routed.envelope, [message.body])
         self.backlog.discard(messages)
 
