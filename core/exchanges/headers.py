@@ -39,14 +39,13 @@ class Pattern:
 
     __slots__ = ("handles", "is_all", "requirements", "tally")
 
-    def __init__(self, requirements: frozenset[Requirement], *, is_all: bool) -> None:
+    def __init__(
+        self, requirements: frozenset[Requirement], handles: Iterable[Requirement], *, is_all: bool
+    ) -> None:
         self.requirements = requirements
+        self.handles = tuple(handles)  # the requirements under which to look for it
         self.is_all = is_all
         self.tally = Tally()
-        # Under which requirements to look for it: each, or, if all must hold, one (a value, as that is rarer).
-        self.handles: tuple[Requirement, ...] = tuple(requirements)
-        if is_all:
-            self.handles = tuple(sorted(requirements, key=lambda one: isinstance(one, str))[:1])
 
 
 class HeadersExchange:
@@ -81,11 +80,18 @@ class HeadersExchange:
         key = self._pattern_key(binding)
         pattern = self._patterns.get(key)
         if pattern is None:
-            pattern = self._patterns[key] = Pattern(key[1], is_all=key[0])
-            for handle in pattern.handles:
-                self._by_handle.setdefault(handle, []).append(pattern)
+            pattern = self._patterns[key] = self._add_pattern(key[1], is_all=key[0])
         pattern.tally.add(binding.destination)
         return True
+
+    def _add_pattern(self, requirements: frozenset[Requirement], *, is_all: bool) -> Pattern:
+        handles: Iterable[Requirement] = requirements
+        if is_all and requirements:  # one is enough to find it: the one that the fewest others have
+            handles = [min(requirements, key=lambda one: len(self._by_handle.get(one, ())))]
+        pattern = Pattern(requirements, handles, is_all=is_all)
+        for handle in pattern.handles:
+            self._by_handle.setdefault(handle, []).append(pattern)
+        return pattern
 
     def unbind(self, binding: Binding) -> bool:
         identity = binding_identity(binding)
