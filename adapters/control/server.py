@@ -1,0 +1,179 @@
+"""The control door: one JSON object a line in, one a line out, on a socket that only this user can reach.
+
+    {"command": "add_vhost", "arguments": {"name": "v"}}  ->  {"ok": null}
+                                                         or  {"error": "one sentence", "reason": "not_found"}
+
+A change is answered after it is durable.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.adapters.control import address
+from leveret.core.errors import BrokerError, InternalError, InvalidArgument, NotFound, StoreUnavailable
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+
+__all__ = ["REASONS", "ControlServer", "Operation", "OperationRefused"]
+
+log = logging.getLogger(__name__)
+
+Operation = Callable[..., Any]
+"""`operation(broker, **arguments)`, plain or async; arguments and result are what JSON can say."""
+
+MAX_REQUEST_BYTES = 4 << 20
+MAX_CONNECTIONS = 64  # the rest waits to be accepted
+IDLE_TIMEOUT_S = 60.0
+
+REASONS = ("usage", "no_user", "not_found", "exists", "invalid", "refused", "unavailable", "internal")
+"""Why a command was refused, for programs."""
+
+
+class OperationRefused(Exception):
+    """An operation's own refusal: one sentence, and one of REASONS."""
+
+    def __init__(self, text: str, reason: str = "refused") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def _reason_of(error: BrokerError) -> str:
+    match error:
+        case NotFound():
+            return "not_found"
+        case InvalidArgument():
+            return "invalid"
+        case StoreUnavailable():
+            return "unavailable"
+        case InternalError():
+            return "internal"
+    return "refused"
+
+
+class ControlServer:
+    """The door of one broker. `operations`: what it can be asked, by name."""
+
+    def __init__(self, broker: Broker, operations: Mapping[str, Operation], data_dir: Path, override: str = "") -> None:
+        self.broker = broker
+        self.operations = operations
+        self.address = address.place(data_dir, override)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled. Raise AddressError before it has started."""
+        listener = address.bind(self.address)
+        ours = os.stat(self.address.path).st_ino
+        limit = trio.Semaphore(MAX_CONNECTIONS)
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                trio_listener = trio.socket.from_stdlib_socket(listener)
+                while True:
+                    await limit.acquire()
+                    connection, _ = await trio_listener.accept()
+                    nursery.start_soon(self._serve, trio.SocketStream(connection), limit)
+        finally:
+            listener.close()
+            try:
+                if os.stat(self.address.path).st_ino == ours:
+                    os.unlink(self.address.path)
+            except FileNotFoundError:
+                pass
+
+    async def _serve(self, stream: trio.SocketStream, limit: trio.Semaphore) -> None:
+        try:
+            async with stream:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                await self._answer_all(stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it went away without its answer: its right
+        except Exception:
+            log.exception("the control door failed; the next one is served")
+        finally:
+            limit.release()
+
+    async def _answer_all(self, stream: trio.SocketStream) -> None:
+        buffer = bytearray()
+        while True:
+            with trio.move_on_after(IDLE_TIMEOUT_S) as idle:
+                chunk = await stream.receive_some()
+            if idle.cancelled_caught or not chunk:
+                return
+            buffer += chunk
+            while (end := buffer.find(b"\n")) >= 0:
+                line = bytes(buffer[:end])
+                del buffer[: end + 1]
+                await stream.send_all(json.dumps(await self.answer(line)).encode() + b"\n")
+            if len(buffer) > MAX_REQUEST_BYTES:
+                error = {"error": f"a request is longer than {MAX_REQUEST_BYTES} bytes", "reason": "usage"}
+                await stream.send_all(json.dumps(error).encode() + b"\n")
+                return
+
+    async def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what one request asks, and wait until it is durable."""
+        try:
+            request = json.loads(line)
+            name, arguments = request["command"], request.get("arguments", {})
+            operation = self.operations[name]
+            _check(name, operation, arguments)
+        except KeyError as error:
+            return {"error": f"there is no command {error.args[0]}", "reason": "usage"}
+        except (ValueError, TypeError, AttributeError) as error:
+            return {"error": str(error), "reason": "usage"}
+        broker = self.broker
+        broker.timers.tick()
+        try:
+            result = operation(broker, **arguments)
+            if inspect.isawaitable(result):
+                result = await result
+        except OperationRefused as refusal:
+            return {"error": str(refusal), "reason": refusal.reason}
+        except BrokerError as error:
+            return {"error": str(error), "reason": _reason_of(error)}
+        except Exception as error:
+            log.exception("command=%s failed", name)
+            return {"error": f"the server met an internal error: {type(error).__name__}", "reason": "internal"}
+        finally:
+            broker.pump.run()
+        await self._durable()
+        return {"ok": result}
+
+    async def _durable(self) -> None:
+        committed = trio.Event()
+        if not self.broker.store.after_commit(committed.set):
+            await committed.wait()
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "list[str]": (list,),
+    "dict[str, Any]": (dict,),
+    "str | None": (str, type(None)),
+}
+
+
+def _check(name: str, operation: Operation, arguments: dict[str, Any]) -> None:
+    """Raise TypeError unless the arguments fit the operation's annotations."""
+    signature = inspect.signature(operation)
+    try:
+        signature.bind(None, **arguments)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from error
+    for argument, value in arguments.items():
+        annotation = signature.parameters[argument].annotation
+        if not isinstance(value, _TYPES[annotation]) or (annotation == "int" and isinstance(value, bool)):
+            raise TypeError(f"{name}: {argument} must be {annotation}, not {value!r}")
+        if annotation == "list[str]" and not all(isinstance(item, str) for item in value):
+            raise TypeError(f"{name}: {argument} must be a list of strings")
