@@ -42,7 +42,10 @@ def recover(broker: Broker) -> None:
         ))  # fmt: skip
     for record in _in_order(broker, "vhost"):
         broker.vhosts[record["name"]] = Vhost(
-            broker, record["name"], description=record["description"], tags=record["tags"],
+            broker,
+            record["name"],
+            description=record["description"],
+            tags=record["tags"],
             default_queue_type=record["default_queue_type"],
             limits={name: int(limit) for name, limit in record["limits"].items()},
         )
@@ -64,14 +67,17 @@ def recover(broker: Broker) -> None:
     store.retain_logs(log_ids)
     if broker.vhosts:
         log.info(
-            "recovered vhosts=%d queues=%d messages=%d", len(broker.vhosts),
+            "recovered vhosts=%d queues=%d messages=%d",
+            len(broker.vhosts),
             sum(len(vhost.queues) for vhost in broker.vhosts.values()),
             sum(queue.message_count for vhost in broker.vhosts.values() for queue in vhost.queues.values()),
         )
 
 
 def _in_order(broker: Broker, kind: str) -> list[dict[str, Any]]:
-    return sorted(records.read(broker.store, kind), key=lambda record: (record.get("vhost", ""), record["name"]))
+    return sorted(
+        records.read(broker.store, kind), key=lambda record: (record.get("vhost", ""), record["name"])
+    )
 
 
 def _exchange(broker: Broker, record: dict[str, Any]) -> None:
@@ -83,8 +89,14 @@ def _exchange(broker: Broker, record: dict[str, Any]) -> None:
         record["type"], record["arguments"], exchange=record["name"], vhost=vhost.name
     )
     exchange = vhost.exchanges[record["name"]] = Exchange(
-        vhost, record["name"], record["type"], router, durable=True, auto_delete=record["auto_delete"],
-        internal=record["internal"], arguments=record["arguments"],
+        vhost,
+        record["name"],
+        record["type"],
+        router,
+        durable=True,
+        auto_delete=record["auto_delete"],
+        internal=record["internal"],
+        arguments=record["arguments"],
     )
     broker.policies.apply_to_exchange(exchange)
 
@@ -103,7 +115,9 @@ def _queue(broker: Broker, record: dict[str, Any]) -> None:
         vhost.add_queue(record["name"], log_ids=log_ids, **facts)
     except KeyError as missing:
         # Its definition was committed, so its logs were; if they are gone, somebody was at the files.
-        log.error("queue=%r vhost=%r log=%s is missing: the queue starts empty", record["name"], vhost.name, missing)
+        log.error(
+            "queue=%r vhost=%r log=%s is missing: the queue starts empty", record["name"], vhost.name, missing
+        )
         vhost.add_queue(record["name"], **facts)
 
 
@@ -112,14 +126,20 @@ def _binding(broker: Broker, record: dict[str, Any]) -> None:
     source = vhost.exchanges.get(record["source"]) if vhost is not None else None
     if vhost is None or source is None:
         log.error(
-            "binding from=%r to=%r vhost=%r: no such source", record["source"], record["destination"], record["vhost"]
+            "binding from=%r to=%r vhost=%r: no such source",
+            record["source"],
+            record["destination"],
+            record["vhost"],
         )
         return
     things: dict[str, Any] = vhost.queues if record["kind"] == "queue" else vhost.exchanges
     destination = things.get(record["destination"])
     if destination is None:
         log.error(
-            "binding from=%r to=%r vhost=%r: no such destination", source.name, record["destination"], vhost.name
+            "binding from=%r to=%r vhost=%r: no such destination",
+            source.name,
+            record["destination"],
+            vhost.name,
         )
         return
     vhost.bind(source, Binding(destination, record["routing_key"], record["arguments"]), is_recovered=True)

@@ -45,7 +45,9 @@ def _class(value: Any) -> str:
 
 
 def _inequivalent(thing: str, key: str, received: str, current: str) -> PreconditionFailed:
-    return PreconditionFailed(f"inequivalent arg '{key}' for {thing}: received {received} but current is {current}")
+    return PreconditionFailed(
+        f"inequivalent arg '{key}' for {thing}: received {received} but current is {current}"
+    )
 
 
 def assert_equal_field(thing: str, key: str, current: Any, received: Any) -> None:
@@ -67,6 +69,9 @@ def assert_equal_arguments(thing: str, keys: Iterable[str], current: Arguments, 
             if _class(old) != _class(new) or canonical(old) != canonical(new):
                 raise _inequivalent(thing, key, f"'{_plain(new)}'", f"'{_plain(old)}'")
             continue
-        if key == "x-queue-type" and {*map(_plain, (current.get(key), received.get(key)))} == {"classic", "undefined"}:
+        if key == "x-queue-type" and {*map(_plain, (current.get(key), received.get(key)))} == {
+            "classic",
+            "undefined",
+        }:
             continue  # absent is classic
         raise _inequivalent(thing, key, _typed(received, key), _typed(current, key))

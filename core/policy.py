@@ -61,8 +61,13 @@ class Policy:
 
     def matches(self, kind: str, name: str, queue_type: str = "") -> bool:
         apply_to = self.apply_to
-        if apply_to != "all" and apply_to != f"{kind}s" and not (
-            kind == "queue" and apply_to == ("streams" if queue_type == "stream" else f"{queue_type}_queues")
+        if (
+            apply_to != "all"
+            and apply_to != f"{kind}s"
+            and not (
+                kind == "queue"
+                and apply_to == ("streams" if queue_type == "stream" else f"{queue_type}_queues")
+            )
         ):
             return False
         return self.regex.search(name) is not None
@@ -81,7 +86,11 @@ NOTHING = EffectivePolicy()
 
 
 def queue_limits(
-    arguments: Arguments, definition: Mapping[str, Any], queue_type: str, *, quorum_delivery_limit: int | None = None
+    arguments: Arguments,
+    definition: Mapping[str, Any],
+    queue_type: str,
+    *,
+    quorum_delivery_limit: int | None = None,
 ) -> QueueLimits:
     """Of numbers in both the smaller one holds, of the rest the argument's."""
 
@@ -133,8 +142,16 @@ class Policies:
     # -- changes
 
     def set(
-        self, vhost: str, name: str, *, pattern: str, definition: Mapping[str, Any], apply_to: str = "all",
-        priority: int = 0, operator: bool = False, is_import: bool = False,
+        self,
+        vhost: str,
+        name: str,
+        *,
+        pattern: str,
+        definition: Mapping[str, Any],
+        apply_to: str = "all",
+        priority: int = 0,
+        operator: bool = False,
+        is_import: bool = False,
     ) -> Policy:
         """Create or replace. Raise NotFound (virtual host), InvalidArgument with RabbitMQ's text.
 
@@ -156,8 +173,13 @@ class Policies:
         records.save_policy(self._broker.store, policy)
         self._apply(host, cleared=False)
         self._broker.events.emit(
-            "operator.policy.set" if operator else "policy.set", name=name, vhost=vhost, pattern=pattern,
-            apply_to=apply_to, priority=priority, definition=policy.definition,
+            "operator.policy.set" if operator else "policy.set",
+            name=name,
+            vhost=vhost,
+            pattern=pattern,
+            apply_to=apply_to,
+            priority=priority,
+            definition=policy.definition,
         )
         log.info("vhost=%s policy=%r set%s", vhost, name, " by operator" if operator else "")
         return policy
@@ -183,8 +205,14 @@ class Policies:
             log.error("vhost=%r policy=%r is not applied: %s", policy.vhost, policy.name, error)
             return
         self._policies.setdefault((policy.vhost, policy.is_operators), {})[policy.name] = Policy(
-            policy.vhost, policy.name, policy.pattern, policy.definition, policy.apply_to, policy.priority,
-            policy.is_operators, regex,
+            policy.vhost,
+            policy.name,
+            policy.pattern,
+            policy.definition,
+            policy.apply_to,
+            policy.priority,
+            policy.is_operators,
+            regex,
         )
 
     def forget_vhost(self, name: str) -> None:
@@ -233,7 +261,9 @@ class Policies:
 
     def _limits(self, effective: EffectivePolicy, queue_type: str, arguments: Arguments) -> QueueLimits:
         return queue_limits(
-            arguments, effective.definition, queue_type,
+            arguments,
+            effective.definition,
+            queue_type,
             quorum_delivery_limit=self._broker.settings.limits.delivery_limit_quorum,
         )
 
@@ -247,7 +277,9 @@ class Policies:
     def apply_to_exchange(self, exchange: Exchange) -> None:
         effective = self.effective(exchange.vhost.name, "exchange", exchange.name)
         exchange.policy_name = effective.policy.name if effective.policy is not None else None
-        alternate = exchange.arguments.get("alternate-exchange", effective.definition.get("alternate-exchange"))
+        alternate = exchange.arguments.get(
+            "alternate-exchange", effective.definition.get("alternate-exchange")
+        )
         if isinstance(alternate, bytes):
             alternate = alternate.decode("utf-8", "surrogateescape")
         exchange.alternate_exchange = alternate if isinstance(alternate, str) else None
@@ -266,7 +298,9 @@ class Policies:
                 continue
             self._broker.events.emit(
                 "queue.policy.cleared" if cleared else "queue.policy.updated",
-                name=queue.name, vhost=vhost.name, type=queue.type,
+                name=queue.name,
+                vhost=vhost.name,
+                type=queue.type,
             )
 
     def _vhost(self, name: str) -> Vhost:

@@ -75,21 +75,28 @@ OPERATORS_KEYS = frozenset({
 })  # fmt: skip
 
 
+def _term(value: Any) -> str:
+    """As RabbitMQ prints a JSON value: unlike field arrays, its lists carry no types."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_term, value))}]"
+    return erlang_term(value)
+
+
 def check_definition(definition: Any, *, is_operators: bool) -> None:
     """Raise InvalidArgument for a value that its key does not take, then for keys that nobody knows."""
     if not isinstance(definition, Mapping):
-        raise InvalidArgument(f"definition must be a dictionary: {erlang_term(definition)}")
+        raise InvalidArgument(f"definition must be a dictionary: {_term(definition)}")
     if not definition:
         raise InvalidArgument("no policy provided")
     known = OPERATORS_KEYS if is_operators else KEYS.keys()
     unknown = []
     for key, value in sorted(definition.items()):
         if key not in known:
-            unknown.append(f"{{{erlang_term(key)},{erlang_term(value)}}}")
+            unknown.append(f"{{{_term(key)},{_term(value)}}}")
             continue
         accepts, noun = KEYS[key]
         if not accepts(value):
-            raise InvalidArgument(f"{erlang_term(value)} is not a valid {noun}")
+            raise InvalidArgument(f"{_term(value)} is not a valid {noun}")
     if unknown:
         raise InvalidArgument(f"[{','.join(unknown)}] are not recognised policy settings")
 

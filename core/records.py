@@ -112,7 +112,13 @@ def _binding_key(source: Exchange, binding: Binding) -> bytes:
     destination = binding.destination
     arguments = encode_table(dict(sorted(binding.arguments.items())))
     return _key(
-        "binding", source.vhost.name, source.name, destination.kind, destination.name, binding.routing_key, arguments
+        "binding",
+        source.vhost.name,
+        source.name,
+        destination.kind,
+        destination.name,
+        binding.routing_key,
+        arguments,
     )
 
 
@@ -146,7 +152,9 @@ def save_policy(store: Store, policy: Policy) -> None:
 
 
 def delete_policy(store: Store, policy: Policy) -> None:
-    store.delete_definition(_key("policy", policy.vhost, policy.name, "operator" if policy.is_operators else ""))
+    store.delete_definition(
+        _key("policy", policy.vhost, policy.name, "operator" if policy.is_operators else "")
+    )
 
 
 def save_parameter(store: Store, vhost: str, component: str, name: str, value: Any) -> None:

@@ -80,7 +80,9 @@ class Session:
         if allowed is None:
             allowed = await self.broker.auth.authorize(self.principal, self.vhost.name, None, question)
         if not allowed:
-            raise NotAllowed(f"access to vhost '{self.vhost.name}' refused for user '{self.principal.username}'")
+            raise NotAllowed(
+                f"access to vhost '{self.vhost.name}' refused for user '{self.principal.username}'"
+            )
 
     def renew(self, principal: Principal) -> None:
         """The same user with fresh proof: everything is asked anew."""
@@ -106,7 +108,9 @@ class Session:
             thing = resource("exchange" if kind == "topic" else kind, name, self.vhost.name)
             if kind == "topic":
                 thing = f"topic '{routing_key}' in {thing}"
-            raise AccessRefused(f"{permission} access to {thing} refused for user '{self.principal.username}'")
+            raise AccessRefused(
+                f"{permission} access to {thing} refused for user '{self.principal.username}'"
+            )
 
     def require_any(self, kind: str, name: str) -> None:
         """For passive declarations: any permission at all. Raise AccessRefused as if for configure."""
@@ -152,7 +156,10 @@ class Session:
         """Ask the backends that need I/O, and remember the answer (for `auth.cache_ttl_s`)."""
         permission = Permission(pending.permission)
         allowed = await self.broker.auth.authorize(
-            self.principal, self.vhost.name, permission, Resource(pending.kind, pending.name, pending.routing_key)
+            self.principal,
+            self.vhost.name,
+            permission,
+            Resource(pending.kind, pending.name, pending.routing_key),
         )
         if self._asked_at is None:
             self._asked_at = self.broker.timers.now
@@ -169,11 +176,24 @@ class Session:
     # -- exchanges
 
     def exchange_declare(
-        self, name: str, type: str = "direct", *, passive: bool = False, durable: bool = False,
-        auto_delete: bool = False, internal: bool = False, arguments: Arguments | None = None,
+        self,
+        name: str,
+        type: str = "direct",
+        *,
+        passive: bool = False,
+        durable: bool = False,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: Arguments | None = None,
     ) -> Exchange:
         return topology.declare_exchange(
-            self, name, type, passive=passive, durable=durable, auto_delete=auto_delete, internal=internal,
+            self,
+            name,
+            type,
+            passive=passive,
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
             arguments=arguments or {},
         )
 
@@ -195,12 +215,23 @@ class Session:
     # -- queues
 
     def queue_declare(
-        self, name: str = "", *, passive: bool = False, durable: bool = False, exclusive: bool = False,
-        auto_delete: bool = False, arguments: Mapping[str, Any] | None = None,
+        self,
+        name: str = "",
+        *,
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: Mapping[str, Any] | None = None,
     ) -> Queue:
         """name "": the server gives one (amq.gen-...)."""
         return topology.declare_queue(
-            self, name, passive=passive, durable=durable, exclusive=exclusive, auto_delete=auto_delete,
+            self,
+            name,
+            passive=passive,
+            durable=durable,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
             arguments=arguments or {},
         )
 

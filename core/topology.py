@@ -91,7 +91,14 @@ def _check_target(session: Session, kind: str, name: str, arguments: Arguments, 
 
 
 def declare_exchange(
-    session: Session, name: str, type: str, *, passive: bool, durable: bool, auto_delete: bool, internal: bool,
+    session: Session,
+    name: str,
+    type: str,
+    *,
+    passive: bool,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
     arguments: Arguments,
 ) -> Exchange:
     vhost = session.vhost
@@ -115,7 +122,13 @@ def declare_exchange(
     _check_target(session, "exchange", name, arguments, "alternate-exchange")
     records.check_storable(thing, arguments)
     exchange = Exchange(
-        vhost, name, type, exchange_type(arguments), durable=durable, auto_delete=auto_delete, internal=internal,
+        vhost,
+        name,
+        type,
+        exchange_type(arguments),
+        durable=durable,
+        auto_delete=auto_delete,
+        internal=internal,
         arguments=arguments,
     )
     vhost.add_exchange(exchange)
@@ -141,7 +154,13 @@ def delete_exchange(session: Session, name: str, *, if_unused: bool) -> None:
 
 
 def declare_queue(
-    session: Session, name: str, *, passive: bool, durable: bool, exclusive: bool, auto_delete: bool,
+    session: Session,
+    name: str,
+    *,
+    passive: bool,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
     arguments: Arguments,
 ) -> Queue:
     vhost = session.vhost
@@ -165,7 +184,12 @@ def declare_queue(
     existing = vhost.queues.get(name)
     if existing is not None:
         _assert_equivalent(
-            existing, session.connection, thing, durable=is_durable, exclusive=exclusive, auto_delete=auto_delete,
+            existing,
+            session.connection,
+            thing,
+            durable=is_durable,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
             arguments=wanted,
         )
         existing.touch()
@@ -185,7 +209,12 @@ def declare_queue(
                 raise PreconditionFailed(f"invalid property '{what}' for {thing}")
     records.check_storable(thing, wanted)
     return vhost.add_queue(
-        name, durable=is_durable, exclusive=exclusive, auto_delete=auto_delete, arguments=wanted, type=queue_type,
+        name,
+        durable=is_durable,
+        exclusive=exclusive,
+        auto_delete=auto_delete,
+        arguments=wanted,
+        type=queue_type,
         owner=session.connection if exclusive else None,
     )
 
@@ -199,7 +228,9 @@ def _queue_type(
     """
     if "x-queue-type" in arguments:
         given = arguments["x-queue-type"]
-        return given if given in QUEUE_TYPES else "classic"  # what is no type is refused with the other arguments
+        return (
+            given if given in QUEUE_TYPES else "classic"
+        )  # what is no type is refused with the other arguments
     queue_type = vhost.default_queue_type
     if queue_type not in QUEUE_TYPES or (
         queue_type == "quorum" and (exclusive or auto_delete or not durable)
@@ -210,7 +241,13 @@ def _queue_type(
 
 
 def _assert_equivalent(
-    queue: Queue, connection: object, thing: str, *, durable: bool, exclusive: bool, auto_delete: bool,
+    queue: Queue,
+    connection: object,
+    thing: str,
+    *,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
     arguments: Arguments,
 ) -> None:
     if queue.is_exclusive != exclusive or (exclusive and queue.owner is not connection):
@@ -250,7 +287,12 @@ def delete_queue(session: Session, name: str, *, if_unused: bool, if_empty: bool
 
 
 def bind(
-    session: Session, kind: str, destination_name: str, source_name: str, routing_key: str, arguments: Arguments
+    session: Session,
+    kind: str,
+    destination_name: str,
+    source_name: str,
+    routing_key: str,
+    arguments: Arguments,
 ) -> bool:
     """False: it was there."""
     vhost = session.vhost
@@ -266,7 +308,12 @@ def bind(
 
 
 def unbind(
-    session: Session, kind: str, destination_name: str, source_name: str, routing_key: str, arguments: Arguments
+    session: Session,
+    kind: str,
+    destination_name: str,
+    source_name: str,
+    routing_key: str,
+    arguments: Arguments,
 ) -> bool:
     """False: it was not there, or either side is not."""
     vhost = session.vhost
@@ -287,7 +334,9 @@ def _require(vhost: Vhost, kind: str, name: str) -> Queue | Exchange:
     return require_queue(vhost, name) if kind == "queue" else require_exchange(vhost, name)
 
 
-def _check_binding(session: Session, kind: str, destination_name: str, source_name: str, routing_key: str) -> None:
+def _check_binding(
+    session: Session, kind: str, destination_name: str, source_name: str, routing_key: str
+) -> None:
     session.require(Permission.WRITE, kind, destination_name)
     _check_not_default(source_name, destination_name if kind == "exchange" else source_name)
     session.require(Permission.READ, "exchange", source_name)

@@ -44,8 +44,16 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(
-        self, vhost: Vhost, name: str, type: str, router: ExchangeType, *, durable: bool, auto_delete: bool,
-        internal: bool, arguments: Arguments,
+        self,
+        vhost: Vhost,
+        name: str,
+        type: str,
+        router: ExchangeType,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: Arguments,
     ) -> None:
         self.vhost = vhost
         self.name = name
@@ -70,8 +78,14 @@ class Vhost:
     """One namespace. `epoch` grows with every change that may change a route or a permission."""
 
     def __init__(
-        self, broker: Broker, name: str, *, description: str = "", tags: Iterable[str] = (),
-        default_queue_type: str = "classic", limits: dict[str, int] | None = None,
+        self,
+        broker: Broker,
+        name: str,
+        *,
+        description: str = "",
+        tags: Iterable[str] = (),
+        default_queue_type: str = "classic",
+        limits: dict[str, int] | None = None,
     ) -> None:
         self.broker = broker
         self.name = name
@@ -81,7 +95,9 @@ class Vhost:
         self.limits: dict[str, int] = dict(limits or {})  # max-connections, max-queues; negative: none
         self.epoch = 1
         self.tracer: Tracer | None = None
-        self.parameters: dict[tuple[str, str], Any] = {}  # runtime parameters: by component and name, as JSON has them
+        self.parameters: dict[
+            tuple[str, str], Any
+        ] = {}  # runtime parameters: by component and name, as JSON has them
         self.exchanges: dict[str, Exchange] = {}
         self.queues: dict[str, Queue] = {}
         self.is_closed = False
@@ -95,7 +111,14 @@ class Vhost:
 
     def _predeclare(self, name: str, type: str, router: ExchangeType) -> Exchange:
         exchange = self.exchanges[name] = Exchange(
-            self, name, type, router, durable=True, auto_delete=False, internal=name == TRACE_EXCHANGE, arguments={}
+            self,
+            name,
+            type,
+            router,
+            durable=True,
+            auto_delete=False,
+            internal=name == TRACE_EXCHANGE,
+            arguments={},
         )
         self.broker.policies.apply_to_exchange(exchange)
         return exchange
@@ -150,8 +173,14 @@ class Vhost:
         if exchange.is_durable:
             records.save_exchange(exchange)
         self.broker.events.emit(
-            "exchange.created", name=exchange.name, vhost=self.name, type=exchange.type, durable=exchange.is_durable,
-            auto_delete=exchange.is_auto_delete, internal=exchange.is_internal, arguments=exchange.arguments,
+            "exchange.created",
+            name=exchange.name,
+            vhost=self.name,
+            type=exchange.type,
+            durable=exchange.is_durable,
+            auto_delete=exchange.is_auto_delete,
+            internal=exchange.is_internal,
+            arguments=exchange.arguments,
         )
 
     def remove_exchange(self, exchange: Exchange) -> None:
@@ -170,13 +199,29 @@ class Vhost:
     # -- queues
 
     def add_queue(
-        self, name: str, *, durable: bool, exclusive: bool, auto_delete: bool, arguments: dict[str, Any],
-        type: str = "classic", owner: object | None = None, log_ids: tuple[int, ...] = (),
+        self,
+        name: str,
+        *,
+        durable: bool,
+        exclusive: bool,
+        auto_delete: bool,
+        arguments: dict[str, Any],
+        type: str = "classic",
+        owner: object | None = None,
+        log_ids: tuple[int, ...] = (),
     ) -> Queue:
         """log_ids: of a recovered queue, whose record is there already."""
         queue = Queue(
-            self, name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=arguments, type=type,
-            owner=owner, limits=self.broker.policies.limits(self.name, name, type, arguments), log_ids=log_ids,
+            self,
+            name,
+            durable=durable,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
+            arguments=arguments,
+            type=type,
+            owner=owner,
+            limits=self.broker.policies.limits(self.name, name, type, arguments),
+            log_ids=log_ids,
         )
         self.queues[name] = queue
         self.broker.policies.name_queue(queue)
@@ -186,8 +231,14 @@ class Vhost:
         if durable and not log_ids:
             records.save_queue(queue)
         self.broker.events.emit(
-            "queue.created", name=name, vhost=self.name, durable=durable, auto_delete=auto_delete,
-            exclusive=exclusive, arguments=arguments, type=type,
+            "queue.created",
+            name=name,
+            vhost=self.name,
+            durable=durable,
+            auto_delete=auto_delete,
+            exclusive=exclusive,
+            arguments=arguments,
+            type=type,
         )
         return queue
 
@@ -280,7 +331,10 @@ class Vhost:
     # -- itself
 
     def update(
-        self, *, description: str | None = None, tags: Iterable[str] | None = None,
+        self,
+        *,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
         default_queue_type: str | None = None,
     ) -> None:
         """Change metadata; None leaves it as it is."""
@@ -300,7 +354,9 @@ class Vhost:
             self.limits[name] = value
         records.save_vhost(self)
         self.broker.events.emit(
-            "vhost.limits.set" if self.limits else "vhost.limits.cleared", vhost=self.name, limits=dict(self.limits)
+            "vhost.limits.set" if self.limits else "vhost.limits.cleared",
+            vhost=self.name,
+            limits=dict(self.limits),
         )
 
     def set_parameter(self, component: str, name: str, value: Any) -> None:
