@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
-__all__ = ["AccessDenied", "Authenticator", "Authorizer", "Credentials", "Permission", "Principal", "Resource"]
+__all__ = [
+    "AccessDenied",
+    "Authenticator",
+    "Authorizer",
+    "Credentials",
+    "Permission",
+    "Principal",
+    "Resource",
+]
 
 
 class AccessDenied(Exception):  # noqa: N818 - the word of the contract

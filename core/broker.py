@@ -52,7 +52,7 @@ class Broker:
         self.timers = Timers(after=self.pump.run)
         self.events = Events()
         self.users = InternalBackend(settings.auth)
-        self.auth = AuthChain([self.users], [self.users])
+        self.auth = self._auth_chain()
         self.flow = Flow(settings, store)
         self.vhosts: dict[str, Vhost] = {}
         self.policies = Policies(self)
@@ -63,6 +63,32 @@ class Broker:
         self.starved: set[Queue] = set()  # queues whose next messages are being written
         self._room = trio.Event()
 
+    def _auth_chain(self) -> AuthChain:
+        """The backends that the settings name, in their order; each may be both authenticator and authorizer."""
+        built: dict[type, Any] = {InternalBackend: self.users}
+
+        def backends(kind: str) -> list[Any]:
+            found = []
+            for name in self.settings.auth.backends:
+                if self.registry.find(kind, name) is None:
+                    continue
+                backend = self.registry.load(kind, name)
+                if backend not in built:
+                    built[backend] = backend(self.settings.auth)
+                found.append(built[backend])
+            return found
+
+        return AuthChain(
+            backends("authenticators"),
+            backends("authorizers"),
+            loopback_users=self.settings.auth.loopback_users,
+        )
+
+    def _on_permissions_changed(self) -> None:
+        """Remembered routes carry checked permissions: none outlives a change."""
+        for vhost in self.vhosts.values():
+            vhost.epoch += 1
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Broker]:
         """Recover, run, and on leaving flush and close the store. Raise StoreUnavailable if it cannot be opened."""
@@ -71,6 +97,7 @@ class Broker:
         self.store.on_committed = self._on_committed
         try:
             self.users.attach(self.store)
+            self.users.on_change(self._on_permissions_changed)
             definitions.recover(self)
             self._ensure_defaults()
             async with trio.open_nursery() as nursery:
