@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.topology import FakeBroker, FakeStore, envelope, names
+from support.topology import FakeBroker, envelope, names
 
+from leveret.conf.settings import Settings
 from leveret.core import definitions
 from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int8, Int16, Int64, Timestamp, UInt32
 from leveret.core.session import Session
+from leveret.core.store.base import Store
+from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.memory import MemoryState, MemoryStore
 
 
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore()
+class Disk:
+    """What outlives a broker: a store's state, and the one store at a time that is open on it."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        self._kind, self._path, self._state = kind, path, MemoryState()
+        self.store: Store = MemoryStore()
+
+    def reopen(self) -> Store:
+        self.store.close()
+        if self._kind == "memory":
+            self.store = MemoryStore(state=self._state)
+        else:
+            self.store = LmdbStore(self._path, Settings().store)
+        self.store.open()
+        return self.store
+
+    @property
+    def records(self) -> dict[bytes, bytes]:
+        return dict(self.store.definitions())
+
+    def has_log(self, log_id: int) -> bool:
+        try:
+            self.store.open_log(log_id)
+        except KeyError:
+            return False
+        return True
 
 
-def started(store: FakeStore) -> FakeBroker:
-    broker = FakeBroker(store)
+@pytest.fixture(params=["memory", "lmdb"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(request.param, tmp_path)
+    yield disk
+    disk.store.close()
+
+
+def started(disk: Disk) -> FakeBroker:
+    broker = FakeBroker(disk.reopen())
     definitions.recover(broker)  # type: ignore[arg-type]  # a fake
     if not broker.vhosts:
         definitions.save_vhost(broker.add_vhost("/"))
     return broker
 
 
-def session_of(store: FakeStore) -> Session:
-    return started(store).session()
+def session_of(disk: Disk) -> Session:
+    return started(disk).session()
 
 
-def test_topology_comes_back(store: FakeStore) -> None:
-    session = session_of(store)
+def test_topology_comes_back(disk: Disk) -> None:
+    session = session_of(disk)
     session.queue_declare("q", durable=True, auto_delete=True, arguments={"x-max-length": 5})
     session.queue_declare("quorum", durable=True, arguments={"x-queue-type": "quorum"})
     session.exchange_declare(
@@ -41,7 +77,7 @@ def test_topology_comes_back(store: FakeStore) -> None:
     session.queue_bind("q", "amq.direct", "k")
     session.exchange_bind("x", "amq.topic", "#")
 
-    again = session_of(store)
+    again = session_of(disk)
     assert set(again.vhost.queues) == {"q", "quorum"}
     queue, exchange = again.vhost.queues["q"], again.vhost.exchanges["x"]
     assert (queue.is_durable, queue.is_auto_delete, queue.type, queue.limits.max_length) == (
@@ -69,8 +105,8 @@ def test_topology_comes_back(store: FakeStore) -> None:
     )
 
 
-def test_what_is_not_durable_is_gone(store: FakeStore) -> None:
-    session = session_of(store)
+def test_what_is_not_durable_is_gone(disk: Disk) -> None:
+    session = session_of(disk)
     session.queue_declare("transient")
     session.queue_declare("exclusive", durable=True, exclusive=True)
     session.queue_declare("durable", durable=True)
@@ -79,7 +115,7 @@ def test_what_is_not_durable_is_gone(store: FakeStore) -> None:
     session.queue_bind("transient", "dx", "k")
     session.queue_bind("durable", "tx", "k")
     session.queue_bind("durable", "dx", "k")
-    again = session_of(store)
+    again = session_of(disk)
     assert set(again.vhost.queues) == {"durable"}
     assert "tx" not in again.vhost.exchanges
     assert [(source.name, one.routing_key) for source, one in again.vhost.bindings() if source.name] == [
@@ -87,9 +123,9 @@ def test_what_is_not_durable_is_gone(store: FakeStore) -> None:
     ]
 
 
-def test_what_was_deleted_stays_deleted(store: FakeStore) -> None:
-    session = session_of(store)
-    empty = dict(store.records)
+def test_what_was_deleted_stays_deleted(disk: Disk) -> None:
+    session = session_of(disk)
+    empty = disk.records
     session.exchange_declare("x", durable=True)
     session.exchange_declare("auto", "fanout", durable=True, auto_delete=True)
     for name in ("q1", "q2"):
@@ -101,20 +137,20 @@ def test_what_was_deleted_stays_deleted(store: FakeStore) -> None:
     session.queue_delete("q1")
     session.exchange_delete("x")
     session.queue_delete("q2")
-    assert store.records == empty
-    assert not store.logs
+    assert disk.records == empty
+    assert disk.store.statistics()["logs"] == 0
 
 
-def test_types_of_arguments_survive(store: FakeStore) -> None:
+def test_types_of_arguments_survive(disk: Disk) -> None:
     arguments: dict[str, Any] = {
         "int8": Int8(1), "int16": Int16(2), "int": 3, "long": Int64(4), "unsigned": UInt32(5), "float": Float32(0.5),
         "double": 1.5, "bool": True, "text": "täxt", "raw": b"\xff", "bytes": ByteArray(b"x"), "void": None,
         "when": Timestamp(7), "decimal": Decimal(2, 314), "list": [1, "a", [True]], "table": {"a": {"b": Int16(1)}},
     }  # fmt: skip
-    session = session_of(store)
+    session = session_of(disk)
     session.queue_declare("q", durable=True, arguments=arguments)
     session.queue_bind("q", "amq.headers", "", {"n": Int16(3)})
-    again = session_of(store)
+    again = session_of(disk)
     found = again.vhost.queues["q"].arguments
     assert {key: (type(value), value) for key, value in found.items() if key != "x-queue-type"} == {
         key: (type(value), value) for key, value in arguments.items()
@@ -123,77 +159,75 @@ def test_types_of_arguments_survive(store: FakeStore) -> None:
     assert type(binding.arguments["n"]) is Int16
 
 
-def test_names_of_any_bytes_and_the_longest(store: FakeStore) -> None:
-    session = session_of(store)
+def test_names_of_any_bytes_and_the_longest(disk: Disk) -> None:
+    session = session_of(disk)
     long, odd = "n" * 255, b"\xff\x00\xfe".decode("utf-8", "surrogateescape")
     for name in (long, odd):
         session.queue_declare(name, durable=True)
         session.exchange_declare(name, durable=True)
         session.queue_bind(name, name, name)
-    again = session_of(store)
+    again = session_of(disk)
     for name in (long, odd):
         assert names(again.vhost.route(again.vhost.exchanges[name], envelope(name, name)).queues) == [name]
 
 
-def test_messages_are_found_again_and_orphaned_logs_are_not(store: FakeStore) -> None:
-    session = session_of(store)
+def test_messages_are_found_again_and_orphaned_logs_are_not(disk: Disk) -> None:
+    session = session_of(disk)
     queue = session.queue_declare("q", durable=True)
     priorities = session.queue_declare("p", durable=True, arguments={"x-max-priority": 2})
     queue.publish(envelope("", "q", delivery_mode=2), [b"one", b"two"])
     priorities.publish(envelope("", "p", delivery_mode=2, priority=2), [b"high"])
-    orphan = store.create_log()
-    again = session_of(store)
+    orphan = disk.store.create_log()
+    again = session_of(disk)
     assert again.vhost.queues["q"].message_count == 2
     assert again.vhost.queues["q"].log_ids == queue.log_ids
     assert again.vhost.queues["p"].log_ids == priorities.log_ids
     assert len(priorities.log_ids) == 3
-    assert orphan.id not in store.logs
+    assert not disk.has_log(orphan.id)
 
 
-def test_a_queue_whose_log_is_missing_starts_empty(
-    store: FakeStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    session = session_of(store)
+def test_a_queue_whose_log_is_missing_starts_empty(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    session = session_of(disk)
     session.queue_declare("q", durable=True).publish(envelope("", "q", delivery_mode=2), [b"one"])
-    store.logs.clear()
-    again = session_of(store)
+    disk.store.retain_logs(set())
+    again = session_of(disk)
     assert again.vhost.queues["q"].message_count == 0
     assert "is missing: the queue starts empty" in caplog.text
-    third = session_of(store)
+    third = session_of(disk)
     assert third.vhost.queues["q"].log_ids == again.vhost.queues["q"].log_ids
 
 
-def test_virtual_hosts_with_all_that_is_theirs(store: FakeStore) -> None:
-    broker = started(store)
+def test_virtual_hosts_with_all_that_is_theirs(disk: Disk) -> None:
+    broker = started(disk)
     vhost = broker.add_vhost("other", description="d", tags=["t1", "t2"], default_queue_type="quorum")
     definitions.save_vhost(vhost)
     vhost.set_limit("max-queues", 3)
     vhost.set_parameter("shovel", "s", {"n": 1, "list": [None, 1.5, True]})
-    again = started(store).vhosts["other"]
+    again = started(disk).vhosts["other"]
     assert (again.description, again.tags, again.default_queue_type) == ("d", ("t1", "t2"), "quorum")
     assert again.limits == {"max-queues": 3}
     assert again.parameters == {("shovel", "s"): {"n": 1, "list": [None, 1.5, True]}}
     again.close()
     definitions.delete_vhost(again)
-    assert set(started(store).vhosts) == {"/"}
+    assert set(started(disk).vhosts) == {"/"}
 
 
-def test_policies_come_back_and_apply(store: FakeStore) -> None:
-    broker = started(store)
+def test_policies_come_back_and_apply(disk: Disk) -> None:
+    broker = started(disk)
     broker.session().queue_declare("q", durable=True)
     broker.policies.set("/", "p", pattern="^q", definition={"max-length": 3}, apply_to="queues", priority=7)
     broker.policies.set("/", "p", pattern="^q", definition={"message-ttl": 9}, operator=True)
-    again = started(store)
+    again = started(disk)
     queue = again.vhosts["/"].queues["q"]
     assert (queue.limits.max_length, queue.limits.message_ttl_ms) == (3, 9)
     assert (queue.policy_name, queue.operator_policy_name) == ("p", "p")
     assert again.policies.list() == broker.policies.list()
     again.policies.clear("/", "p")
-    third = started(store)
+    third = started(disk)
     assert (third.policies.list(), len(third.policies.list(operator=True))) == ([], 1)
 
 
-def test_an_exchange_whose_type_is_gone_keeps_its_bindings(store: FakeStore) -> None:
+def test_an_exchange_whose_type_is_gone_keeps_its_bindings(disk: Disk) -> None:
     class Own:
         name = "x-own"
         is_stable = True
@@ -209,20 +243,20 @@ def test_an_exchange_whose_type_is_gone_keeps_its_bindings(store: FakeStore) -> 
         def route(self, envelope: Any, routing_key: str) -> tuple[Any, ...]:
             return ()
 
-    broker = started(store)
+    broker = started(disk)
     broker.registry.register("exchanges", "x-own", Own)
     session = broker.session()
     session.queue_declare("q", durable=True)
     session.exchange_declare("x", "x-own", durable=True)
     session.queue_bind("q", "x", "k")
-    again = session_of(store)
+    again = session_of(disk)
     assert len(again.vhost.exchanges["x"].bindings) == 1
     with pytest.raises(PreconditionFailed, match="exchange type x-own not found"):
         again.publish(envelope("x", "k"), b"")
 
 
-def test_require_vhost(store: FakeStore) -> None:
-    broker: Any = started(store)
+def test_require_vhost(disk: Disk) -> None:
+    broker: Any = started(disk)
     assert definitions.require_vhost(broker, "/") is broker.vhosts["/"]
     with pytest.raises(NotFound, match="Virtual host 'nope' does not exist"):
         definitions.require_vhost(broker, "nope")

@@ -108,7 +108,7 @@ def test_virtual_hosts_are_apart(broker: FakeBroker, session: Session) -> None:
     assert other.queue_declare("q").limits.max_length == 1
     broker.policies.forget_vhost("other")
     assert broker.policies.list() == []
-    assert not [key for key in broker.store.records if b"policy" in key]
+    assert not list(broker.store.definitions(b"topology/policy/"))
 
 
 def test_operators_policy(broker: FakeBroker, session: Session) -> None:

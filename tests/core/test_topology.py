@@ -542,7 +542,7 @@ def test_nothing_changes_if_any_of_it_is_refused(
 ) -> None:
     session = broker.session()
     session.queue_declare("q")
-    epoch, writes = session.vhost.epoch, broker.store.writes
+    epoch, definitions = session.vhost.epoch, list(broker.store.definitions())
     for permission, kind, name in asked:
         broker.auth.rule = lambda principal, vhost, asked, resource, rule=(permission, kind, name): (
             (asked, resource.kind, resource.name) != rule
@@ -555,4 +555,4 @@ def test_nothing_changes_if_any_of_it_is_refused(
         with pytest.raises(AccessRefused) as info:
             call(session)
         assert str(info.value) == f"{permission} access to {thing} in vhost '/' refused for user 'u'"
-    assert (session.vhost.epoch, broker.store.writes) == (epoch, writes)
+    assert (session.vhost.epoch, list(broker.store.definitions())) == (epoch, definitions)

@@ -147,8 +147,8 @@ def test_close_takes_everything(session: Session, broker: FakeBroker) -> None:
     assert session.vhost.is_closed
     assert not session.vhost.queues
     assert not session.vhost.exchanges
-    assert not broker.store.records
-    assert not broker.store.logs
+    assert not list(broker.store.definitions())
+    assert broker.store.statistics()["logs"] == 0
 
 
 def test_metadata_limits_and_parameters(session: Session, broker: FakeBroker) -> None:

@@ -1,0 +1,103 @@
+"""Any sequence of declarations and deletions: the books agree with each other, and the store with the books."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.topology import FakeBroker, envelope
+
+from leveret.core import definitions
+from leveret.core.errors import BrokerError
+from leveret.core.session import Session
+from leveret.core.store.memory import MemoryState, MemoryStore
+from leveret.core.vhost import Vhost
+
+NAMES = st.sampled_from("abcd")
+KEYS = st.sampled_from(["k", "a.b", ""])
+FLAG = st.booleans()
+ARGUMENTS = st.sampled_from([{}, {"n": 1}, {"n": "1"}])
+STEPS = st.one_of(
+    st.tuples(st.just("queue_declare"), NAMES, st.fixed_dictionaries({"durable": FLAG, "exclusive": FLAG})),
+    st.tuples(st.just("queue_delete"), NAMES, st.just({})),
+    st.tuples(
+        st.just("exchange_declare"),
+        st.tuples(NAMES, st.sampled_from(["direct", "topic", "fanout"])),
+        st.fixed_dictionaries({"durable": FLAG, "auto_delete": FLAG}),
+    ),
+    st.tuples(st.just("exchange_delete"), NAMES, st.just({})),
+    *[
+        st.tuples(st.just(method), st.tuples(NAMES, NAMES, KEYS, ARGUMENTS), st.just({}))
+        for method in ("queue_bind", "queue_unbind", "exchange_bind", "exchange_unbind")
+    ],
+)
+
+
+def run(session: Session, steps: list[Any]) -> None:
+    for method, arguments, options in steps:
+        try:
+            getattr(session, method)(
+                *(arguments if isinstance(arguments, tuple) else (arguments,)), **options
+            )
+        except BrokerError:
+            pass  # a refusal; what counts is what is there after it
+
+
+def bindings(vhost: Vhost, *, durable: bool = False) -> set[Any]:
+    return {
+        (
+            source.name,
+            one.destination.kind,
+            one.destination.name,
+            one.routing_key,
+            tuple(one.arguments.items()),
+        )
+        for source, one in vhost.bindings()
+        if not durable or (source.is_durable and one.destination.is_durable)  # type: ignore[attr-defined]
+    }
+
+
+@settings(deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_books_agree(steps: list[Any]) -> None:
+    session = FakeBroker().session()
+    run(session, steps)
+    vhost = session.vhost
+    things = [*vhost.queues.values(), *vhost.exchanges.values()]
+    for source, binding in vhost.bindings():
+        assert binding.destination in things
+        assert (source, binding) in list(vhost.bindings_to(binding.destination))  # type: ignore[arg-type]
+    assert sum(len(list(vhost.bindings_to(thing))) for thing in things) == len(list(vhost.bindings()))
+    for exchange in vhost.exchanges.values():
+        links = [one for one in exchange.bindings.values() if one.destination.kind == "exchange"]
+        assert exchange.link_count == len(links)
+        queues = vhost.route(exchange, envelope(exchange.name, "k")).queues
+        assert len(set(queues)) == len(queues)
+        assert all(vhost.queues[queue.name] is queue for queue in queues)
+
+
+@settings(deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_what_is_durable_comes_back_and_nothing_else(steps: list[Any]) -> None:
+    state = MemoryState()
+    store = MemoryStore(state=state)
+    store.open()
+    session = FakeBroker(store).session()
+    definitions.save_vhost(session.vhost)
+    run(session, steps)
+    store.close()
+
+    store = MemoryStore(state=state)
+    store.open()
+    broker = FakeBroker(store)
+    definitions.recover(broker)  # type: ignore[arg-type]  # a fake
+    before, after = session.vhost, broker.vhosts["/"]
+    assert set(after.queues) == {queue.name for queue in before.queues.values() if queue.is_durable}
+    assert set(after.exchanges) == {one.name for one in before.exchanges.values() if one.is_durable}
+    assert bindings(after) == bindings(before, durable=True)
+    assert store.statistics()["logs"] == len(after.queues)
+    assert {name: queue.arguments for name, queue in after.queues.items()} == {
+        queue.name: queue.arguments for queue in before.queues.values() if queue.is_durable
+    }
