@@ -312,7 +312,7 @@ class Vhost:
 
     def _remove_sources(self, destination: Queue | Exchange) -> None:
         for (source, identity), binding in list(self._sources.get(destination, {}).items()):
-            if identity in source.bindings:  # not if an exchange before it in the list took it along
+            if identity in source.bindings:  # a listener of the events may have acted
                 self._remove_binding(source, identity, binding)
                 self._maybe_auto_delete(source)
 

@@ -103,7 +103,7 @@ class Publisher:
         if queues is None or is_routed_by_headers:
             if is_reply_queue(target.routing_key) and not target.exchange.name:
                 return self._reply(target, envelope, bodies)
-            routed = self._vhost.route(target.exchange, envelope)
+            routed = self._session.route(target.exchange, envelope)
             queues, envelope = routed.queues, routed.envelope
             if routed.is_stable and not is_routed_by_headers:
                 target.queues = queues
