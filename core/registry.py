@@ -88,6 +88,10 @@ class Registry:
         """Those that can be used."""
         return [offer.name for offer in self.offers(kind) if (kind, offer.name) not in self._withdrawn]
 
+    def loaded(self, kind: str, name: str) -> Any | None:
+        """The type if it was needed before, or None."""
+        return self._loaded.get((kind, name))
+
     def load(self, kind: str, name: str) -> Any:
         """The type. Raise PluginError if there is none, or it cannot be imported, or is not of its kind."""
         key = (kind, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
@@ -10,7 +11,7 @@ import trio
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
 
-__all__ = ["Plugin"]
+__all__ = ["Plugin", "PluginStatus"]
 
 
 class Plugin(Protocol):
@@ -46,3 +47,17 @@ class Plugin(Protocol):
         clean up in `finally`, quickly. It may return when there is nothing left to do. An exception ends the plugin,
         which is then listed as failed, and nothing else.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """One line of a listing. kind: "plugin" or "exchange" (an exchange type); error: why it failed, or ""."""
+
+    name: str
+    kind: str
+    distribution: str
+    version: str
+    description: str
+    is_enabled: bool
+    is_running: bool
+    error: str = ""

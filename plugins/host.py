@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,12 @@ import trio
 
 from leveret.core.errors import BrokerError, NotFound, PreconditionFailed
 from leveret.core.registry import Offer, PluginError, Registry
-from leveret.plugins.base import Plugin
+from leveret.plugins.base import Plugin, PluginStatus
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
 
-__all__ = ["PluginHost", "PluginStatus"]
+__all__ = ["PluginHost"]
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +31,11 @@ Names = list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class PluginStatus:
-    """One line of a listing. kind: "plugin" or "exchange" (an exchange type); error: why it failed, or ""."""
+class Facts:
+    """What a plugin's class says about others."""
 
-    name: str
-    kind: str
-    distribution: str
-    version: str
-    description: str
-    is_enabled: bool
-    is_running: bool
-    error: str = ""
+    requires: tuple[str, ...] = ()
+    exchanges: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +123,7 @@ class PluginHost:
         return name in self._enabled or name in self._broker.settings.plugins.enabled
 
     def _status(self, offer: Offer) -> PluginStatus:
-        description, error, is_running = offer.summary, "", False
+        error, is_running = "", False
         if offer.kind == EXCHANGES:
             is_enabled = is_running = not self._registry.is_withdrawn(EXCHANGES, offer.name)
         else:
@@ -136,7 +131,8 @@ class PluginHost:
             error = self._failures.get(offer.name, "")
             run = self._runs.get(offer.name)
             if run is not None:
-                description, error, is_running = run.plugin.description, run.error, not run.ended.is_set()
+                error, is_running = run.error, not run.ended.is_set()
+        description = _description(offer, self._registry.loaded(offer.kind, offer.name))
         return PluginStatus(
             offer.name, offer.kind.removesuffix("s"), offer.distribution, offer.version, description, is_enabled,
             is_running, error,
@@ -191,7 +187,7 @@ class PluginHost:
             for one in changed:
                 self._enabled.discard(one)
                 self._disabled.add(one)
-                for exchange_type in _exchanges(self._registry.load(PLUGINS, one)):
+                for exchange_type in self._facts(one).exchanges:
                     self._withdraw(exchange_type)
                 await self._stop(one)
             await self._write_record()
@@ -210,13 +206,22 @@ class PluginHost:
         def visit(one: str, path: tuple[str, ...]) -> None:
             if one in path:
                 raise PluginError(f"plugins require each other: {' -> '.join((*path, one))}")
-            for required in _requires(self._registry.load(PLUGINS, one)):
+            self._registry.load(PLUGINS, one)
+            for required in self._facts(one).requires:
                 visit(required, (*path, one))
             if one not in order:
                 order.append(one)
 
         visit(name, ())
         return order
+
+    def _facts(self, name: str) -> Facts:
+        """Of one that cannot be loaded nothing is known; it can be disabled all the same."""
+        try:
+            made = self._registry.load(PLUGINS, name)
+        except PluginError:
+            return Facts()
+        return Facts(tuple(getattr(made, "requires", ())), tuple(getattr(made, "exchanges", ())))
 
     def _with_dependents(self, name: str) -> Names:
         """It, behind all enabled ones that require it."""
@@ -225,7 +230,7 @@ class PluginHost:
             for offer in self._registry.offers(PLUGINS):
                 if offer.name in order or not self.is_enabled(offer.name):
                     continue
-                if one in _requires(self._registry.load(PLUGINS, offer.name)):
+                if one in self._facts(offer.name).requires:
                     order.append(offer.name)
         return order[::-1]
 
@@ -265,15 +270,23 @@ class PluginHost:
     # -- tasks
 
     def _to_start(self) -> Names:
-        """All that is enabled, required ones first. Raise PluginError for a name in the settings that is unknown."""
+        """All that is enabled, required ones first.
+
+        Raise PluginError for what the settings name and cannot be had. What was enabled at run time and is broken or
+        gone by now is only reported: without a broker nobody could disable it.
+        """
         order: dict[str, None] = {}
-        for name in sorted({*self._broker.settings.plugins.enabled, *self._enabled} - self._disabled):
-            if self._registry.find(PLUGINS, name) is not None:
+        named = self._broker.settings.plugins.enabled
+        for name in sorted({*named, *self._enabled} - self._disabled):
+            if self._registry.find(EXCHANGES, name) is not None:
+                continue
+            try:
                 order.update(dict.fromkeys(self._with_required(name)))
-            elif self._registry.find(EXCHANGES, name) is None:
-                if name in self._broker.settings.plugins.enabled:
-                    self._registry.load(PLUGINS, name)  # raises, and says what there is
-                log.warning("plugin=%s is enabled, but not installed any more", name)
+            except PluginError as error:
+                if name in named:
+                    raise
+                self._failures[name] = str(error)
+                log.error("plugin=%s is enabled, but cannot be used: %s", name, error)
         return [*order]
 
     def _is_running(self, name: str) -> bool:
@@ -296,7 +309,7 @@ class PluginHost:
             self._failures[name] = _sentence(error)
             return
         run = self._runs[name] = Run(plugin)
-        for exchange_type in _exchanges(made):
+        for exchange_type in self._facts(name).exchanges:
             if self._registry.is_withdrawn(EXCHANGES, exchange_type) and exchange_type not in self._disabled:
                 self._readmit(exchange_type)
         with trio.move_on_after(START_TIMEOUT_S) as scope:
@@ -354,7 +367,7 @@ class PluginHost:
                 self._enabled, self._disabled = set(record["enabled"]), set(record["disabled"])
         for name in sorted(self._disabled):
             if self._registry.find(PLUGINS, name) is not None:
-                for exchange_type in _exchanges(self._registry.load(PLUGINS, name)):
+                for exchange_type in self._facts(name).exchanges:
                     self._withdraw(exchange_type)
             elif self._registry.find(EXCHANGES, name) is not None:
                 self._withdraw(name)
@@ -368,12 +381,14 @@ class PluginHost:
             await durable.wait()
 
 
-def _requires(made: Any) -> tuple[str, ...]:
-    return tuple(getattr(made, "requires", ()))
-
-
-def _exchanges(made: Any) -> tuple[str, ...]:
-    return tuple(getattr(made, "exchanges", ()))
+def _description(offer: Offer, made: Any | None) -> str:
+    """What it says of itself, or its module; as long as it was not needed, what its distribution says."""
+    if made is None:
+        return offer.summary
+    said: str = (
+        getattr(made, "description", "") or getattr(sys.modules.get(made.__module__), "__doc__", "") or ""
+    )
+    return said.strip().partition("\n")[0]
 
 
 def _sentence(error: BaseException) -> str:

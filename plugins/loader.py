@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, EntryPoints
 
 from leveret.core.registry import KINDS, Offer, PluginError, Registry
-from leveret.plugins.host import PluginHost, PluginStatus
+from leveret.plugins.base import PluginStatus
+from leveret.plugins.host import PluginHost
 
 __all__ = ["PluginError", "PluginHost", "PluginStatus", "load_registry"]
 

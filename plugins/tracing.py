@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -49,14 +50,15 @@ class Firehose:
     ) -> None:
         if envelope.exchange == TRACE_EXCHANGE:
             return
-        headers = self._common(envelope) | {
-            "vhost": self._vhost.name,
-            "connection": connection_name,
-            "channel": channel,
-            "user": username,
-            "routed_queues": [queue.name for queue in queues[:MAX_LISTED_QUEUES]],
-        }
-        self._publish(f"publish.{envelope.exchange}", headers, bodies)
+        with self._harmless():
+            headers = self._common(envelope) | {
+                "vhost": self._vhost.name,
+                "connection": connection_name,
+                "channel": channel,
+                "user": username,
+                "routed_queues": [queue.name for queue in queues[:MAX_LISTED_QUEUES]],
+            }
+            self._publish(f"publish.{envelope.exchange}", headers, bodies)
 
     def delivered(
         self, queue: Queue, messages: Sequence[Message], connection_name: str, channel: int, username: str
@@ -69,14 +71,15 @@ class Firehose:
             envelope = run[0].envelope
             if envelope.exchange == TRACE_EXCHANGE:
                 continue
-            headers = self._common(envelope) | {
-                "redelivered": int(is_redelivered),
-                "vhost": self._vhost.name,
-                "connection": connection_name,
-                "channel": channel,
-                "user": username,
-            }
-            self._publish(f"deliver.{queue.name}", headers, [message.body for message in run])
+            with self._harmless():
+                headers = self._common(envelope) | {
+                    "redelivered": int(is_redelivered),
+                    "vhost": self._vhost.name,
+                    "connection": connection_name,
+                    "channel": channel,
+                    "user": username,
+                }
+                self._publish(f"deliver.{queue.name}", headers, [message.body for message in run])
 
     def _common(self, envelope: Envelope) -> dict[str, Any]:
         return {
@@ -87,11 +90,16 @@ class Firehose:
         }
 
     def _publish(self, key: str, headers: dict[str, Any], bodies: Sequence[bytes]) -> None:
+        envelope = Envelope.of(TRACE_EXCHANGE, _shortened(key), Properties(headers=headers))
+        for body in bodies:
+            self._vhost.publish_internal(TRACE_EXCHANGE, envelope, body)
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """Whoever publishes must not suffer from being watched."""
         try:
-            envelope = Envelope.of(TRACE_EXCHANGE, _shortened(key), Properties(headers=headers))
-            for body in bodies:
-                self._vhost.publish_internal(TRACE_EXCHANGE, envelope, body)
-        except Exception:  # whoever published must not suffer from being watched
+            yield
+        except Exception:
             log.exception("vhost=%s tracing failed and is switched off", self._vhost.name)
             self._vhost.tracer = None
 
