@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from support.routes import Place, message
 
+from leveret.core.errors import PreconditionFailed
 from leveret.core.exchange import Arguments, Binding, Destination
 from leveret.core.exchanges.checks import check_exchange
 from leveret.core.exchanges.direct import DirectExchange
@@ -125,11 +127,7 @@ def test_a_type_that_crashes_on_odd_keys_is_noticed() -> None:
 
 
 def test_the_stand_in_for_a_vanished_type_keeps_bindings_and_refuses_messages() -> None:
-    from leveret.core.errors import PreconditionFailed
-
     exchange = VanishedExchange({}, exchange="x", vhost="/", missing="t")
-    from support.routes import Place, message
-
     binding = Binding(Place("q"), "k")
     exchange.validate(binding)
     assert exchange.bind(binding)

@@ -1,0 +1,82 @@
+"""docs/plugins.md is true: its examples are installed as strangers' distributions and run."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+from support.distributions import install
+from support.routes import bound, message, names
+from support.topology import FakeBroker
+
+from leveret.core.exchange import Binding
+from leveret.core.registry import KINDS
+from leveret.plugins.host import PluginHost
+from leveret.plugins.loader import load_registry
+
+DOC = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+
+
+def modules() -> dict[str, str]:
+    return dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", DOC, re.DOTALL))
+
+
+def entry_points() -> str:
+    groups: dict[str, dict[str, str]] = {}
+    for block in re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL):
+        groups |= tomllib.loads(block)["project"]["entry-points"]
+    return "\n".join(
+        f"[{group}]\n" + "\n".join(f"{name} = {value}" for name, value in points.items())
+        for group, points in groups.items()
+    )
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert set(modules()) == {"random_exchange", "test_random_exchange", "census"}
+    install(monkeypatch, tmp_path / "site", "documented", modules(), entry_points())
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_exchange_type() -> None:
+    made = load_registry().exchange_type("x-random")
+    exchange = made({})
+    bound(exchange, ("a", ""), ("b", ""))
+    chosen = Counter(name for _ in range(200) for name in names(exchange, message("k")))
+    assert chosen.keys() == {"a", "b"}
+    assert sum(chosen.values()) == 200
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_test_of_the_exchange_type() -> None:
+    importlib.import_module("test_random_exchange").test_the_contract()
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_plugin(autojump_clock: object) -> None:
+    broker = FakeBroker()
+    broker.registry = load_registry()
+    vhost = broker.add_vhost("/")
+    queue = vhost.add_queue("q", durable=False, exclusive=False, auto_delete=False, arguments={})
+    vhost.bind(vhost.exchanges["amq.topic"], Binding(queue, "census.#"))
+    host = PluginHost(broker, broker.registry, {"census": {"interval_s": 5.0}})  # type: ignore[arg-type]  # a fake
+    async with trio.open_nursery() as nursery:
+        await nursery.start(broker.store.run)
+        await nursery.start(host.run)
+        assert await host.enable("census") == ["census"]
+        await trio.sleep(12)
+        assert await host.disable("census") == ["census"]
+        await trio.sleep(12)
+        nursery.cancel_scope.cancel()
+    bodies = [got.body for _ in range(queue.message_count) if (got := queue.get(no_ack=True)) is not None]
+    assert bodies == [b"1", b"1", b"1"]
+
+
+def test_the_table_lists_every_group() -> None:
+    table = "".join(line for line in DOC.splitlines() if line.startswith("| `leveret."))
+    assert {group for group in re.findall(r"`leveret\.(\w+)`[,| ]", table) if group in KINDS} == set(KINDS)
