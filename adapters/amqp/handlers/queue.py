@@ -60,7 +60,7 @@ def on_bind(channel: Channel, method: methods.QueueBind) -> None:
 def on_unbind(channel: Channel, method: methods.QueueUnbind) -> None:
     name, key = _bound(channel, method.queue, method.routing_key)
     channel.session.queue_unbind(name, clean(method.exchange), key, method.arguments)
-    channel.answer(method, methods.QueueUnbindOk())
+    channel.send(methods.QueueUnbindOk())  # the one of its kind without nowait
 
 
 def _bound(channel: Channel, name: str, key: str) -> tuple[str, str]:
