@@ -476,6 +476,14 @@ def test_auto_delete_exchange_goes_with_its_last_outgoing_binding(session: Sessi
     assert not {"a", "b", "c"} & set(session.vhost.exchanges)
 
 
+def test_auto_delete_exchange_goes_with_an_unbind(session: Session) -> None:
+    session.exchange_declare("auto", auto_delete=True)
+    session.queue_declare("q")
+    session.queue_bind("q", "auto", "k")
+    session.queue_unbind("q", "auto", "k")
+    assert "auto" not in session.vhost.exchanges
+
+
 def test_auto_delete_exchange_outlives_incoming_bindings(session: Session) -> None:
     session.exchange_declare("auto", "fanout", auto_delete=True)
     session.exchange_bind("auto", "amq.fanout")
