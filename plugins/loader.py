@@ -12,6 +12,7 @@ from leveret.plugins.host import PluginHost
 
 __all__ = ["PluginError", "PluginHost", "PluginStatus", "load_registry"]
 
+OURS = "leveret"
 GROUP_PREFIX = "leveret."
 
 
@@ -35,4 +36,6 @@ def _offer(kind: str, point: EntryPoint) -> Offer:
         return Offer(kind, point.name, point.value.partition(":")[0], "", point.load)
     metadata = distribution.metadata
     summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - the protocol has no `get`
+    if distribution.name == OURS:  # what the whole is says nothing about its parts
+        summary = ""
     return Offer(kind, point.name, distribution.name, distribution.version, point.load, summary)
