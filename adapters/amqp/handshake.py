@@ -177,6 +177,9 @@ class Handshake:
         """connection.update-secret: the same user, proved anew (a fresh token)."""
         connection, principal = self._connection, self.principal
         assert principal is not None
+        if principal.expires_at is None:  # nothing to renew: as RabbitMQ's internal backend, which ignores it
+            connection.send(methods.ConnectionUpdateSecretOk())
+            return
         credentials = Credentials(
             mechanism="PLAIN",
             username=principal.username,
