@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import trio
 
 from leveret.core.message import Message
 
-if TYPE_CHECKING:
-    from leveret.core.queue import Queue
+__all__ = ["Log", "Store", "StoreSettings", "StoredMessage"]
 
-__all__ = ["Log", "Store", "StoredMessage"]
+
+class StoreSettings(Protocol):
+    """The part of the settings that stores look at: section [store]."""
+
+    @property
+    def durability(self) -> str:
+        """ "flush": a commit is on the disk; "os": a commit is with the operating system."""
+
+    @property
+    def map_size(self) -> int:
+        """Bytes of address space to begin with; more is taken when it is used up."""
 
 
 @dataclass(slots=True)
@@ -36,7 +45,10 @@ class StoredMessage:
 
 
 class Log(Protocol):
-    """One queue's (or one priority's) ordered messages in the store; positions only grow and are never reused."""
+    """One queue's (or one priority's) messages in the store, ordered by position.
+
+    Positions are given by the queue and never used twice. `append` gets growing ones; `spill` may fill gaps below.
+    """
 
     id: int
     """Never reused, so that a purged or deleted log can be emptied later, in slices."""
@@ -53,10 +65,6 @@ class Log(Protocol):
     def next_position(self) -> int:
         """One past the highest position ever appended."""
 
-    @property
-    def committed_position(self) -> int:
-        """One past the highest position that `read` can see; grows with each commit."""
-
     def append(self, messages: list[Message]) -> None:
         """Take messages, in order of position; buffered until the next group. Sets `is_stored` on each.
 
@@ -64,44 +72,49 @@ class Log(Protocol):
         """
 
     def discard(self, messages: list[Message]) -> None:
-        """These are settled. Idempotent; positions that are unknown are ignored."""
+        """These are settled. Clears `is_stored` on each. Idempotent; messages that are not here are ignored."""
 
     def truncate(self, start: int) -> None:
-        """Everything appended so far at positions >= start is settled: at once for those who ask, and erased in
+        """Everything taken so far at positions >= start is settled: at once for those who ask, and erased in
         slices later; what is not written yet never reaches the disk."""
 
     def update(self, message: Message) -> None:
         """Its delivery_count or is_redelivered changed and must survive a crash (a small record, not the body)."""
 
     def read(self, start: int, max_count: int, max_bytes: int) -> list[StoredMessage]:
-        """Committed live messages at positions >= start, in order; at least one if there is any."""
+        """Live messages at positions >= start, in order, committed or not; at least one if there is any.
+
+        `is_redelivered` is also set for all that were here when the store was opened after a crash. Raise
+        StoreUnavailable if what is on the disk cannot be read.
+        """
 
     def spill(self, messages: list[Message]) -> None:
-        """Like `append`, for messages that must not survive a restart: memory is short."""
+        """Like `append`, for messages that must not survive a restart: memory is short. Written at once, without
+        a flush; if the disk is full they stay in memory."""
 
 
 class Store(Protocol):
     """One node's store. `open()` recovers; then `run()` is a task of the broker's nursery until it is cancelled."""
 
-    was_clean: bool
-    """After `open`: the last run closed the store. If not, every recovered message may have been handed out."""
-
     on_committed: Callable[[], None]
-    """Called once per committed group, after the group's callbacks. The broker sets it."""
+    """Called from the broker's task once per group, after the callbacks of `after_commit`. The broker sets it."""
+
+    was_clean: bool
+    """False after `open()`: the last process did not close the store; what it had handed out is not known."""
 
     def open(self) -> None:
         """Recover. Raise StoreUnavailable with one clear sentence (unwritable, locked by another process, newer)."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write groups as operations arrive. Cancellation: finishes the group in flight, then flushes the rest."""
+        """Write groups as operations arrive. Cancellation: finishes the group in flight."""
 
     def close(self) -> None:
-        """After `run` ended: release the files. Everything appended before is durable."""
+        """After `run` ended: write what is left and release the files. Harmless if it is not open."""
 
     # -- definitions: small records, keyed; order of keys is byte order
 
     definition_writes: int
-    """Puts and deletes of definitions so far: who compares it knows whether an operation must be waited for."""
+    """Changes of definitions so far: who compares it knows whether an operation must be waited for."""
 
     def put_definition(self, key: bytes, value: bytes) -> None: ...
     def delete_definition(self, key: bytes) -> None: ...
@@ -111,13 +124,13 @@ class Store(Protocol):
     # -- logs
 
     def create_log(self) -> Log:
-        """A new, empty log."""
+        """A new, empty log. It survives a restart, empty or not, until it is dropped."""
 
     def open_log(self, log_id: int) -> Log:
         """A log that was there at recovery. Raise KeyError if there is none."""
 
     def drop_log(self, log: Log) -> None:
-        """Purge or delete: the log is gone at once, its entries are erased in slices later."""
+        """The log is gone at once, its entries are erased in slices later. It ignores what it is still told."""
 
     def retain_logs(self, log_ids: set[int]) -> None:
         """After recovery of the definitions: every other log is an orphan; drop them."""
@@ -125,7 +138,7 @@ class Store(Protocol):
     # -- waiting
 
     def after_commit(self, callback: Callable[[], None]) -> bool:
-        """Call back from the broker's task once everything taken so far is durable.
+        """Call back from the broker's task once everything taken so far is durable. In order of the calls.
 
         Returns True, and does not call back, if that is the case already. If the group fails (disk full), it is
         retried, and the callback waits: no confirmation is ever given for what is not durable.

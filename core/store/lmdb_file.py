@@ -31,7 +31,13 @@ class LmdbFile:
     """
 
     def __init__(
-        self, path: Path, databases: tuple[bytes, ...], *, map_size: int, sync: bool, map_limit: int | None = None
+        self,
+        path: Path,
+        databases: tuple[bytes, ...],
+        *,
+        map_size: int,
+        sync: bool,
+        map_limit: int | None = None,
     ) -> None:
         self.path = path
         self.map_size = map_size if map_limit is None else min(map_size, map_limit)
@@ -59,7 +65,9 @@ class LmdbFile:
                     raise StoreUnavailable(f"the store '{self.path}' cannot be mapped: {error}") from error
                 self.map_size //= 2
             except lmdb.Error as error:
-                raise StoreUnavailable(f"the store '{self.path}' cannot be opened: {_reason(error)}") from error
+                raise StoreUnavailable(
+                    f"the store '{self.path}' cannot be opened: {_reason(error)}"
+                ) from error
         try:
             self._check_size(env)
             for name in self._names:
@@ -80,7 +88,9 @@ class LmdbFile:
         if size >= needed:
             return
         if needed - size > TAIL_BYTES:
-            raise StoreUnavailable(f"the store '{self.path}' is damaged: {needed - size} bytes are missing at its end")
+            raise StoreUnavailable(
+                f"the store '{self.path}' is damaged: {needed - size} bytes are missing at its end"
+            )
         # Pages that were taken and freed within one transaction may lie there, never written.
         os.truncate(self.path, needed)
 
@@ -132,7 +142,11 @@ class LmdbFile:
                 return
             if self._map_range is None:
                 self._map_range = self._find_map()
-        except (OSError, ValueError, IndexError):  # no /proc here: the system gives back what it needs by itself
+        except (
+            OSError,
+            ValueError,
+            IndexError,
+        ):  # no /proc here: the system gives back what it needs by itself
             return
         start, end = self._map_range
         length = min(end - start, (self.path.stat().st_size + _PAGE - 1) // _PAGE * _PAGE)

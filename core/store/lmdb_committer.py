@@ -1,0 +1,118 @@
+"""Makes slices durable, however long it takes: where the commit runs, and what happens when there is no room."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import lmdb
+import trio
+
+from leveret.core.store.group import Slice
+from leveret.core.store.lmdb_file import LmdbFile
+from leveret.core.store.lmdb_writer import Applied, Txn, Writer
+
+__all__ = ["Committer"]
+
+log = logging.getLogger(__name__)
+
+SHORT_COMMIT_S = 0.0005  # a small commit is done on the loop's thread while they take less than this
+SMALL_OPERATIONS = 64
+SMALL_BYTES = 64 << 10
+RETRY_S = 1.0  # between attempts while there is no room
+
+
+class Committer:
+    """One slice at a time. `snapshot`: while a commit is in a worker thread, the transaction to read with; it shows
+    what was committed before."""
+
+    def __init__(self, file: LmdbFile, writer: Writer, *, is_flushing: bool) -> None:
+        self.file = file
+        self.writer = writer
+        self.snapshot: Txn | None = None
+        self.is_full = False
+        self.commit_count = 0
+        self.commit_seconds = 0.0
+        self.last_seconds = 0.0
+        self._is_flushing = is_flushing
+        self._small_seconds = 0.0  # moving average over small commits
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def write(self, part: Slice, next_log_id: int, *, erase: int) -> None:
+        """Returns when it is durable. erase: entries of garbage to erase besides.
+
+        Cancellation takes effect between attempts only; then the slice is not written.
+        """
+        while True:
+            try:
+                txn, applied = self._apply(part, next_log_id, erase)
+                await self._commit(part, txn, applied)
+            except lmdb.Error as error:
+                if not self._make_room(error):
+                    await trio.sleep(RETRY_S)
+            else:
+                self._committed(applied)
+                return
+
+    def write_now(self, part: Slice, next_log_id: int) -> None:
+        """The same on the spot, for the end. Raise lmdb.Error if there is no room."""
+        while True:
+            try:
+                txn, applied = self._apply(part, next_log_id, 0)
+                self._timed_commit(txn)
+            except lmdb.MapFullError as error:
+                if not self._make_room(error):
+                    raise
+            else:
+                self._committed(applied)
+                return
+
+    def _apply(self, part: Slice, next_log_id: int, erase: int) -> tuple[Txn, Applied]:
+        txn = self.file.begin()
+        try:
+            applied = self.writer.apply(txn, part, next_log_id)
+            if erase and self.writer.garbage:
+                self.writer.erase(txn, erase, applied)
+        except BaseException:
+            txn.abort()
+            raise
+        return txn, applied
+
+    async def _commit(self, part: Slice, txn: Txn, applied: Applied) -> None:
+        is_small = part.operations <= SMALL_OPERATIONS and applied.bytes <= SMALL_BYTES
+        if not self._is_flushing or (is_small and self._small_seconds < SHORT_COMMIT_S):
+            self._timed_commit(txn)
+        else:
+            # Reads come in meanwhile. A reader that began now would race with the commit for the meta page.
+            self.snapshot = self.file.env.begin(buffers=True)
+            try:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._timed_commit, txn, limiter=self._limiter)
+            finally:
+                self.snapshot.abort()
+                self.snapshot = None
+        if is_small:
+            self._small_seconds += (self.last_seconds - self._small_seconds) / 8
+
+    def _timed_commit(self, txn: Txn) -> None:
+        began = time.perf_counter()
+        txn.commit()
+        self.last_seconds = time.perf_counter() - began
+
+    def _committed(self, applied: Applied) -> None:
+        self.writer.committed(applied)
+        self.commit_count += 1
+        self.commit_seconds += self.last_seconds
+        self.file.touched(applied.bytes)
+        if self.is_full:
+            self.is_full = False
+            log.warning("store=%s can be written again", self.file.path)
+
+    def _make_room(self, error: lmdb.Error) -> bool:
+        """The map is too small: let it grow. Everything else is the disk's: True if it is worth trying at once."""
+        if isinstance(error, lmdb.MapFullError) and self.file.grow():
+            return True
+        if not self.is_full:
+            self.is_full = True
+            log.error("store=%s cannot be written, publishers wait: %s", self.file.path, error)
+        return False
