@@ -143,9 +143,9 @@ async def serve_all(
         for listener in listeners:
             listener.socket.close()
         raise
-    async with trio.open_nursery() as drain:
-        # The outer nursery is shielded from the cancellation that stops the doors, but bounded.
-        drain.cancel_scope.shield = True
+    is_stopping = trio.Event()
+    async with trio.open_nursery() as around:
+        drain = await around.start(_hold, is_stopping)
         try:
             async with trio.open_nursery() as doors:
                 for listener in listeners:
@@ -157,3 +157,14 @@ async def serve_all(
             for connection in list(broker.connections):
                 connection.close("broker forced connection closure with reason 'shutdown'")
             broker.pump.run()
+            is_stopping.set()
+
+
+async def _hold(
+    is_stopping: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """A nursery for the connections, shielded from the cancellation that stops the doors; the deadline bounds it."""
+    async with trio.open_nursery() as drain:
+        drain.cancel_scope.shield = True
+        task_status.started(drain)
+        await is_stopping.wait()
