@@ -34,7 +34,7 @@ class Routed:
 
 
 def route(exchange: Exchange, envelope: Envelope) -> Routed:
-    """Decide; no mutation. Raise InvalidArgument for CC or BCC headers that are no arrays."""
+    """Decide; no mutation. Raise InvalidArgument for CC or BCC headers that are no arrays of strings."""
     header = envelope.header
     if header[0] & HAS_HEADERS and b"CC" in header:
         keys, delivered = _sender_selected(envelope)
@@ -110,14 +110,19 @@ def _sender_selected(envelope: Envelope) -> tuple[tuple[str, ...], Envelope]:
 
 
 def _keys(name: str, value: Any) -> list[str]:
-    """Strings in an array count; other values in it are passed over, as RabbitMQ does."""
+    """The keys in one of the two headers, which must be an array of strings."""
     if not isinstance(value, (list, tuple)):
-        raise InvalidArgument(f'invalid message: {{unacceptable_type_in_header,"{name}",{type_name(value)}}}')
-    return [
-        key if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
-        for key in value
-        if type_name(key) == "longstr"
-    ]
+        raise _unacceptable(name, value)
+    keys = []
+    for key in value:
+        if type_name(key) != "longstr":
+            raise _unacceptable(name, key)
+        keys.append(key if isinstance(key, str) else key.decode("utf-8", "surrogateescape"))
+    return keys
+
+
+def _unacceptable(name: str, value: Any) -> InvalidArgument:
+    return InvalidArgument(f'invalid message: {{unacceptable_type_in_header,"{name}",{type_name(value)}}}')
 
 
 def _without_bcc(envelope: Envelope) -> Envelope:
