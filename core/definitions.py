@@ -15,6 +15,7 @@ from leveret.core.vhost import Exchange, Vhost
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
+    from leveret.core.queue import Queue
 
 __all__ = ["delete_vhost", "recover", "require_vhost", "save_vhost"]
 
@@ -64,6 +65,9 @@ def recover(broker: Broker) -> None:
     for vhost in broker.vhosts.values():
         for queue in vhost.queues.values():
             log_ids.update(queue.log_ids)
+            if _may_expire(queue):
+                broker.pump.touch(queue)
+    broker.pump.soon()
     store.retain_logs(log_ids)
     if broker.vhosts:
         log.info(
@@ -72,6 +76,15 @@ def recover(broker: Broker) -> None:
             sum(len(vhost.queues) for vhost in broker.vhosts.values()),
             sum(queue.message_count for vhost in broker.vhosts.values() for queue in vhost.queues.values()),
         )
+
+
+def _may_expire(queue: Queue) -> bool:
+    """The first message has a time to live, which may be over. Reads that one message, not the whole window."""
+    for fifo in queue.fifos:
+        first = fifo.log.read(0, 1, 1) if fifo.log is not None and fifo.count else ()
+        if any(message.expires_at_ms is not None for message in first):
+            return True
+    return False
 
 
 def _in_order(broker: Broker, kind: str) -> list[dict[str, Any]]:

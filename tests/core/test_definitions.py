@@ -186,6 +186,27 @@ def test_messages_are_found_again_and_orphaned_logs_are_not(disk: Disk) -> None:
     assert not disk.has_log(orphan.id)
 
 
+async def test_what_expired_meanwhile_goes_at_the_start(disk: Disk) -> None:
+    broker = FakeBroker(disk.reopen())
+    broker.timers.start()
+    session = broker.session()
+    definitions.save_vhost(session.vhost)
+    session.queue_declare("dead", durable=True)
+    session.queue_declare(
+        "short", durable=True, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    )
+    session.publish(envelope("", "short", delivery_mode=2, expiration="900"), b"short")
+    session.publish(envelope("", "short", delivery_mode=2), b"long")
+
+    broker = FakeBroker(disk.reopen())
+    broker.timers.start()
+    broker.timers.now += 1  # while it was down
+    definitions.recover(broker)  # type: ignore[arg-type]  # a fake
+    broker.pump.run()
+    queues = broker.vhosts["/"].queues
+    assert {name: queue.message_count for name, queue in queues.items()} == {"dead": 1, "short": 1}
+
+
 def test_a_queue_whose_log_is_missing_starts_empty(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     session = session_of(disk)
     session.queue_declare("q", durable=True).publish(envelope("", "q", delivery_mode=2), [b"one"])
