@@ -48,7 +48,8 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     problems: list[str] = []
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    given = [*_from_file(file, problems), *_from_environment(environ, problems), *_from_flags(flags)]
+    options: dict[str, Any] = {}
+    given = [*_from_file(file, problems, options), *_from_environment(environ, problems), *_from_flags(flags)]
     for source, declared, value in given:
         sources[declared.key] = source
         try:
@@ -56,6 +57,8 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         except _Wrong as wrong:
             values.pop(declared.key, None)
             problems.append(f"{source} {wrong}.")
+    if options:
+        values["plugins.options"] = options
     settings = _build(values)
     if not problems:
         problems += _contradictions(settings, sources)
@@ -77,7 +80,9 @@ def _build(values: Mapping[str, Any]) -> Settings:
 # -- where values come from
 
 
-def _from_file(file: Path | None, problems: list[str]) -> Iterator[tuple[str, Setting, Any]]:
+def _from_file(
+    file: Path | None, problems: list[str], options: dict[str, Any]
+) -> Iterator[tuple[str, Setting, Any]]:
     if file is None:
         return
     import tomllib  # only those who have a file wait for it
@@ -102,6 +107,8 @@ def _from_file(file: Path | None, problems: list[str]) -> Iterator[tuple[str, Se
                 key = f"{section}.{name}"
                 if key in known:
                     yield f"{file}: {key}", known[key], value
+                elif section == "plugins" and isinstance(value, dict):
+                    options[name] = value
                 else:
                     names = {one.name for one in known.values() if one.section == section}
                     problems.append(f"{file}: there is no setting {key}{_nearest(name, names)}")
@@ -274,7 +281,7 @@ def merge_reloadable(running: Settings, loaded: Settings) -> Reload:
             if value == getattr(old, one.name):
                 continue
             key = f"{section.name}.{one.name}"
-            if declarations()[key].is_reloadable:
+            if key in declarations() and declarations()[key].is_reloadable:
                 changed.append(key)
                 taken[one.name] = value
             else:

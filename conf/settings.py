@@ -6,7 +6,7 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -232,6 +232,8 @@ class Plugins:
     """What is loaded beside the core. `leveret plugins list` shows what there is."""
 
     enabled: tuple[str, ...] = setting(("tracing",), "plugins to start")
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of plugins, by plugin and name: the file's [plugins.NAME]. Each plugin declares its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +318,8 @@ def declarations() -> dict[str, Setting]:
     for section, made in sections.items():
         hints = get_type_hints(made)
         for one in fields(made):  # type: ignore[arg-type]  # sections are dataclasses
+            if not one.metadata:  # the plugins' own, which are declared by them
+                continue
             kind, is_optional = _KINDS[hints[one.name]]
             metadata = one.metadata
             declared = Setting(

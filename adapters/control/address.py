@@ -99,7 +99,9 @@ def _own_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
     except OSError as error:
-        raise AddressError(f"the control socket's directory {folder} cannot be made: {error.strerror}") from error
+        raise AddressError(
+            f"the control socket's directory {folder} cannot be made: {error.strerror}"
+        ) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise AddressError(f"{folder} is not a directory that only this user may enter")
 

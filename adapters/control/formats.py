@@ -16,7 +16,12 @@ Row = Mapping[str, Any]
 
 
 def render(
-    columns: Sequence[str], rows: Sequence[Row], formatter: str, *, has_headers: bool = True, is_terminal: bool = False
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    formatter: str,
+    *,
+    has_headers: bool = True,
+    is_terminal: bool = False,
 ) -> str:
     """The text of a listing, without the last line's end.
 
@@ -31,7 +36,9 @@ def render(
         from tabulate import tabulate
 
         style = "psql" if formatter == "pretty_table" else "plain"
-        return tabulate(cells, headers=list(columns) if has_headers else (), tablefmt=style, disable_numparse=True)
+        return tabulate(
+            cells, headers=list(columns) if has_headers else (), tablefmt=style, disable_numparse=True
+        )
     if not rows:
         return ""
     return "\n".join("\t".join(line) for line in ([list(columns), *cells] if has_headers else cells))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from leveret.adapters.control import address
+from leveret.auth.internal import AuthDataError, NoSuchUser, UserExists
 from leveret.core.errors import BrokerError, InternalError, InvalidArgument, NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ Operation = Callable[..., Any]
 MAX_REQUEST_BYTES = 4 << 20
 MAX_CONNECTIONS = 64  # the rest waits to be accepted
 IDLE_TIMEOUT_S = 60.0
+COMMIT_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 5.0  # for the answer to "stop", during the shutdown
 
 REASONS = ("usage", "no_user", "not_found", "exists", "invalid", "refused", "unavailable", "internal")
 """Why a command was refused, for programs."""
@@ -48,8 +51,14 @@ class OperationRefused(Exception):
         self.reason = reason
 
 
-def _reason_of(error: BrokerError) -> str:
+def _reason_of(error: BrokerError | AuthDataError) -> str:
     match error:
+        case NoSuchUser():
+            return "no_user"
+        case UserExists():
+            return "exists"
+        case AuthDataError():
+            return "invalid"
         case NotFound():
             return "not_found"
         case InvalidArgument():
@@ -64,7 +73,9 @@ def _reason_of(error: BrokerError) -> str:
 class ControlServer:
     """The door of one broker. `operations`: what it can be asked, by name."""
 
-    def __init__(self, broker: Broker, operations: Mapping[str, Operation], data_dir: Path, override: str = "") -> None:
+    def __init__(
+        self, broker: Broker, operations: Mapping[str, Operation], data_dir: Path, override: str = ""
+    ) -> None:
         self.broker = broker
         self.operations = operations
         self.address = address.place(data_dir, override)
@@ -113,16 +124,22 @@ class ControlServer:
             while (end := buffer.find(b"\n")) >= 0:
                 line = bytes(buffer[:end])
                 del buffer[: end + 1]
-                await stream.send_all(json.dumps(await self.answer(line)).encode() + b"\n")
+                await self._send(stream, await self.answer(line))
             if len(buffer) > MAX_REQUEST_BYTES:
-                error = {"error": f"a request is longer than {MAX_REQUEST_BYTES} bytes", "reason": "usage"}
-                await stream.send_all(json.dumps(error).encode() + b"\n")
+                error = f"a request is longer than {MAX_REQUEST_BYTES} bytes"
+                await self._send(stream, {"error": error, "reason": "usage"})
                 return
+
+    async def _send(self, stream: trio.SocketStream, answer: dict[str, Any]) -> None:
+        with trio.move_on_after(SEND_TIMEOUT_S, shield=True):
+            await stream.send_all(json.dumps(answer).encode() + b"\n")
 
     async def answer(self, line: bytes) -> dict[str, Any]:
         """Do what one request asks, and wait until it is durable."""
         try:
-            request = json.loads(line)
+            request: Any = json.loads(line)
+            if not isinstance(request, dict):
+                raise TypeError("a request is an object with a command and its arguments")
             name, arguments = request["command"], request.get("arguments", {})
             operation = self.operations[name]
             _check(name, operation, arguments)
@@ -138,20 +155,25 @@ class ControlServer:
                 result = await result
         except OperationRefused as refusal:
             return {"error": str(refusal), "reason": refusal.reason}
-        except BrokerError as error:
+        except (BrokerError, AuthDataError) as error:
             return {"error": str(error), "reason": _reason_of(error)}
         except Exception as error:
             log.exception("command=%s failed", name)
-            return {"error": f"the server met an internal error: {type(error).__name__}", "reason": "internal"}
+            return {
+                "error": f"the server met an internal error: {type(error).__name__}",
+                "reason": "internal",
+            }
         finally:
             broker.pump.run()
-        await self._durable()
-        return {"ok": result}
-
-    async def _durable(self) -> None:
         committed = trio.Event()
-        if not self.broker.store.after_commit(committed.set):
-            await committed.wait()
+        if not broker.store.after_commit(committed.set):
+            # A shutdown flushes the store and then ends us: whoever asked learns what came of it.
+            with trio.move_on_after(COMMIT_TIMEOUT_S, shield=True) as waiting:
+                await committed.wait()
+            if waiting.cancelled_caught:
+                text = f"done, but the disk has not taken it within {COMMIT_TIMEOUT_S:g} seconds"
+                return {"error": text, "reason": "unavailable"}
+        return {"ok": result}
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -175,5 +197,5 @@ def _check(name: str, operation: Operation, arguments: dict[str, Any]) -> None:
         annotation = signature.parameters[argument].annotation
         if not isinstance(value, _TYPES[annotation]) or (annotation == "int" and isinstance(value, bool)):
             raise TypeError(f"{name}: {argument} must be {annotation}, not {value!r}")
-        if annotation == "list[str]" and not all(isinstance(item, str) for item in value):
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise TypeError(f"{name}: {argument} must be a list of strings")

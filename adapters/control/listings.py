@@ -1,0 +1,266 @@
+"""What the control door lists: per kind of thing a table of columns, named as rabbitmqctl's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from leveret.adapters.control.server import OperationRefused
+from leveret.core.definitions import require_vhost
+from leveret.core.fields import type_name
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+    from leveret.core.consumer import Consumer
+    from leveret.core.exchange import Binding
+    from leveret.core.queue import Queue
+    from leveret.core.vhost import Exchange
+
+__all__ = ["LISTINGS", "field_table", "rows"]
+
+Column = Callable[[Any], Any]
+
+
+def field_table(table: Mapping[str, Any]) -> list[list[Any]]:
+    """A field table as JSON can say it, types included: [[name, type, value], ...]."""
+    return [[name, type_name(value), _field(value)] for name, value in table.items()]
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping):
+        return field_table(value)
+    if isinstance(value, list | tuple):
+        return [_field(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def rows(columns: tuple[str, ...], values: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    """A listing without a choice of columns."""
+    return {"columns": columns, "rows": [dict(zip(columns, row, strict=True)) for row in values]}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """columns: name to what it shows of a thing; defaults: shown if none are asked for."""
+
+    columns: Mapping[str, Column]
+    defaults: tuple[str, ...]
+
+    def show(self, things: Iterable[Any], columns: list[str]) -> dict[str, Any]:
+        """{"columns": [...], "rows": [{...}]}. Raise OperationRefused for columns that there are not."""
+        names = columns or list(self.defaults)
+        if unknown := [name for name in names if name not in self.columns]:
+            raise OperationRefused(
+                f"Info key(s) {', '.join(unknown)} are not supported; there are {', '.join(self.columns)}",
+                "usage",
+            )
+        shown = [(name, self.columns[name]) for name in names]
+        return {
+            "columns": names,
+            "rows": [{name: column(thing) for name, column in shown} for thing in things],
+        }
+
+
+def _exclusive_consumer(queue: Queue) -> Consumer | None:
+    return next((consumer for consumer in queue.consumers if consumer.is_exclusive), None)
+
+
+def _channel_pid(consumer: Consumer) -> str:
+    return str(consumer.sink.describe().get("name", ""))
+
+
+def _exclusive_tag(queue: Queue) -> str:
+    consumer = _exclusive_consumer(queue)
+    return "" if consumer is None else consumer.tag
+
+
+def _exclusive_pid(queue: Queue) -> str:
+    consumer = _exclusive_consumer(queue)
+    return "" if consumer is None else _channel_pid(consumer)
+
+
+def _effective_definition(queue: Queue) -> Mapping[str, Any]:
+    return queue.vhost.broker.policies.effective(queue.vhost.name, "queue", queue.name, queue.type).definition
+
+
+QUEUES = Listing(
+    {
+        "name": lambda queue: queue.name,
+        "durable": lambda queue: queue.is_durable,
+        "auto_delete": lambda queue: queue.is_auto_delete,
+        "arguments": lambda queue: field_table(queue.arguments),
+        "policy": lambda queue: queue.policy_name or "",
+        "operator_policy": lambda queue: queue.operator_policy_name or "",
+        "effective_policy_definition": _effective_definition,
+        "exclusive": lambda queue: queue.is_exclusive,
+        "owner_pid": lambda queue: getattr(queue.owner, "name", ""),
+        "exclusive_consumer_pid": _exclusive_pid,
+        "exclusive_consumer_tag": _exclusive_tag,
+        "messages_ready": lambda queue: queue.message_count,
+        "messages_unacknowledged": lambda queue: queue.unacked_count,
+        "messages": lambda queue: queue.message_count + queue.unacked_count,
+        "message_bytes_ready": lambda queue: queue.message_bytes,
+        "consumers": lambda queue: queue.consumer_count,
+        "state": lambda queue: "running",
+        "type": lambda queue: queue.type,
+        "leader": lambda queue: queue.vhost.broker.node_name,
+        "members": lambda queue: [queue.vhost.broker.node_name],
+        "online": lambda queue: [queue.vhost.broker.node_name],
+        "messages_published": lambda queue: queue.published_total,
+        "messages_delivered": lambda queue: queue.delivered_total + queue.delivered_no_ack_total,
+        "messages_acknowledged": lambda queue: queue.acknowledged_total,
+        "messages_redelivered": lambda queue: queue.redelivered_total,
+    },
+    ("name", "messages"),
+)
+
+EXCHANGES = Listing(
+    {
+        "name": lambda exchange: exchange.name,
+        "type": lambda exchange: exchange.type,
+        "durable": lambda exchange: exchange.is_durable,
+        "auto_delete": lambda exchange: exchange.is_auto_delete,
+        "internal": lambda exchange: exchange.is_internal,
+        "arguments": lambda exchange: field_table(exchange.arguments),
+        "policy": lambda exchange: exchange.policy_name or "",
+    },
+    ("name", "type"),
+)
+
+BINDINGS = Listing(  # of (source, binding)
+    {
+        "source_name": lambda bound: bound[0].name,
+        "source_kind": lambda bound: "exchange",
+        "destination_name": lambda bound: bound[1].destination.name,
+        "destination_kind": lambda bound: bound[1].destination.kind,
+        "routing_key": lambda bound: bound[1].routing_key,
+        "arguments": lambda bound: field_table(bound[1].arguments),
+        "vhost": lambda bound: bound[0].vhost.name,
+    },
+    ("source_name", "source_kind", "destination_name", "destination_kind", "routing_key", "arguments"),
+)
+
+
+def _is_active(consumer: Consumer) -> bool:
+    consumers = consumer.queue.consumers
+    return not consumers.is_single_active or consumers.active is consumer
+
+
+def _activity(consumer: Consumer) -> str:
+    if not consumer.queue.consumers.is_single_active:
+        return "up"
+    return "single_active" if _is_active(consumer) else "waiting"
+
+
+CONSUMERS = Listing(
+    {
+        "queue_name": lambda consumer: consumer.queue.name,
+        "channel_pid": _channel_pid,
+        "consumer_tag": lambda consumer: consumer.tag,
+        "ack_required": lambda consumer: not consumer.no_ack,
+        "prefetch_count": lambda consumer: consumer.prefetch,
+        "active": _is_active,
+        "activity_status": _activity,
+        "arguments": lambda consumer: field_table(consumer.arguments),
+        "exclusive": lambda consumer: consumer.is_exclusive,
+        "priority": lambda consumer: consumer.priority,
+    },
+    ("queue_name", "channel_pid", "consumer_tag", "ack_required", "prefetch_count", "active", "arguments"),
+)
+
+
+def _info(name: str) -> Column:
+    """Connections and channels describe themselves, under RabbitMQ's names."""
+
+    def column(info: Mapping[str, Any]) -> Any:
+        value = info.get(name)
+        return field_table(value) if isinstance(value, Mapping) else _field(value)
+
+    return column
+
+
+CONNECTIONS = Listing(
+    {
+        name: _info(name)
+        for name in (
+            "name", "user", "peer_host", "peer_port", "state", "host", "port", "vhost", "protocol", "channels",
+            "auth_mechanism", "timeout", "frame_max", "channel_max", "client_properties", "connected_at", "recv_oct",
+            "recv_cnt", "send_oct", "send_cnt", "send_pend", "ssl", "ssl_protocol", "ssl_cipher", "peer_cert_subject",
+            "peer_cert_issuer", "peer_cert_validity",
+        )
+    },
+    ("user", "peer_host", "peer_port", "state"),
+)  # fmt: skip
+
+CHANNELS = Listing(
+    {
+        name: _info(name)
+        for name in (
+            "pid", "connection", "name", "number", "user", "vhost", "transactional", "confirm", "consumer_count",
+            "messages_unacknowledged", "messages_unconfirmed", "prefetch_count", "global_prefetch_count",
+        )
+    },
+    ("pid", "user", "consumer_count", "messages_unacknowledged"),
+)  # fmt: skip
+
+VHOSTS = Listing(
+    {
+        "name": lambda vhost: vhost.name,
+        "tracing": lambda vhost: vhost.tracer is not None,
+        "description": lambda vhost: vhost.description,
+        "tags": lambda vhost: list(vhost.tags),
+        "default_queue_type": lambda vhost: vhost.default_queue_type,
+        "cluster_state": lambda vhost: {vhost.broker.node_name: "running"},
+    },
+    ("name",),
+)
+
+
+def _channel_infos(broker: Broker) -> Iterator[dict[str, Any]]:
+    """Of every connection whose protocol has channels."""
+    for connection in sorted(broker.connections, key=lambda one: one.name):
+        for _, channel in sorted(getattr(connection, "channels", {}).items()):
+            info = channel.info()
+            yield info | {"pid": info["name"], "connection": connection.name}
+
+
+def list_queues(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
+    return QUEUES.show(require_vhost(broker, vhost).queues.values(), columns)
+
+
+def list_exchanges(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
+    return EXCHANGES.show(require_vhost(broker, vhost).exchanges.values(), columns)
+
+
+def list_bindings(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
+    bindings: Iterable[tuple[Exchange, Binding]] = require_vhost(broker, vhost).bindings()
+    return BINDINGS.show(bindings, columns)
+
+
+def list_consumers(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
+    queues = require_vhost(broker, vhost).queues.values()
+    return CONSUMERS.show((consumer for queue in queues for consumer in queue.consumers), columns)
+
+
+def list_connections(broker: Broker, columns: list[str]) -> dict[str, Any]:
+    connections = sorted(broker.connections, key=lambda connection: connection.name)
+    return CONNECTIONS.show((connection.info() for connection in connections), columns)
+
+
+def list_channels(broker: Broker, columns: list[str]) -> dict[str, Any]:
+    return CHANNELS.show(_channel_infos(broker), columns)
+
+
+def list_vhosts(broker: Broker, columns: list[str]) -> dict[str, Any]:
+    return VHOSTS.show(broker.vhosts.values(), columns)
+
+
+LISTINGS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    operation.__name__: operation
+    for operation in (
+        list_queues, list_exchanges, list_bindings, list_consumers, list_connections, list_channels, list_vhosts,
+    )
+}  # fmt: skip
