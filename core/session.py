@@ -148,7 +148,8 @@ class Session:
             self._revision = revision
             self._answers.clear()
         asked_at = self._asked_at
-        if asked_at is not None and self.broker.timers.now > asked_at + self.broker.settings.auth.cache_ttl_s:
+        lifetime_s = max(self.broker.settings.auth.cache_ttl_s, 1.0)  # 0 would ask for ever
+        if asked_at is not None and self.broker.timers.now > asked_at + lifetime_s:
             self._asked_at = None
             self._answers.clear()
 
