@@ -251,6 +251,18 @@ class Channel:
             "vhost": self.session.vhost.name,
         }
 
+    def info(self) -> dict[str, Any]:
+        """For listings, under RabbitMQ's field names."""
+        return self.describe() | {
+            "consumer_count": len(self.consumers),
+            "messages_unacknowledged": len(self.unacked),
+            "messages_unconfirmed": self.confirms.unconfirmed_count if self.confirms is not None else 0,
+            "prefetch_count": self.prefetch,
+            "global_prefetch_count": self.global_prefetch,
+            "confirm": self.confirms is not None,
+            "transactional": self.transaction is not None,
+        }
+
     # -- consumers
 
     def start(self, consumer: Consumer) -> None:
