@@ -30,15 +30,8 @@ def _audit(leveret_server: Server) -> Audit | None:
     return Audit(leveret_server) if isinstance(leveret_server, LeveretServer) else None
 
 
-@pytest.fixture(scope="module")
-def _module_audit(_audit: Audit | None) -> Iterator[None]:
-    yield
-    if _audit is not None:
-        _audit.check_lists()
-
-
 @pytest.fixture
-def shared(leveret_server: Server, _audit: Audit | None, _module_audit: None) -> Iterator[Server]:
+def shared(leveret_server: Server, _audit: Audit | None) -> Iterator[Server]:
     """The shared server; after the test nothing of it may be left there."""
     yield leveret_server
     if _audit is not None:

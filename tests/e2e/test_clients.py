@@ -132,7 +132,7 @@ def in_asyncio(function: Callable[[], Any]) -> None:
     def run() -> None:
         try:
             asyncio.run(function())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again outside
             failures.append(error)
 
     thread = threading.Thread(target=run)

@@ -99,6 +99,11 @@ def test_tune_offers_the_defaults(shared: Server) -> None:
     ("answer", "text"),
     [
         (
+            {"channel_max": 0},
+            "negotiated channel_max = 0 (no limit) is higher than the maximum allowed value (2047)",
+        ),
+        ({"frame_max": 0}, "negotiated frame_max = 0"),
+        (
             {"channel_max": 2048},
             "negotiated channel_max = 2048 is higher than the maximum allowed value (2047)",
         ),
@@ -108,7 +113,7 @@ def test_tune_offers_the_defaults(shared: Server) -> None:
         ),
         ({"frame_max": 1024}, "negotiated frame_max = 1024 is lower than the minimum allowed value ("),
     ],
-    ids=["channels", "frames", "small-frames"],
+    ids=["any channels", "any frames", "channels", "frames", "small frames"],
 )
 def test_tune_ok_outside_the_offer_is_refused(shared: Server, answer: dict[str, int], text: str) -> None:
     # pitfalls 12.1-6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -541,60 +541,3 @@ def test_deleting_an_exchange_only_if_unused(peer: Peer, name: str) -> None:
     peer.expect_channel_close(
         1, 406, "exchange.delete", f"PRECONDITION_FAILED - exchange '{name}' in vhost '/' in use"
     )
-
-
-# Permissions
-
-
-@pytest.fixture
-def user(shared: Any, name: str) -> Iterator[str]:
-    """A user of the name's own, who may touch only what is called NAME-..."""
-    shared.ctl("add_user", name, "secret")
-    shared.ctl("set_permissions", "-p", "/", name, f"^{name}-c", f"^{name}-w|^amq.default$", f"^{name}-r")
-    yield name
-    shared.ctl("delete_user", name)
-
-
-@pytest.mark.parametrize(
-    ("method", "arguments", "permission", "thing"),
-    [
-        ("queue.declare", {"queue": "{0}-x"}, "configure", "queue '{0}-x'"),
-        ("queue.delete", {"queue": "{0}-x"}, "configure", "queue '{0}-x'"),
-        ("exchange.declare", {"exchange": "{0}-x", "type": "direct"}, "configure", "exchange '{0}-x'"),
-        ("exchange.delete", {"exchange": "{0}-x"}, "configure", "exchange '{0}-x'"),
-        ("queue.bind", {"queue": "{0}-x", "exchange": "{0}-r"}, "write", "queue '{0}-x'"),
-        ("queue.bind", {"queue": "{0}-w", "exchange": "{0}-x"}, "read", "exchange '{0}-x'"),
-        ("basic.get", {"queue": "{0}-x"}, "read", "queue '{0}-x'"),
-        ("basic.consume", {"queue": "{0}-x"}, "read", "queue '{0}-x'"),
-        ("queue.purge", {"queue": "{0}-x"}, "read", "queue '{0}-x'"),
-        ("basic.publish", {"exchange": "{0}-x"}, "write", "exchange '{0}-x'"),
-    ],
-)
-@reference_differs("3.10: the text does not name the permission")
-def test_what_permissions_refuse(
-    connect: Connect, user: str, method: str, arguments: dict[str, str], permission: str, thing: str
-) -> None:
-    # features 12.58, 5 "Permission triple"
-    admin, peer = connect(), connect(user=user, password="secret")
-    for letter in "xrw":
-        admin.declare(1, f"{user}-{letter}")
-        admin.rpc(1, "exchange.declare", exchange=f"{user}-{letter}", type="direct")
-    peer.send(1, method, **{key: value.format(user) for key, value in arguments.items()})
-    if method == "basic.publish":
-        peer.send_raw(Peer.frame(2, 1, b"\0\x3c" + bytes(12)))
-    peer.expect_channel_close(
-        1, 403, method,
-        f"ACCESS_REFUSED - {permission} access to {thing.format(user)} in vhost '/' refused for user '{user}'",
-    )  # fmt: skip
-
-
-def test_what_permissions_allow(connect: Connect, user: str) -> None:
-    # features 5 "Permission triple": expressions are searched for, not anchored at the end
-    admin, peer = connect(), connect(user=user, password="secret")
-    admin.declare(1, f"{user}-r-and-more")
-    peer.publish(1, "", f"{user}-r-and-more", b"x")  # the default exchange is asked for as amq.default
-    poll(lambda: peer.get(1, f"{user}-r-and-more"), "the message has not come")
-    peer.declare(1, f"{user}-c-and-more")
-    peer.rpc(1, "queue.declare", queue=f"{user}-r-and-more", passive=True)
-    admin.declare(1, f"{user}-x")
-    peer.rpc(1, "queue.declare", queue=f"{user}-x", passive=True)  # passive needs no permission

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from support.amqp_peer import Peer, PeerClosed
+from support.amqp_peer import Peer
 from support.server import LeveretServer, poll
 
 Start = Callable[..., LeveretServer]
@@ -269,9 +269,6 @@ def test_messages_on_their_way_to_a_client_are_kept(mine: LeveretServer) -> None
         peer.consume(1, "q")
         peer.deliver()
         mine.stop()
-        with pytest.raises((PeerClosed, AssertionError)):
-            while True:
-                peer.expect(1, "basic.deliver")
     mine.start()
     with mine.peer() as peer:
         assert peer.drain(1, "q") == [b"0", b"1", b"2", b"3", b"4"]

@@ -110,9 +110,9 @@ def test_a_certificate_may_be_demanded(server: Start, authority: Authority) -> N
         peer.barrier()
     with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
         tls_peer(mine, authority.client())
+    stranger = authority.client()
+    trustme.CA().issue_cert("mallory").configure_cert(stranger)
     with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
-        stranger = authority.client()
-        trustme.CA().issue_cert("mallory").configure_cert(stranger)
         tls_peer(mine, stranger)
 
 
