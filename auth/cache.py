@@ -25,7 +25,7 @@ class VerifiedPasswords:
         self._by_user: dict[str, set[bytes]] = {}
 
     def _mark(self, username: str, password: str, password_hash: str) -> bytes:
-        data = "\0".join((username, password_hash, password)).encode("utf-8", "surrogateescape")
+        data = f"{username}\x00{password_hash}\x00{password}".encode("utf-8", "surrogateescape")
         return hmac.digest(self._key, data, hashlib.sha256)
 
     def knows(self, username: str, password: str, password_hash: str) -> bool:

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-class AccessDenied(Exception):  # noqa: N818 - the word of the contract
+class AccessDenied(Exception):
     """A refusal that stops the chain; `str` is for the log, never for the peer."""
 
 
@@ -82,5 +82,5 @@ class Authorizer(Protocol):
 
     def authorize(
         self, principal: Principal, vhost: str, permission: Permission | None, resource: Resource
-    ) -> bool | None | Awaitable[bool | None]:
+    ) -> bool | Awaitable[bool | None] | None:
         """True or False; None: not mine, ask the next. permission is None when resource.kind is "vhost"."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from leveret.conf.settings import Setting, Settings, declarations
 
-__all__ = ["Reload", "SettingsError", "load", "merge_reloadable"]
+__all__ = ["Reload", "SettingsError", "load", "merge_reloadable", "parse_bytes"]
 
 CONFIG_VARIABLE = "LEVERET_CONFIG"  # the file itself; read by the command line
 
@@ -211,11 +211,11 @@ def _number(declared: Setting, value: Any) -> int | float:
 
 
 def _parse_number(declared: Setting, text: str) -> int | float | None:
-    if declared.unit == "bytes" and (match := SIZE.fullmatch(text)):
-        number, prefix, binary = match.groups()
-        if binary and not prefix:
-            return None
-        return int(float(number) * (1024 if binary else 1000) ** SIZE_POWERS[prefix.lower()])
+    if declared.unit == "bytes":
+        try:
+            return parse_bytes(text)
+        except ValueError:
+            pass
     try:
         return int(text)
     except ValueError:
@@ -223,6 +223,15 @@ def _parse_number(declared: Setting, text: str) -> int | float | None:
             return float(text)
         except ValueError:
             return None
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes, with or without a unit: "1000", "50 MB" (10^6), "64 MiB" (2^20). Raise ValueError, a sentence."""
+    match = SIZE.fullmatch(text)
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f'a size is a number of bytes, or text like "64 MiB", not {text!r}')
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** SIZE_POWERS[prefix.lower()])
 
 
 def _check_range(declared: Setting, value: float) -> None:

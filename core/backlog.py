@@ -134,8 +134,11 @@ class FifoBacklog:
         return self._window[0]
 
     def requeue(self, messages: list[Message]) -> None:
+        log = self.log
         for message in messages:
             heapq.heappush(self._returned, (message.position, message))
+            if log is not None and message.is_stored:
+                log.update(message)  # redelivered, and how often: it must survive a restart
         self.count += len(messages)
         self.bytes += sum([len(message.body) for message in messages])
 

@@ -35,10 +35,16 @@ def dead_letter_envelope(
     """
     headers = envelope.properties.headers or {}
     deaths = _recorded(headers)
-    entry = next((death for death in deaths if death.get("queue") == queue and death.get("reason") == reason), None)
+    entry = next(
+        (death for death in deaths if death.get("queue") == queue and death.get("reason") == reason), None
+    )
     if entry is None:
         cc = headers.get("CC")
-        keys = [envelope.routing_key, *(key for key in cc if isinstance(key, str))] if isinstance(cc, list) else None
+        keys = (
+            [envelope.routing_key, *(key for key in cc if isinstance(key, str))]
+            if isinstance(cc, list)
+            else None
+        )
         entry = {
             "count": Int64(1),
             "reason": reason,
@@ -78,10 +84,10 @@ def _edited(envelope: Envelope, changes: dict[str, Any], dropped: set[bytes]) ->
         ((raw_key, raw_value),) = split_table(encode_table({key: value})[4:])
         encoded[raw_key] = raw_value
     pieces = []
-    for key, value in split_table(raw_headers(envelope.header) or b""):
-        if key in dropped:
+    for raw_key, raw_value in split_table(raw_headers(envelope.header) or b""):
+        if raw_key in dropped:
             continue
-        pieces.append((key, encoded.pop(key, value)))
+        pieces.append((raw_key, encoded.pop(raw_key, raw_value)))
     return join_table([*pieces, *encoded.items()])
 
 

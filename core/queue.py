@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from leveret.core import deadletter
 from leveret.core.backlog import FifoBacklog, PriorityBacklog
 from leveret.core.consumer import Consumer, Consumers
-from leveret.core.errors import AccessRefused
+from leveret.core.errors import AccessRefused, BrokerError
 from leveret.core.expiry import Expiry, Lease
 from leveret.core.message import Envelope, Message
 
@@ -331,17 +331,7 @@ class Queue:
             return
         self.redelivered_total += len(messages)
         self.backlog.requeue(messages)
-        if limit is not None and counts:
-            for fifo in self.fifos:
-                if fifo.log is not None:
-                    for message in messages:
-                        if message.is_stored and (len(self.fifos) == 1 or self._fifo_of(message) is fifo):
-                            fifo.log.update(message)
         self.vhost.broker.pump.touch(self)
-
-    def _fifo_of(self, message: Message) -> FifoBacklog:
-        fifos = self.fifos
-        return fifos[min(message.envelope.priority or 0, len(fifos) - 1)]
 
     def reject(self, messages: list[Message]) -> None:
         """Refused for good: dead-lettered, or dropped."""
@@ -371,7 +361,11 @@ class Queue:
                     routing_key=self.limits.dead_letter_routing_key,
                     now=now,
                 )
-                routed = vhost.route(exchange, envelope)
+                try:
+                    routed = vhost.route(exchange, envelope)
+                except BrokerError as error:  # a CC header that is none, an exchange type that is gone
+                    log.warning("queue=%r vhost=%r dead letter dropped: %s", self.name, vhost.name, error)
+                    continue
                 for queue in routed.queues:
                     if not deadletter.is_cycle(envelope, queue.name, reason):
                         queue.publish(routed.envelope, [message.body])
@@ -381,7 +375,7 @@ class Queue:
 
     def attach(self, consumer: Consumer) -> None:
         """Raise AccessRefused if exclusive use is in the way."""
-        if self.consumers.is_single_active and consumer.is_exclusive:
+        if consumer.is_exclusive and (self.consumers.is_single_active or self.type == QUORUM):
             raise AccessRefused(f"queue '{self.name}' in vhost '{self.vhost.name}' in exclusive use")
         self.consumers.add(consumer)
         self.had_consumer = True

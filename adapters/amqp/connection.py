@@ -66,7 +66,7 @@ class AmqpConnection:
         self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
         self._nursery: trio.Nursery | None = None
         self._drained = trio.Event()
-        self.outbox = Outbox(
+        self.outbox: Outbox = Outbox(
             transport,
             self.broker.pump,
             self.settings.amqp.outbox_bytes,

@@ -95,6 +95,7 @@ class Publisher:
         if remembered is None:
             remembered = self._envelope(target, header)
         envelope, is_routed_by_headers = remembered
+        published = envelope  # as it came; what is delivered has lost its BCC header
         if len(bodies[0]) > self._max_size:
             raise ChannelFault(
                 406, f"message size {len(bodies[0])} is larger than configured max size {self._max_size}"
@@ -113,12 +114,12 @@ class Publisher:
         if not queues:
             self.unroutable_total += count
             if target.is_mandatory:
-                self._return(envelope, bodies)
+                self._return(published, bodies)
         tracer = self._vhost.tracer
         if tracer is not None:
             channel = self._channel
             tracer.published(
-                envelope,
+                published,
                 bodies,
                 queues,
                 channel.connection.name,

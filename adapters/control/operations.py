@@ -15,6 +15,7 @@ from leveret.adapters.control.accounts import ACCOUNTS
 from leveret.adapters.control.listings import LISTINGS, rows
 from leveret.adapters.control.server import Operation, OperationRefused
 from leveret.conf import logs
+from leveret.conf.load import parse_bytes
 from leveret.core.definitions import require_vhost
 from leveret.core.errors import NotFound
 
@@ -26,15 +27,27 @@ __all__ = ["OPERATIONS"]
 
 log = logging.getLogger(__name__)
 
+VHOST_LIMITS = ("max-connections", "max-queues")
+USER_LIMITS = ("max-connections", "max-channels")
+
 
 # -- virtual hosts and queues
 
 
-def add_vhost(broker: Broker, name: str) -> None:
+def add_vhost(
+    broker: Broker, name: str, description: str = "", tags: str = "", default_queue_type: str = "classic"
+) -> None:
     """An existing one is left as it is, as by rabbitmqctl."""
     if not name:
         raise OperationRefused("a virtual host needs a name", "invalid")
-    broker.add_vhost(name)
+    if default_queue_type not in ("classic", "quorum"):
+        raise OperationRefused(f"there is no queue type '{default_queue_type}'", "invalid")
+    broker.add_vhost(
+        name,
+        description=description,
+        tags=[tag.strip() for tag in tags.split(",") if tag.strip()],
+        default_queue_type=default_queue_type,
+    )
 
 
 def delete_vhost(broker: Broker, name: str) -> None:
@@ -72,6 +85,16 @@ def delete_queue(
 # -- policies
 
 
+def _json_object(definition: str) -> dict[str, Any]:
+    try:
+        keys = json.loads(definition)
+    except ValueError as error:
+        raise OperationRefused(f"the definition is not JSON: {error}", "invalid") from error
+    if not isinstance(keys, dict):
+        raise OperationRefused("the definition must be a JSON object", "invalid")
+    return keys
+
+
 def _set_policy(
     broker: Broker,
     vhost: str,
@@ -83,12 +106,7 @@ def _set_policy(
     *,
     operator: bool,
 ) -> None:
-    try:
-        keys = json.loads(definition)
-    except ValueError as error:
-        raise OperationRefused(f"the definition is not JSON: {error}", "invalid") from error
-    if not isinstance(keys, dict):
-        raise OperationRefused("the definition must be a JSON object", "invalid")
+    keys = _json_object(definition)
     broker.policies.set(
         vhost, name, pattern=pattern, definition=keys, apply_to=apply_to, priority=priority, operator=operator
     )
@@ -146,6 +164,58 @@ def list_operator_policies(broker: Broker, vhost: str) -> dict[str, Any]:
     return _list_policies(broker, vhost, operator=True)
 
 
+# -- limits
+
+
+def _limits(definition: str, known: tuple[str, ...]) -> dict[str, int]:
+    limits = _json_object(definition)
+    for name, value in limits.items():
+        if name not in known:
+            raise OperationRefused(f"there is no limit '{name}'; there are {' and '.join(known)}", "invalid")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise OperationRefused(f"{name} must be a whole number, not {value!r}", "invalid")
+    return limits
+
+
+def set_vhost_limits(broker: Broker, vhost: str, definition: str) -> None:
+    """Those that are not named stay as they are."""
+    found = require_vhost(broker, vhost)
+    for name, value in _limits(definition, VHOST_LIMITS).items():
+        found.set_limit(name, value if value >= 0 else None)
+
+
+def clear_vhost_limits(broker: Broker, vhost: str) -> None:
+    found = require_vhost(broker, vhost)
+    for name in list(found.limits):
+        found.set_limit(name, None)
+
+
+def list_vhost_limits(broker: Broker, vhost: str) -> dict[str, Any]:
+    return rows(("vhost", "limits"), [(vhost, dict(require_vhost(broker, vhost).limits))])
+
+
+def set_user_limits(broker: Broker, user: str, definition: str) -> None:
+    """Those that are not named stay as they are."""
+    given = _limits(definition, USER_LIMITS)
+    limits = {**broker.users.user(user).limits, **given}
+    broker.users.set_user_limits(user, {name: value for name, value in limits.items() if value >= 0})
+
+
+def clear_user_limits(broker: Broker, user: str, limit: str) -> None:
+    if limit != "all" and limit not in USER_LIMITS:
+        raise OperationRefused(
+            f"there is no limit '{limit}'; there are {' and '.join(USER_LIMITS)}", "invalid"
+        )
+    limits = broker.users.user(user).limits
+    broker.users.set_user_limits(
+        user, {} if limit == "all" else {k: v for k, v in limits.items() if k != limit}
+    )
+
+
+def list_user_limits(broker: Broker, user: str) -> dict[str, Any]:
+    return rows(("user", "limits"), [(user, dict(broker.users.user(user).limits))])
+
+
 # -- connections
 
 
@@ -192,6 +262,16 @@ def set_vm_memory_high_watermark(broker: Broker, fraction: str) -> None:
     broker.flow.check(broker.timers.now)
 
 
+def set_disk_free_limit(broker: Broker, limit: str) -> None:
+    """Until the next restart or reload."""
+    try:
+        number = parse_bytes(limit)
+    except ValueError as error:
+        raise OperationRefused(str(error), "invalid") from error
+    broker.flow.set_disk_free_limit(number)
+    broker.flow.check(broker.timers.now)
+
+
 def status(broker: Broker) -> dict[str, Any]:
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
     return {
@@ -232,7 +312,8 @@ OPERATIONS: Mapping[str, Operation] = {
     **ACCOUNTS,
     **_named((
         add_vhost, delete_vhost, purge_queue, delete_queue, set_policy, set_operator_policy, clear_policy,
-        clear_operator_policy, list_policies, list_operator_policies, close_connection, close_all_connections, ping,
-        set_log_level, set_vm_memory_high_watermark, status,
+        clear_operator_policy, list_policies, list_operator_policies, set_vhost_limits, clear_vhost_limits,
+        list_vhost_limits, set_user_limits, clear_user_limits, list_user_limits, close_connection,
+        close_all_connections, ping, set_log_level, set_vm_memory_high_watermark, set_disk_free_limit, status,
     )),
 }  # fmt: skip

@@ -107,7 +107,17 @@ VERBS: tuple[click.Command, ...] = (
         "read",
         in_vhost=True,
     ),
-    change("add_vhost", 'Adding vhost "{name}" ...', "Create a virtual host.", "name"),
+    change(
+        "add_vhost",
+        'Adding vhost "{name}" ...',
+        "Create a virtual host.",
+        "name",
+        options=[
+            click.Option(["--description"], default=""),
+            click.Option(["--tags"], default="", help="Separated by commas."),
+            click.Option(["--default-queue-type"], default="classic", help="Of queues that do not say."),
+        ],
+    ),
     change(
         "delete_vhost", 'Deleting vhost "{name}" ...', "Delete a virtual host, and everything in it.", "name"
     ),
@@ -173,7 +183,65 @@ VERBS: tuple[click.Command, ...] = (
         in_vhost=True,
     ),
     change(
+        "set_vm_memory_high_watermark",
+        'Setting memory threshold to "{fraction}" ...',
+        "The fraction of all memory above which publishers are blocked, until the next restart or reload.",
+        "fraction",
+    ),
+    change(
+        "set_disk_free_limit",
+        'Setting disk free limit to "{limit}" ...',
+        "Free bytes below which publishers are blocked, until the next restart or reload.",
+        "limit",
+    ),
+    change(
+        "clear_topic_permissions",
+        'Clearing topic permissions for user "{user}" in vhost "{vhost}" ...',
+        "Take a user's topic permissions away, of one exchange or of all.",
+        "user",
+        "exchange?",
+        in_vhost=True,
+    ),
+    change(
+        "set_vhost_limits",
+        'Setting vhost limits to "{definition}" for vhost "{vhost}" ...',
+        "max-connections and max-queues, as a JSON object; negative: none.",
+        "definition",
+        in_vhost=True,
+    ),
+    change(
+        "clear_vhost_limits", 'Clearing vhost "{vhost}" limits ...', "Take its limits away.", in_vhost=True
+    ),
+    change(
+        "set_user_limits",
+        'Setting user limits to "{definition}" for user "{user}" ...',
+        "max-connections and max-channels, as a JSON object; negative: none.",
+        "user",
+        "definition",
+    ),
+    change(
+        "clear_user_limits",
+        'Clearing "{limit}" limit for user "{user}" ...',
+        'Take one of a user\'s limits away, or "all".',
+        "user",
+        "limit",
+    ),
+    change(
         "set_log_level", 'Setting log level to "{level}" ...', "Until the next restart or reload.", "level"
+    ),
+    listing(
+        "list_vhost_limits",
+        'Listing limits for vhost "{vhost}" ...',
+        "List a virtual host's limits.",
+        in_vhost=True,
+        columns=False,
+    ),
+    listing(
+        "list_user_limits",
+        'Listing limits for user "{user}" ...',
+        "List a user's limits.",
+        "user",
+        columns=False,
     ),
     listing("list_users", "Listing users ...", "List users and their tags.", columns=False),
     listing(

@@ -25,6 +25,8 @@ def on_qos(channel: Channel, method: methods.BasicQos) -> None:
     if method.prefetch_size:
         raise ConnectionFault(540, f"prefetch_size!=0 ({method.prefetch_size})")
     if method.global_:
+        if any(consumer.queue.type == "quorum" for consumer in channel.consumers.values()):
+            raise ConnectionFault(540, "global qos is not supported by quorum queues")
         channel.set_global_prefetch(method.prefetch_count)
     else:
         channel.prefetch = method.prefetch_count
