@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from support.server import REFERENCE, LeveretServer, poll
 
 from leveret import __version__
@@ -224,7 +226,17 @@ def test_ctl_administers(server: Start) -> None:
     one.ctl("set_policy", "p", "^q", '{"max-length": 2}', "-p", "v", "--apply-to", "queues")
     assert one.ctl("-q", "list_users") == "user\ttags\nguest\t[administrator]\nu\t[monitoring]\n"
     assert one.ctl("-q", "list_permissions", "-p", "v") == "user\tconfigure\twrite\tread\nu\t\tw\t.*\n"
+    one.ctl("set_topic_permissions", "-p", "v", "u", "amq.topic", "^w", "^r")
+    one.ctl("set_vhost_limits", "-p", "v", '{"max-queues": 0, "max-connections": 7}')
+    one.ctl("set_user_limits", "u", '{"max-channels": 3}')
     one.restart()
+    assert one.rows("list_vhost_limits", "-p", "v") == [
+        {"vhost": "v", "limits": {"max-queues": 0, "max-connections": 7}}
+    ]
+    assert one.rows("list_user_limits", "u") == [{"user": "u", "limits": {"max-channels": 3}}]
+    assert one.rows("list_topic_permissions", "-p", "v") == [
+        {"user": "u", "exchange": "amq.topic", "write": "^w", "read": "^r"}
+    ]
     assert one.rows("list_vhosts", "name") == [{"name": "/"}, {"name": "v"}]
     assert one.rows("list_policies", "-p", "v") == [
         {
@@ -277,9 +289,63 @@ def test_ctl_exit_statuses(server: Start) -> None:
     for line, status in {
         "ping": 0, "nothing": 64, "list_queues nonsense": 64, "delete_vhost nonsense": 65, "purge_queue nonsense": 65,
         "set_policy p ( {}": 65, "set_policy p a [1]": 65, "delete_user nonsense": 67, "add_user guest x": 70,
+        'set_vhost_limits {"max-quues":1}': 65, "set_disk_free_limit much": 65, "authenticate_user guest guest": 0,
+        "authenticate_user guest x": 65,
     }.items():  # fmt: skip
         done = leveret(*base, *line.split())
         assert (done.returncode, line) == (status, line)
         assert done.stderr.count("\n") == (0 if status == 0 else 1) or status == 64, done.stderr
     one.stop()
     assert leveret(*base, "ping").returncode == 69
+
+
+def test_plugins_are_switched_for_good(server: Start) -> None:
+    one = server()
+    listed = {row["name"]: row for row in one.rows("plugins", "list")}
+    assert (listed["tracing"]["kind"], listed["tracing"]["running"]) == ("plugin", True)
+    one.ctl("trace_on")
+    assert one.rows("list_vhosts", "tracing") == [{"tracing": True}]
+    assert "disabled: tracing" in one.ctl("plugins", "disable", "tracing")
+    assert one.rows("list_vhosts", "tracing") == [{"tracing": False}]
+    done = leveret(*one.ctl_command()[3:], "trace_on")
+    assert (done.returncode, done.stderr) == (70, "Error: plugin 'tracing' is not running: enable it first\n")
+    one.restart()
+    assert not {row["name"]: row for row in one.rows("plugins", "list")}["tracing"]["enabled"]
+    assert "enabled: tracing" in leveret("plugins", *one.ctl_command()[4:], "enable", "tracing").stdout
+    one.ctl("trace_on")
+
+
+def test_control_socket_of_a_deep_directory(server: Start, tmp_path: Path) -> None:
+    one = server(data_dir=tmp_path / ("d" * 120))
+    assert one.ctl("ping").endswith("Ping succeeded\n")
+    assert one.stop() == 0
+
+
+def test_hangup_takes_new_certificates(server: Start, tmp_path: Path) -> None:
+    def issue() -> None:
+        certificate = trustme.CA().issue_cert("localhost")
+        certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+
+    def served() -> bytes:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", one.ports["amqps"])) as plain,
+            context.wrap_socket(plain) as tls,
+        ):
+            found = tls.getpeercert(binary_form=True)
+            assert found is not None
+            return found
+
+    issue()
+    one = server(settings={"LEVERET_TLS_CERTFILE": str(tmp_path / "cert.pem")}, arguments=["--amqps", "0"])
+    before = served()
+    issue()
+    assert served() == before
+    one.ctl("reload")
+    after = served()
+    assert after != before
+    (tmp_path / "cert.pem").write_text("broken")
+    done = leveret(*one.ctl_command()[3:], "reload")
+    assert (done.returncode, served()) == (65, after)
+    assert "the TLS certificate cannot be used" in done.stderr
