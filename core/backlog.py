@@ -163,24 +163,29 @@ class FifoBacklog:
 
     def spill(self) -> int:
         """Move transient messages beyond the window to disk; they must not survive a restart."""
-        window, keep = self._window, self._window_messages
+        window = self._window
         moved: list[Message] = []
+        freed = 0
         if self._paged_count:
             moved = list(self._tail)
+            freed = sum([len(message.body) for message in moved])
             self._tail.clear()
-        elif len(window) > 2 * keep:
-            while len(window) > keep:
-                moved.append(window.pop())
+        else:
+            while len(window) > self._window_messages or self._window_bytes > self._window_limit_bytes:
+                message = window.pop()
+                moved.append(message)
+                freed += len(message.body)
+                self._window_bytes -= len(message.body)
             moved.reverse()
         if not moved:
             return 0
         if self.log is None:
             self.log = self.queue.new_log()
-        freed = sum([len(message.body) for message in moved])
         if not self._paged_count:
             self._paged_from = moved[0].position
-            self._window_bytes -= freed
-        self.log.spill([message for message in moved if not message.is_stored])
+        transient = [message for message in moved if not message.is_stored]
+        if transient:
+            self.log.spill(transient)
         self._paged_count += len(moved)
         return freed
 

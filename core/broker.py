@@ -16,7 +16,7 @@ from leveret.auth.internal import InternalBackend
 from leveret.core import definitions
 from leveret.core.errors import ConnectionRefused, NotAllowed
 from leveret.core.events import Events
-from leveret.core.flow import Flow
+from leveret.core.flow import Flow, give_back_memory
 from leveret.core.policy import Policies
 from leveret.core.pump import Pump
 from leveret.core.queue import Queue
@@ -54,6 +54,7 @@ class Broker:
         self.users = InternalBackend(settings.auth)
         self.auth = self._auth_chain()
         self.flow = Flow(settings, store)
+        self.flow.relieve = self._spill
         self.vhosts: dict[str, Vhost] = {}
         self.policies = Policies(self)
         self.connections: set[Any] = set()  # adapters.base.ClientConnection
@@ -201,6 +202,19 @@ class Broker:
             if self._room.is_set():
                 self._room = trio.Event()
             await self._room.wait()
+
+    def _spill(self, excess: int) -> None:
+        """Memory is short: the longest transient backlogs move to disk, but for their windows."""
+        queues = [queue for vhost in self.vhosts.values() for queue in vhost.queues.values()]
+        queues.sort(key=lambda queue: queue.message_bytes, reverse=True)
+        freed = 0
+        for queue in queues:
+            if freed >= excess or not queue.message_bytes:
+                break
+            freed += queue.backlog.spill()
+        if freed:
+            log.warning("memory is short: moved %d MiB of transient messages to disk", freed >> 20)
+            give_back_memory()
 
     def _make_room(self) -> None:
         self._room.set()

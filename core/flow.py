@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from collections.abc import Callable
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from leveret.conf.settings import Settings
     from leveret.core.store.base import Store
 
-__all__ = ["Flow", "free_disk_bytes", "resident_bytes", "total_memory_bytes"]
+__all__ = ["Flow", "free_disk_bytes", "give_back_memory", "resident_bytes", "total_memory_bytes"]
 
 log = logging.getLogger(__name__)
 
 CHECK_S = 1.0
+PRESSURE = (
+    0.5  # of the memory limit: from there on transient backlogs move to disk, well before anyone is blocked
+)
 DISK_NEAR_S, DISK_FAR_S = 0.1, 10.0
 DISK_FILL_BYTES_S = 250_000_000  # RabbitMQ's assumption of how fast a disk can fill
 
@@ -55,6 +59,13 @@ def free_disk_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def give_back_memory() -> None:
+    """Have the C library return freed memory to the system, where it can (glibc keeps it otherwise)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class Flow:
     """Watches memory and disk. `is_blocking` is a plain attribute: readers of publishing connections look at it.
 
@@ -83,6 +94,8 @@ class Flow:
         self.alarms: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
         self._check_disk_at = 0.0
+        self.relieve: Callable[[int], None] = lambda excess: None
+        """Called with the bytes past half the memory limit: what can go to disk should."""
 
     @property
     def reason(self) -> str:
@@ -129,6 +142,8 @@ class Flow:
         """Look once."""
         self.memory_used = self._memory()
         (self.set_alarm if self.memory_used >= self.memory_limit else self.clear_alarm)("memory")
+        if self.memory_used > self.memory_limit * PRESSURE:
+            self.relieve(self.memory_used - int(self.memory_limit * PRESSURE))
         if now >= self._check_disk_at:
             try:
                 self.disk_free = self._disk(self._data_dir)
