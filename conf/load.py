@@ -158,6 +158,9 @@ def _typed(declared: Setting, value: Any) -> Any:
         value = _text(declared, value)
     elif kind is tuple:
         value = _texts(value)
+        for one in value:
+            if declared.choices and one not in declared.choices:
+                raise _Wrong(f"may have {', '.join(declared.choices)}, not {one!r}")
     elif kind is bool:
         value = _boolean(value)
     else:

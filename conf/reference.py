@@ -40,7 +40,7 @@ def reference() -> str:
 def _entry(declared: Setting) -> str:
     notes = [declared.doc]
     if declared.choices:
-        notes.append("one of " + ", ".join(declared.choices))
+        notes.append(f"{'any' if declared.kind is tuple else 'one'} of {', '.join(declared.choices)}")
     if declared.unit and declared.unit != "port":
         notes.append(f"in {declared.unit}")
     if declared.flag:

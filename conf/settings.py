@@ -90,9 +90,7 @@ class Server:
     )
     node_name: str = setting(default_node_name, "the name of this node")
     cluster_name: str = setting("", "what clients see as cluster_name; empty: the node's name")
-    shutdown_timeout_s: float = _seconds(
-        10.0, "how long a graceful shutdown waits for its clients", reloadable=True
-    )
+    shutdown_timeout_s: float = _seconds(10.0, "how long a graceful shutdown waits for its clients")
     control_socket: str = setting(
         "", "the socket of `leveret ctl`; empty: control.sock in the data directory"
     )
@@ -219,8 +217,16 @@ class Auth:
     default_vhost: str = setting("/", "the first virtual host")
     loopback_users: tuple[str, ...] = setting(("guest",), "users who may only connect from this machine")
     mechanisms: tuple[str, ...] = setting(
-        ("PLAIN", "AMQPLAIN", "EXTERNAL"), "SASL mechanisms offered to clients"
+        ("PLAIN", "AMQPLAIN", "EXTERNAL"),
+        "SASL mechanisms offered to clients",
+        choices=("PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS"),
     )
+    cert_login_from: str = setting(
+        "distinguished_name",
+        "what of a client's certificate is the user's name (EXTERNAL)",
+        choices=("distinguished_name", "common_name", "subject_alternative_name"),
+    )
+    anonymous_user: str = setting("", "who comes in by ANONYMOUS; empty: nobody")
     backends: tuple[str, ...] = setting(
         ("internal",), "who is asked about users and permissions, in this order"
     )
@@ -244,7 +250,9 @@ class Log:
         "info", "the least level that is written", choices=("debug", "info", "warning", "error", "critical"),
         flag="--log-level", reloadable=True,
     )  # fmt: skip
-    format: str = setting("text", "one event per line, as", choices=("text", "json"), flag="--log-format")
+    format: str = setting(
+        "text", "how events are written, one a line", choices=("text", "json"), flag="--log-format"
+    )
     file: str = setting("", "file to write to; empty: standard error")
 
 

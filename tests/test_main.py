@@ -104,8 +104,10 @@ def test_certificate_that_is_none(tmp_path: Path) -> None:
     assert "the TLS certificate cannot be used" in sentence
 
 
-def test_plugin_that_is_not_installed(tmp_path: Path) -> None:
+def test_what_is_not_installed(tmp_path: Path) -> None:
     assert "nonsense" in refusal("--data-dir", str(tmp_path / "d"), LEVERET_PLUGINS_ENABLED="nonsense")
+    for setting in ("LEVERET_AUTH_BACKENDS", "LEVERET_STORE_ENGINE"):
+        assert "nonsense" in refusal("--data-dir", str(tmp_path / "d"), **{setting: "nonsense"})
     config = tmp_path / "c.toml"
     config.write_text("[plugins.nonsense]\nx = 1\n")
     assert "nonsense" in refusal("--data-dir", str(tmp_path / "d"), "--config", str(config))

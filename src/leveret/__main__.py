@@ -179,6 +179,9 @@ class Server:
         registry = load_registry()
         if unknown := [name for name in settings.plugins.options if registry.find("plugins", name) is None]:
             raise ServerError(f"there are settings for the plugin '{unknown[0]}', which is not installed")
+        for name in settings.auth.backends:
+            if registry.find("authenticators", name) is None and registry.find("authorizers", name) is None:
+                raise ServerError(f"auth.backends names '{name}', which is not installed")
         store = registry.load("stores", settings.store.engine)(server.data_dir, settings.store)
         broker = self._broker = Broker(settings, registry, store)
         host = PluginHost(broker, registry, settings.plugins.options)

@@ -41,7 +41,7 @@ def test_full_environment_names_work_for_every_setting() -> None:
     for declared in declarations().values():
         text = "100000" if declared.kind is int and (declared.minimum or 0) > 30 else texts[declared.kind]
         text = {"store.map_size": "64 MiB", "store.max_backlog_bytes": "2 MiB"}.get(declared.key, text)
-        text = declared.choices[-1] if declared.choices else text
+        text = declared.choices[-1] if declared.choices else text  # not the default
         needs = {
             "tls.verify_peer": {"LEVERET_TLS_CAFILE": "x"},
             "tls.fail_if_no_peer_cert": {"LEVERET_TLS_CAFILE": "x", "LEVERET_TLS_VERIFY_PEER": "1"},
@@ -51,7 +51,8 @@ def test_full_environment_names_work_for_every_setting() -> None:
             text = "128KiB"
         settings = load(None, {declared.environment_names[-1]: text, **needs}, {})
         value = getattr(getattr(settings, declared.section), declared.name)
-        expected = {bool: True, Path: Path("/x"), tuple: ("a", "b")}.get(declared.kind, value)
+        listed = declared.choices[-1:] or ("a", "b")
+        expected = {bool: True, Path: Path("/x"), tuple: listed}.get(declared.kind, value)
         assert value == expected
         assert value != declared.default or declared.choices, declared.key
 
@@ -149,6 +150,10 @@ def test_all_mistakes_are_found_at_once(tmp_path: Path) -> None:
         ({"LEVERET_DATA_DIR": ""}, "LEVERET_DATA_DIR must name a directory."),
         ({"LEVERET_AMQPS": "0"}, "LEVERET_AMQPS opens a TLS door, but tls.certfile names no certificate."),
         ({"LEVERET_TLS_VERIFY_PEER": "1"}, "LEVERET_TLS_VERIFY_PEER needs tls.cafile: the authorities to trust."),
+        (
+            {"LEVERET_AUTH_MECHANISMS": "PLAIN,PLANE"},
+            "LEVERET_AUTH_MECHANISMS may have PLAIN, AMQPLAIN, EXTERNAL, ANONYMOUS, not 'PLANE'.",
+        ),
         ({"LEVERET_AUTH_BACKENDS": ""}, "LEVERET_AUTH_BACKENDS is empty: nobody could log in."),
     ],
 )  # fmt: skip
@@ -191,3 +196,10 @@ def test_settings_that_reload_are_these() -> None:
         "log.level", "tls.certfile", "limits.memory_high_watermark", "limits.disk_free_limit", "limits.consumer_timeout_ms",
     } <= reloadable  # fmt: skip
     assert not {"server.data_dir", "listeners.amqp", "store.engine", "auth.default_pass"} & reloadable
+
+
+def test_plugins_have_settings_of_their_own(tmp_path: Path) -> None:
+    file = write(tmp_path, "[plugins]\nenabled = ['x']\n[plugins.x]\nrate = 5\n")
+    loaded = load(file, {}, {})
+    assert loaded.plugins.options == {"x": {"rate": 5}}
+    assert merge_reloadable(Settings(), loaded).needs_restart == ("plugins.enabled", "plugins.options")
