@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from leveret.core import deadletter
@@ -169,7 +170,7 @@ class Queue:
             return self._publish_or_reject(envelope, bodies)
         self._push(envelope, bodies)
         if len(self.consumers):
-            self.dispatch()  # what a consumer takes at once never counted
+            self._hand_out()
         self._trim()
         return 0
 
@@ -234,17 +235,23 @@ class Queue:
 
     def dispatch(self) -> None:
         """Hand ready messages to consumers with credit, in turn; each batch in one call."""
+        if self._is_bounded and self.backlog.count:
+            if self.has_expiry:
+                self._expiry.drop_before_delivery()
+            self._trim()
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Dispatch without a look at the limits: what a consumer takes at once never counted."""
         backlog, consumers = self.backlog, self.consumers
         if self.has_expiry:
             self._expiry.drop_before_delivery()
-        if self._is_bounded and backlog.count:
-            self._trim()
         while backlog.count:
             eligible = consumers.eligible()
             if not eligible:
                 break
             able = len(eligible)
-            share = eligible[0].capacity() if able == 1 else min([c.capacity() for c in eligible]) * able
+            share = eligible[0].capacity() if able == 1 else _round_of(eligible)
             count = backlog.count
             if backlog.bytes > BATCH_BYTES:
                 share = min(share, max(1, BATCH_BYTES * count // backlog.bytes))
@@ -414,3 +421,16 @@ class Queue:
         for fifo in self.fifos:
             if fifo.log is not None:
                 broker.store.drop_log(fifo.log)
+
+
+def _round_of(eligible: list[Consumer]) -> int:
+    """How many messages go round among several consumers at once: none gets more than it can take.
+
+    Consumers of one sink share its capacity: two of a channel with a window for the whole of it.
+    """
+    able = len(eligible)
+    sinks = Counter([id(consumer.sink) for consumer in eligible])
+    if len(sinks) == able:
+        return min([consumer.capacity() for consumer in eligible]) * able
+    each = min([min(c.capacity(), c.sink.capacity() // sinks[id(c.sink)]) for c in eligible])
+    return each * able or 1  # too little for all: one for the first in turn

@@ -292,10 +292,10 @@ class AmqpConnection:
                 self.hold_until_durable()
 
     def _open_channel(self, number: int) -> None:
-        if self.channel_max and number > self.channel_max:
+        if self.channel_max and (count := len(self.channels)) >= self.channel_max:
             raise ConnectionFault(
-                504,
-                f"invalid channel number {number}: the negotiated channel_max is {self.channel_max}",
+                530,
+                f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})",
                 (20, 10),
             )
         assert self.session is not None
@@ -322,20 +322,27 @@ class AmqpConnection:
         return self.handshake.capabilities.get(name) is True
 
     def on_first_publish(self) -> None:
+        """The first since it was opened, or since an alarm was set."""
         self.is_publisher = True
         if self.broker.flow.is_blocking:
-            self._on_alarm()
+            self._set_blocked(True)
 
     def _on_alarm(self) -> None:
-        """An alarm was set or cleared: publishers hear of it, once per episode."""
-        is_blocking = self.broker.flow.is_blocking
-        if self.state != "running" or not self.is_publisher or is_blocking == self.is_blocked:
+        """An alarm was set or cleared. Who publishes from now on is blocked; who only consumes never is."""
+        if not self.broker.flow.is_blocking:
+            self._set_blocked(False)
+        elif not self.is_blocked:
+            self.is_publisher = False
+
+    def _set_blocked(self, is_blocked: bool) -> None:
+        """Tell it, once per episode."""
+        if self.state != "running" or is_blocked == self.is_blocked:
             return
-        self.is_blocked = is_blocking
+        self.is_blocked = is_blocked
         if self.has_capability("connection.blocked"):
             self.send(
                 methods.ConnectionBlocked(reason=self.broker.flow.reason)
-                if is_blocking
+                if is_blocked
                 else methods.ConnectionUnblocked()
             )
             self.broker.pump.soon()

@@ -184,7 +184,7 @@ class FrameParser:
             if (
                 kind == 2
                 and class_id == 60
-                and header_size >= 14
+                and 14 <= header_size <= (self.frame_max or header_size)
                 and header_stop < end
                 and data[header_stop] == FRAME_END
                 and data[after + 1 : after + 3] == data[pos + 1 : pos + 3]
@@ -200,7 +200,7 @@ class FrameParser:
                     if (
                         kind == 3
                         and body_number == number
-                        and size == body_size
+                        and size == body_size <= (self.frame_max or size)
                         and data[next_at - 1] == FRAME_END
                     ):
                         bodies = [data[body_at + 7 : next_at - 1]]

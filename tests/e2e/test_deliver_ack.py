@@ -124,14 +124,15 @@ def test_multiple_up_to_a_tag_that_is_not_outstanding(peer: Peer, name: str) -> 
 
 def test_acks_in_any_order(peer: Peer, name: str) -> None:
     fill(peer, name, 5)
-    peer.consume(1, name)
+    consumer = peer.consume(1, name)
     for _ in range(5):
         peer.deliver()
     for tag in (4, 1, 5):
         peer.send(1, "basic.ack", delivery_tag=tag)
     peer.send(1, "basic.ack", delivery_tag=3, multiple=True)
-    assert peer.barrier(1, name) == []
-    assert peer.rpc(1, "queue.delete", queue=name).message_count == 0
+    peer.rpc(1, "basic.cancel", consumer_tag=consumer)
+    peer.rpc(1, "basic.recover", requeue=True)
+    assert peer.drain(1, name) == []
 
 
 # Requeue

@@ -257,7 +257,7 @@ def test_order_and_duplicates_of_a_table_are_kept(peer: Peer, queue: str) -> Non
 
 def test_tables_in_tables(peer: Peer, queue: str) -> None:
     deep: dict[str, Any] = {"end": Typed("T", 1)}
-    for _ in range(50):
+    for _ in range(20):
         deep = {"deeper": [deep]}
     table = encode_table(deep)
     assert raw_headers(echo(peer, queue, headers=table)) == table

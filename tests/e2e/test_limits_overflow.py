@@ -173,6 +173,29 @@ def test_dropped_heads_make_room_for_consumers(peer: Peer, name: str) -> None:
     assert event.body == b"3"
 
 
+@pytest.mark.parametrize("overflow", ["drop-head", "reject-publish"])
+@pytest.mark.parametrize("durable", [False, True], ids=["transient", "persistent"])
+def test_what_a_consumer_takes_at_once_never_counts(
+    peer: Peer, name: str, overflow: str, durable: bool
+) -> None:
+    peer.declare(1, name, durable=durable, arguments={"x-max-length": 3, "x-overflow": overflow})
+    peer.send(1, "basic.consume", queue=name, no_ack=True)
+    peer.expect(1, "basic.consume-ok")
+    count = 100  # in one breath, so that the server reads many at once
+    mode = 2 if durable else 1
+    peer.send_raw(
+        b"".join(peer.publish_frames(1, "", name, b"%d" % n, delivery_mode=mode) for n in range(count))
+    )
+    bodies, settled = [], 0
+    while len(bodies) < count or settled < count:
+        event = peer.expect(1, "basic.deliver", "basic.ack")
+        if event.name == "basic.deliver":
+            bodies.append(event.body)
+        else:
+            settled = event.delivery_tag if event.multiple else settled + 1
+    assert bodies == [b"%d" % number for number in range(count)]
+
+
 # Delivery limit
 
 

@@ -60,9 +60,23 @@ def test_what_permissions_allow(connect: Connect, user: str) -> None:
     peer.publish(1, "", f"{user}-r-and-more", b"x")  # the default exchange is asked for as amq.default
     poll(lambda: peer.get(1, f"{user}-r-and-more"), "the message has not come")
     peer.declare(1, f"{user}-c-and-more")
-    peer.rpc(1, "queue.declare", queue=f"{user}-r-and-more", passive=True)
+
+
+def test_any_permission_allows_passive_declares(connect: Connect, user: str) -> None:
+    # features 5 "Permission triple", 1 "Passive declare"
+    admin, peer = connect(), connect(user=user, password="secret")
+    for letter in "crw":
+        admin.declare(1, f"{user}-{letter}")
+        peer.rpc(1, "queue.declare", queue=f"{user}-{letter}", passive=True)
+
+
+@reference_differs("3.10: passive declares need no permission")
+def test_no_permission_does_not(connect: Connect, user: str) -> None:
+    # features 5 "Permission triple", 1 "Passive declare"
+    admin, peer = connect(), connect(user=user, password="secret")
     admin.declare(1, f"{user}-x")
-    peer.rpc(1, "queue.declare", queue=f"{user}-x", passive=True)  # passive needs no permission
+    peer.send(1, "queue.declare", queue=f"{user}-x", passive=True)
+    peer.expect_channel_close(1, 403, "queue.declare")
 
 
 @pytest.mark.parametrize(

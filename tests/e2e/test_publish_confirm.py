@@ -36,7 +36,7 @@ def test_confirms_count_from_confirm_select(peer: Peer, name: str) -> None:
     peer.publish(1, "", name, b"before")
     peer.confirm()
     peer.publish(1, "", name, b"1")
-    peer.rpc(1, "basic.qos")
+    peer.send(1, "queue.bind", queue=name, exchange="amq.direct", routing_key=name, nowait=True)
     peer.publish(1, "", "nowhere", b"2")
     peer.publish(1, "", "nowhere", b"3", mandatory=True)
     peer.publish(1, "", name, b"4")

@@ -55,10 +55,7 @@ def start(server: Start, authority: Authority, **settings: str) -> LeveretServer
 
 
 def tls_peer(mine: LeveretServer, context: ssl.SSLContext) -> Peer:
-    peer = Peer(mine.ports["amqps"], tls=context)
-    peer.login()
-    peer.open_channel(1)
-    return peer
+    return Peer.open(mine.ports["amqps"], tls=context)
 
 
 def test_both_doors_lead_to_the_same_broker(server: Start, authority: Authority) -> None:

@@ -82,7 +82,12 @@ class Peer:
         self.socket: socket.socket = socket.create_connection((host, port), TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
-            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+            plain = self.socket
+            try:
+                self.socket = tls.wrap_socket(plain, server_hostname="localhost")
+            except BaseException:
+                plain.close()
+                raise
         self.frame_max = 131072
         self.start: dict[str, Any] = {}  # arguments of connection.start
         self.tune: dict[str, Any] = {}
@@ -96,8 +101,8 @@ class Peer:
         ] = {}  # channel: method name, arguments, header payload, size, body
 
     @classmethod
-    def open(cls, port: int, **login: Any) -> Self:
-        peer = cls(port)
+    def open(cls, port: int, tls: ssl.SSLContext | None = None, **login: Any) -> Self:
+        peer = cls(port, tls)
         try:
             peer.login(**login)
             peer.open_channel(1)

@@ -42,6 +42,8 @@ def on_consume(channel: Channel, method: methods.BasicConsume) -> None:
         _consume_replies(channel, method, tag)
         return
     queue = channel.session.queue_for_consume(name)
+    if channel.global_prefetch and queue.type == "quorum":
+        raise ConnectionFault(540, "global qos is not supported by quorum queues")
     arguments = method.arguments
     priority = arguments.get("x-priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
