@@ -65,7 +65,7 @@ class FifoBacklog:
         self._paged_count = 0
         self._tail: deque[Message] = deque()
         self._envelopes: dict[
-            tuple[str, str, bytes], Envelope
+            tuple[str, str, bytes, bool], Envelope
         ] = {}  # of messages read back; bounded, see _revive
 
     @property
@@ -210,12 +210,13 @@ class FifoBacklog:
         return True
 
     def _revive(self, stored: StoredMessage) -> Message:
-        key = (stored.exchange, stored.routing_key, stored.header)
+        key = (stored.exchange, stored.routing_key, stored.header, stored.is_dead_letter)
         envelope = self._envelopes.get(key)
         if envelope is None:
             if len(self._envelopes) >= 64:
                 self._envelopes.clear()
-            envelope = self._envelopes[key] = Envelope(*key)
+            envelope = self._envelopes[key] = Envelope(*key[:3])
+            envelope.is_dead_letter = stored.is_dead_letter
         queue = self.queue
         message = Message(envelope, stored.body, queue, stored.position)
         message.is_stored = True

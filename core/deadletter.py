@@ -1,8 +1,8 @@
 """Dead-lettering: the headers that a message collects with each death, and when it goes in circles. Pure functions.
 
-The broker keeps its account in the x-death header itself, as RabbitMQ 3.x does: it survives a restart with the message,
-and a consumer that republishes a message with its headers goes on counting. (RabbitMQ 4 ignores an x-death that a
-publisher brings.)
+The broker keeps its account in the x-death header itself, and in `Envelope.is_dead_letter` that the account is its own
+(it is stored with the message). An x-death that a publisher brings, by republishing all headers of a dead letter, say,
+is a header like any other until the message dies here: then the account begins anew, as in RabbitMQ 4.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def dead_letter_envelope(
     are to the byte and in order.
     """
     headers = envelope.properties.headers or {}
-    deaths = _recorded(headers)
+    deaths = _recorded(headers) if envelope.is_dead_letter else []
     entry = next(
         (death for death in deaths if death.get("queue") == queue and death.get("reason") == reason), None
     )
@@ -60,7 +60,7 @@ def dead_letter_envelope(
         count = entry.get("count")
         entry = {**entry, "count": Int64(count + 1 if isinstance(count, int) else 1)}
     changes: dict[str, Any] = {X_DEATH: [entry, *deaths]}
-    if "x-first-death-reason" not in headers:
+    if not envelope.is_dead_letter or "x-first-death-reason" not in headers:
         changes |= {
             "x-first-death-reason": reason,
             "x-first-death-queue": queue,
@@ -73,7 +73,9 @@ def dead_letter_envelope(
     }
     dropped = {b"CC"} if routing_key is not None else set()
     header = with_headers(envelope.header, _edited(envelope, changes, dropped), drop_expiration=True)
-    return Envelope(exchange, envelope.routing_key if routing_key is None else routing_key, header)
+    dead = Envelope(exchange, envelope.routing_key if routing_key is None else routing_key, header)
+    dead.is_dead_letter = True
+    return dead
 
 
 def _edited(envelope: Envelope, changes: dict[str, Any], dropped: set[bytes]) -> bytes:

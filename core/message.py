@@ -31,6 +31,7 @@ class Envelope:
         "exchange",
         "expiration",
         "header",
+        "is_dead_letter",
         "is_persistent",
         "priority",
         "routing_key",
@@ -45,6 +46,7 @@ class Envelope:
         self._properties = properties
         # Cheap flag checks, without decoding the rest. expiration: milliseconds or None; raises InvalidArgument.
         self.is_persistent, self.priority, self.expiration = delivery_hints(header)
+        self.is_dead_letter = False  # made by dead-lettering: its x-death header is the broker's own account
         self.encoded: dict[str, Any] | None = None  # adapters' caches of other encodings, by adapter name
 
     @classmethod

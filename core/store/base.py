@@ -42,6 +42,7 @@ class StoredMessage:
     expires_at_ms: int | None
     delivery_count: int
     is_redelivered: bool
+    is_dead_letter: bool = False
 
 
 class Log(Protocol):
@@ -63,7 +64,7 @@ class Log(Protocol):
 
     @property
     def next_position(self) -> int:
-        """One past the highest position ever appended."""
+        """One past the highest position ever appended; after recovery, past the highest that was ever written."""
 
     def append(self, messages: list[Message]) -> None:
         """Take messages, in order of position; buffered until the next group. Sets `is_stored` on each.

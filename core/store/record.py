@@ -25,6 +25,7 @@ REDELIVERED = 1
 EXPIRES = 2
 COUNTED = 4
 SHARED = 8  # the body is elsewhere, shared with other records
+DEAD_LETTER = 16  # its x-death header is the broker's own
 
 UTF8 = ("utf-8", "surrogateescape")  # names come from peers, and must come back as they were
 
@@ -41,7 +42,7 @@ def encode(
     if head is None:
         exchange, key = envelope.exchange.encode(*UTF8), envelope.routing_key.encode(*UTF8)
         head = (
-            HEAD.pack(VERSION, 0, len(exchange), len(key), len(envelope.header))
+            HEAD.pack(VERSION, DEAD_LETTER * envelope.is_dead_letter, len(exchange), len(key), len(envelope.header))
             + exchange
             + key
             + envelope.header
@@ -54,7 +55,7 @@ def encode(
         and shared is None
     ):
         return head + message.body
-    flags = REDELIVERED if message.is_redelivered else 0
+    flags = head[1] | (REDELIVERED if message.is_redelivered else 0)
     extras = b""
     if message.expires_at is not None:
         flags |= EXPIRES
@@ -96,8 +97,9 @@ def decode(
     except (StructError, KeyError) as error:
         raise StoreUnavailable(f"the store has a damaged record at position {position}") from error
     return StoredMessage(
-        position, names[0], names[1], names[2], body, expires_at_ms, delivery_count, bool(flags & REDELIVERED)
-    )
+        position, names[0], names[1], names[2], body, expires_at_ms, delivery_count, bool(flags & REDELIVERED),
+        bool(flags & DEAD_LETTER),
+    )  # fmt: skip
 
 
 def stored_form(message: Message, wall_offset: float) -> StoredMessage:
@@ -106,7 +108,7 @@ def stored_form(message: Message, wall_offset: float) -> StoredMessage:
     return StoredMessage(
         message.position, envelope.exchange, envelope.routing_key, envelope.header, message.body,
         None if expires_at is None else max(0, int((expires_at + wall_offset) * 1000)),
-        message.delivery_count, message.is_redelivered,
+        message.delivery_count, message.is_redelivered, envelope.is_dead_letter,
     )  # fmt: skip
 
 
