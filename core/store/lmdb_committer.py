@@ -54,11 +54,11 @@ class Committer:
                 self._committed(applied)
                 return
 
-    def write_now(self, part: Slice, next_log_id: int) -> None:
+    def write_now(self, part: Slice, next_log_id: int, *, erase: int = 0) -> None:
         """The same on the spot, for the end. Raise lmdb.Error if there is no room."""
         while True:
             try:
-                txn, applied = self._apply(part, next_log_id, 0)
+                txn, applied = self._apply(part, next_log_id, erase)
                 self._timed_commit(txn)
             except lmdb.MapFullError as error:
                 if not self._make_room(error):

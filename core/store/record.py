@@ -42,7 +42,9 @@ def encode(
     if head is None:
         exchange, key = envelope.exchange.encode(*UTF8), envelope.routing_key.encode(*UTF8)
         head = (
-            HEAD.pack(VERSION, DEAD_LETTER * envelope.is_dead_letter, len(exchange), len(key), len(envelope.header))
+            HEAD.pack(
+                VERSION, DEAD_LETTER * envelope.is_dead_letter, len(exchange), len(key), len(envelope.header)
+            )
             + exchange
             + key
             + envelope.header
