@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Backlog", "FifoBacklog", "PriorityBacklog"]
 
 
+SPILL_SLICE = 4096  # messages
+
+
 class Backlog(Protocol):
     """Ready messages. `count` and `bytes` cover all of them, on disk or not."""
 
@@ -39,8 +42,8 @@ class Backlog(Protocol):
     def clear(self) -> int:
         """Drop all ready messages (not those that are out); how many there were."""
 
-    def spill(self) -> int:
-        """Memory is short: move what can be moved to disk; bytes freed."""
+    def spill(self, limit: int) -> int:
+        """Memory is short: move what can be moved to disk, about `limit` bytes at most; bytes freed."""
 
 
 class FifoBacklog:
@@ -161,17 +164,20 @@ class FifoBacklog:
         self.count = self.bytes = self._window_bytes = self._paged_count = 0
         return count
 
-    def spill(self) -> int:
+    def spill(self, limit: int) -> int:
         """Move transient messages beyond the window to disk; they must not survive a restart."""
-        window = self._window
+        window, tail = self._window, self._tail
         moved: list[Message] = []
         freed = 0
         if self._paged_count:
-            moved = list(self._tail)
-            freed = sum([len(message.body) for message in moved])
-            self._tail.clear()
+            while tail and freed < limit:
+                message = tail.popleft()
+                moved.append(message)
+                freed += len(message.body)
         else:
-            while len(window) > self._window_messages or self._window_bytes > self._window_limit_bytes:
+            while freed < limit and (
+                len(window) > self._window_messages or self._window_bytes > self._window_limit_bytes
+            ):
                 message = window.pop()
                 moved.append(message)
                 freed += len(message.body)
@@ -183,10 +189,14 @@ class FifoBacklog:
             self.log = self.queue.new_log()
         if not self._paged_count:
             self._paged_from = moved[0].position
-        transient = [message for message in moved if not message.is_stored]
-        if transient:
-            self.log.spill(transient)
         self._paged_count += len(moved)
+        while (
+            moved
+        ):  # in slices, each freed before the next is encoded: this must not cost the memory it is to save
+            part = [message for message in moved[:SPILL_SLICE] if not message.is_stored]
+            del moved[:SPILL_SLICE]
+            if part:
+                self.log.spill(part)
         return freed
 
     def _refill(self) -> bool:
@@ -282,5 +292,8 @@ class PriorityBacklog:
     def clear(self) -> int:
         return sum([fifo.clear() for fifo in self.fifos])
 
-    def spill(self) -> int:
-        return sum([fifo.spill() for fifo in self.fifos])
+    def spill(self, limit: int) -> int:
+        freed = 0
+        for fifo in self.fifos:
+            freed += fifo.spill(limit - freed)
+        return freed

@@ -33,6 +33,8 @@ __all__ = ["Broker"]
 
 log = logging.getLogger(__name__)
 
+SPILL_BYTES = 32 << 20  # at once: while it is written nobody is served
+
 
 class Broker:
     """One node.
@@ -205,15 +207,16 @@ class Broker:
 
     def _spill(self, excess: int) -> None:
         """Memory is short: the longest transient backlogs move to disk, but for their windows."""
+        excess = min(excess, SPILL_BYTES)
         queues = [queue for vhost in self.vhosts.values() for queue in vhost.queues.values()]
         queues.sort(key=lambda queue: queue.message_bytes, reverse=True)
         freed = 0
         for queue in queues:
             if freed >= excess or not queue.message_bytes:
                 break
-            freed += queue.backlog.spill()
+            freed += queue.backlog.spill(excess - freed)
         if freed:
-            log.warning("memory is short: moved %d MiB of transient messages to disk", freed >> 20)
+            log.info("memory is short: moved %d MiB of transient messages to disk", freed >> 20)
             give_back_memory()
 
     def _make_room(self) -> None:
