@@ -87,6 +87,9 @@ class LmdbStore:
             self.wall_offset = time.time() - trio.current_time()
         except RuntimeError:  # not inside trio: a tool; its messages have no clock but this one
             self.wall_offset = time.time() - time.monotonic()
+        self._logs.clear()
+        self.group, self._writing = Group(), None
+        self._parts, self._part = iter(()), None
         is_flushing = self._settings.durability != "os"
         self._file = LmdbFile(
             self._directory.file("messages.mdb"), DATABASES, map_size=self._settings.map_size, sync=is_flushing,
