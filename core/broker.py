@@ -14,9 +14,10 @@ from leveret.auth.chain import AuthChain
 from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
 from leveret.core import definitions
+from leveret.core.allocator import give_back_memory, keep_freed_memory
 from leveret.core.errors import ConnectionRefused, NotAllowed
 from leveret.core.events import Events
-from leveret.core.flow import Flow, give_back_memory
+from leveret.core.flow import Flow
 from leveret.core.policy import Policies
 from leveret.core.pump import Pump
 from leveret.core.queue import Queue
@@ -95,6 +96,7 @@ class Broker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Broker]:
         """Recover, run, and on leaving flush and close the store. Raise StoreUnavailable if it cannot be opened."""
+        keep_freed_memory()
         self.timers.start()
         self.store.open()
         self.store.on_committed = self._on_committed

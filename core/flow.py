@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from leveret.conf.settings import Settings
     from leveret.core.store.base import Store
 
-__all__ = ["Flow", "free_disk_bytes", "give_back_memory", "resident_bytes", "total_memory_bytes"]
+__all__ = ["Flow", "free_disk_bytes", "resident_bytes", "total_memory_bytes"]
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +81,6 @@ def free_disk_bytes(path: Path) -> int:
         path = path.parent
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
-
-
-def give_back_memory() -> None:
-    """Have the C library return freed memory to the system, where it can (glibc keeps it otherwise)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 class Flow:
