@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 
-__all__ = ["DEFAULT_ALGORITHM", "burn", "hash_password", "verify"]
+__all__ = ["ALGORITHMS", "DEFAULT_ALGORITHM", "algorithm_of", "hash_password", "verify"]
 
 DEFAULT_ALGORITHM = "rabbit_password_hashing_sha256"
 # md5 is for hashes that are imported from very old definitions; nothing new is hashed with it.
@@ -18,30 +18,48 @@ ALGORITHMS = {
     "rabbit_password_hashing_md5": "md5",
 }
 SALT_BYTES = 4
+NO_SALT = b"\0" * SALT_BYTES
 
 
 def _digest(salt: bytes, password: str, algorithm: str) -> bytes:
-    return hashlib.new(ALGORITHMS[algorithm], salt + password.encode("utf-8", "surrogateescape")).digest()
+    # What a peer sends need not be UTF-8, and is hashed as it came; usedforsecurity: where policy forbids md5
+    # it may not be used for anything new, but what was hashed with it can still be compared.
+    data = salt + password.encode("utf-8", "surrogateescape")
+    return hashlib.new(ALGORITHMS[algorithm], data, usedforsecurity=False).digest()
 
 
 def hash_password(password: str, algorithm: str = DEFAULT_ALGORITHM, salt: bytes | None = None) -> str:
-    """Raise KeyError for an algorithm that is not RabbitMQ's."""
+    """Raise KeyError for an algorithm that is not RabbitMQ's, ValueError for an empty password or one that is no text."""
+    if not password:
+        raise ValueError("an empty password cannot be hashed: no login could use it")
     salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
     return base64.b64encode(salt + _digest(salt, password, algorithm)).decode("ascii")
 
 
-def verify(password: str, password_hash: str, algorithm: str = DEFAULT_ALGORITHM) -> bool:
-    """In constant time. An empty password, an empty or broken hash, an unknown algorithm: False."""
+def algorithm_of(password_hash: str) -> str:
+    """Which algorithm made it, told by its length: definitions need not say. Raise ValueError if it is no such hash."""
     try:
-        raw = base64.b64decode(password_hash, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    if not password or len(raw) <= SALT_BYTES or algorithm not in ALGORITHMS:
-        burn(password)
-        return False
-    return hmac.compare_digest(raw[SALT_BYTES:], _digest(raw[:SALT_BYTES], password, algorithm))
+        size = len(base64.b64decode(password_hash, validate=True)) - SALT_BYTES
+    except ValueError as error:  # binascii.Error is one, and what is not ASCII raises it plain
+        raise ValueError("a password hash is base64") from error
+    for algorithm, digest in ALGORITHMS.items():
+        if hashlib.new(digest, usedforsecurity=False).digest_size == size:
+            return algorithm
+    raise ValueError("a password hash is a salt of 4 bytes and a digest of SHA-256, SHA-512 or MD5")
 
 
-def burn(password: str) -> None:
-    """The same work for a user that does not exist: the time taken must not tell."""
-    _digest(b"\0" * SALT_BYTES, password, DEFAULT_ALGORITHM)
+def verify(password: str, password_hash: str, algorithm: str = DEFAULT_ALGORITHM) -> bool:
+    """An empty password, an empty or broken hash, an unknown algorithm: False, after the same work."""
+    raw = b""
+    if password and algorithm in ALGORITHMS:
+        try:
+            raw = base64.b64decode(password_hash, validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+    if len(raw) <= SALT_BYTES:
+        raw, algorithm = NO_SALT, DEFAULT_ALGORITHM
+    try:
+        digest = _digest(raw[:SALT_BYTES], password, algorithm)
+    except UnicodeEncodeError:  # half a surrogate pair, from JSON: no password that can have been set
+        return False
+    return hmac.compare_digest(raw[SALT_BYTES:], digest)

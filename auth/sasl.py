@@ -1,102 +1,103 @@
-"""SASL mechanisms, sans-IO: a response in, credentials out (RFC 4616, RFC 4422, and AMQPLAIN)."""
+"""SASL mechanisms, sans-IO: a response in, credentials out (RFC 4616, RFC 4422 appendix A, and AMQPLAIN)."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from leveret.auth.certificates import certificate_name
 from leveret.auth.contracts import Credentials
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Auth
 
-__all__ = ["MECHANISMS", "SaslError", "offered", "respond"]
+__all__ = ["MECHANISMS", "Mechanism", "SaslError", "offered", "respond"]
+
+Mechanism = Callable[[bytes, Credentials, "Auth"], Credentials]
 
 
 class SaslError(Exception):
-    """A response that is none; the text is for the log."""
+    """A response that is none; the text is for the log, and quotes nothing of the response."""
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
+def _login(known: Credentials, username: bytes, password: bytes) -> Credentials:
+    """A password may be any bytes. A name that is not UTF-8 is nobody's, and would have to be shown somewhere."""
+    try:
+        name = username.decode()
+    except UnicodeDecodeError:
+        raise SaslError("the user name is not UTF-8") from None
+    return replace(known, username=name, password=password.decode("utf-8", "surrogateescape"))
 
 
 def _plain(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """[authzid] NUL authcid NUL password; the authzid is ignored, as RabbitMQ does."""
+    """[authzid] NUL authcid NUL password (RFC 4616). To act for somebody else is not supported."""
     parts = response.split(b"\0")
     if len(parts) != 3:
         raise SaslError("a PLAIN response has two NULs")
-    return replace(known, username=_text(parts[1]), password=_text(parts[2]))
+    authzid, authcid, password = parts
+    if authzid not in (b"", authcid):
+        raise SaslError("the PLAIN response asks to act for somebody else")
+    return _login(known, authcid, password)
+
+
+# Sizes of the values of a field table by their type; the others have a size of their own before them.
+FIXED = {
+    **dict.fromkeys(b"tbB", 1), **dict.fromkeys(b"sUu", 2), **dict.fromkeys(b"Iif", 4), **dict.fromkeys(b"LldT", 8),
+    ord("D"): 5, ord("V"): 0,
+}  # fmt: skip
+SIZED = b"SxFA"
 
 
 def _amqplain(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """A field table's body, without its length: LOGIN and PASSWORD, long strings."""
+    """A field table's body, without its length: LOGIN and PASSWORD. Whatever else is in it is passed over."""
     found: dict[bytes, bytes] = {}
     pos = 0
     try:
         while pos < len(response):
             end = pos + 1 + response[pos]
-            name = response[pos + 1 : end]
-            if response[end : end + 1] != b"S":
-                raise SaslError("an AMQPLAIN response has long strings only")
-            (size,) = struct.unpack_from(">I", response, end + 1)
-            pos = end + 5 + size
-            if pos > len(response):
+            name, kind, pos = response[pos + 1 : end], response[end], end + 1
+            if kind in SIZED:
+                (size,) = struct.unpack_from(">I", response, pos)
+                pos += 4
+            elif kind in FIXED:
+                size = FIXED[kind]
+            else:
+                raise SaslError("an AMQPLAIN response is a field table")
+            if pos + size > len(response):
                 raise SaslError("the AMQPLAIN response is cut off")
-            found[name] = response[end + 5 : pos]
-        return replace(known, username=_text(found[b"LOGIN"]), password=_text(found[b"PASSWORD"]))
-    except (IndexError, struct.error) as error:
-        raise SaslError("the AMQPLAIN response is cut off") from error
-    except KeyError as error:
-        raise SaslError(f"the AMQPLAIN response has no {error}") from error
+            if kind in b"Sx":
+                found.setdefault(name, response[pos : pos + size])
+            pos += size
+    except (IndexError, struct.error):
+        raise SaslError("the AMQPLAIN response is cut off") from None
+    if b"LOGIN" not in found or b"PASSWORD" not in found:
+        raise SaslError("the AMQPLAIN response has no LOGIN or no PASSWORD")
+    return _login(known, found[b"LOGIN"], found[b"PASSWORD"])
 
 
 def _external(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """The name is in the verified certificate: its distinguished name, or its common name (auth.cert_login_from)."""
+    """The name is in the verified certificate, as auth.cert_login_from says; the response is ignored."""
     if not known.certificate:
         raise SaslError("connection peer presented no TLS (x.509) certificate")
-    name = certificate_name(known.certificate, getattr(settings, "cert_login_from", "common_name"))
+    name = certificate_name(
+        known.certificate,
+        settings.cert_login_from,
+    )
     if not name:
         raise SaslError("no name found in the certificate")
-    return replace(known, username=name)
-
-
-SHORT_NAMES = {
-    "commonName": "CN",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "countryName": "C",
-    "localityName": "L",
-    "stateOrProvinceName": "ST",
-    "emailAddress": "emailAddress",
-}
-
-
-def certificate_name(certificate: Mapping[str, object], source: str) -> str | None:
-    """distinguished_name (RFC 4514: the last part first), common_name, or the first DNS subject_alternative_name."""
-    subject = certificate.get("subject", ())
-    assert isinstance(subject, tuple)
-    pairs = [(str(name), str(value)) for part in subject for name, value in part]
-    if source == "common_name":
-        return next((value for name, value in pairs if name == "commonName"), None)
-    if source == "subject_alternative_name":
-        names = certificate.get("subjectAltName", ())
-        assert isinstance(names, tuple)
-        return next((str(value) for kind, value in names if kind == "DNS"), None)
-    return ",".join(f"{SHORT_NAMES.get(name, name)}={value}" for name, value in reversed(pairs)) or None
+    return replace(known, username=name, password=None)
 
 
 def _anonymous(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """Everybody is the configured anonymous user; None is configured unless an operator says so."""
-    user = getattr(settings, "anonymous_user", "")
-    if not user:
+    """Everybody is the configured anonymous user; the response, a trace (RFC 4505), is ignored."""
+    if not settings.anonymous_user:
         raise SaslError("anonymous logins are off")
-    return replace(known, username=user)
+    return replace(known, username=settings.anonymous_user, password=None)
 
 
-MECHANISMS: dict[str, Callable[[bytes, Credentials, Auth], Credentials]] = {
+MECHANISMS: dict[str, Mechanism] = {
     "PLAIN": _plain,
     "AMQPLAIN": _amqplain,
     "EXTERNAL": _external,
@@ -105,8 +106,14 @@ MECHANISMS: dict[str, Callable[[bytes, Credentials, Auth], Credentials]] = {
 
 
 def offered(settings: Auth, *, has_tls: bool) -> list[str]:
-    """In the configured order; EXTERNAL on TLS doors only."""
-    return [name for name in settings.mechanisms if name in MECHANISMS and (has_tls or name != "EXTERNAL")]
+    """In the configured order; EXTERNAL on TLS doors only, ANONYMOUS only if there is a user for it."""
+    return [
+        name
+        for name in dict.fromkeys(settings.mechanisms)
+        if name in MECHANISMS
+        and (has_tls or name != "EXTERNAL")
+        and (name != "ANONYMOUS" or settings.anonymous_user)
+    ]
 
 
 def respond(mechanism: str, response: bytes, known: Credentials, settings: Auth) -> Credentials:
@@ -114,4 +121,4 @@ def respond(mechanism: str, response: bytes, known: Credentials, settings: Auth)
     found = MECHANISMS.get(mechanism)
     if found is None:
         raise SaslError(f"unknown mechanism {mechanism!r}")
-    return found(response, known, settings)
+    return replace(found(response, known, settings), mechanism=mechanism)

@@ -1,0 +1,126 @@
+"""What the internal backend keeps: a user, its record, and what is wrong with a name, a tag or a limit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from leveret.auth import passwords
+
+__all__ = [
+    "AuthDataError",
+    "NoSuchUser",
+    "Records",
+    "User",
+    "UserExists",
+    "checked_limits",
+    "checked_name",
+    "checked_tags",
+    "hashed",
+    "record_key",
+]
+
+MAX_KEY_BYTES = 400  # stores have keys of 511 bytes at most; longer ones are replaced by a digest
+LIMITS = ("max-connections", "max-channels")
+
+
+class AuthDataError(Exception):
+    """A change of users or permissions that cannot be made: one sentence."""
+
+
+class NoSuchUser(AuthDataError):
+    """No user of that name."""
+
+
+class UserExists(AuthDataError):
+    """There is a user of that name."""
+
+
+class Records(Protocol):
+    """Where users are kept: the broker's store has exactly these methods."""
+
+    def put_definition(self, key: bytes, value: bytes) -> None: ...
+    def delete_definition(self, key: bytes) -> None: ...
+    def definitions(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """password_hash is empty for users who log in by certificate only. A limit that is negative is none."""
+
+    name: str
+    password_hash: str = field(default="", repr=False)
+    hashing_algorithm: str = passwords.DEFAULT_ALGORITHM
+    tags: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Its form in JSON, as in RabbitMQ's definitions."""
+        return {
+            "name": self.name,
+            "password_hash": self.password_hash,
+            "hashing_algorithm": self.hashing_algorithm,
+            "tags": list(self.tags),
+            "limits": dict(self.limits),
+        }
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> User:
+        return cls(
+            record["name"],
+            record["password_hash"],
+            record["hashing_algorithm"],
+            tuple(record["tags"]),
+            dict(record["limits"]),
+        )
+
+
+def record_key(kind: str, *names: str) -> bytes:
+    """user/NAME, permission/VHOST NUL USER, ...; what they identify is in the value, too."""
+    key = f"{kind}/".encode() + "\0".join(names).encode()
+    if len(key) > MAX_KEY_BYTES:
+        return f"{kind}/#".encode() + hashlib.sha256(key).hexdigest().encode()
+    return key
+
+
+def checked_name(what: str, name: str) -> str:
+    """Raise AuthDataError. what: "user", "virtual host", ... for the sentence."""
+    if not name and what == "user":
+        raise AuthDataError("a user needs a name")
+    if "\0" in name:  # it separates names, here and in SASL PLAIN
+        raise AuthDataError(f"the name of a {what} cannot have a NUL in it")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise AuthDataError(f"the name of a {what} is no valid Unicode") from None
+    return name
+
+
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """In their order, each once. Raise AuthDataError."""
+    found = dict.fromkeys(tags)
+    if not all(isinstance(tag, str) and tag for tag in found):
+        raise AuthDataError("a tag is a word")
+    return tuple(found)
+
+
+def checked_limits(limits: Mapping[str, int]) -> dict[str, int]:
+    """Raise AuthDataError for what is no limit of users."""
+    for name, value in limits.items():
+        if name not in LIMITS:
+            raise AuthDataError(f"there is no limit '{name}' for users (there are: {', '.join(LIMITS)})")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise AuthDataError(f"{name} is a whole number")
+    return dict(limits)
+
+
+def hashed(password: str) -> str:
+    """Raise AuthDataError for a password that cannot be one."""
+    try:
+        return passwords.hash_password(password)
+    except UnicodeEncodeError:  # a ValueError, too, but one that quotes the password
+        raise AuthDataError("a password is valid Unicode") from None
+    except ValueError:
+        raise AuthDataError("a user needs a password") from None
