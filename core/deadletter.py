@@ -36,22 +36,18 @@ def dead_letter_envelope(
     headers = envelope.properties.headers or {}
     deaths = _recorded(headers) if envelope.is_dead_letter else []
     entry = next(
-        (death for death in deaths if death.get("queue") == queue and death.get("reason") == reason), None
+        (death for death in deaths if _queue_of(death) == queue and death.get("reason") == reason), None
     )
     if entry is None:
         cc = headers.get("CC")
-        keys = (
-            [envelope.routing_key, *(key for key in cc if isinstance(key, str))]
-            if isinstance(cc, list)
-            else None
-        )
+        copies = [key for key in cc if isinstance(key, (str, bytes))] if isinstance(cc, list) else []
         entry = {
             "count": Int64(1),
             "reason": reason,
             "queue": queue,
             "time": Timestamp(now),  # of the first death; it stays
             "exchange": envelope.exchange,
-            "routing-keys": keys or [envelope.routing_key],
+            "routing-keys": [envelope.routing_key, *copies],  # BCC went when it was published
         }
         if envelope.properties.expiration is not None:
             entry["original-expiration"] = envelope.properties.expiration
@@ -99,6 +95,12 @@ def _recorded(headers: dict[str, Any]) -> list[dict[str, Any]]:
     return [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
 
 
+def _queue_of(death: dict[str, Any]) -> Any:
+    """As the broker spells it: a name that is not UTF-8 comes out of a table as bytes."""
+    name = death.get("queue")
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+
+
 def is_cycle(envelope: Envelope, queue: str, reason: str) -> bool:
     """Would a message that has just died (its death is on record) come to `queue` again, and all by itself?
 
@@ -109,6 +111,6 @@ def is_cycle(envelope: Envelope, queue: str, reason: str) -> bool:
     for death in _recorded(envelope.properties.headers or {}):
         if death.get("reason") == "rejected":
             return False
-        if death.get("queue") == queue:
+        if _queue_of(death) == queue:
             return True
     return False

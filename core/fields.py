@@ -14,6 +14,7 @@ from struct import error as StructError
 from typing import Any
 
 __all__ = [
+    "ENCODE_ERRORS",
     "ByteArray",
     "Decimal",
     "FieldError",
@@ -37,6 +38,10 @@ MAX_DEPTH = 64  # tables within tables; deeper is nobody's data
 
 class FieldError(ValueError):
     """Bytes that are no field table, or a value that fits in none. The only error this module raises."""
+
+
+# What struct and the codecs raise for a number out of range and for text that is neither UTF-8 nor escaped bytes.
+ENCODE_ERRORS = (StructError, OverflowError, UnicodeEncodeError)
 
 
 class Int8(int):
@@ -200,6 +205,8 @@ def decode_table(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
 
 
 def _short(key: str) -> bytes:
+    if not isinstance(key, str):
+        raise FieldError(f"a key is a {type(key).__name__}, not a string")
     raw = key.encode("utf-8", "surrogateescape")
     if len(raw) > 255:
         raise FieldError("a key is longer than 255 bytes")
@@ -241,7 +248,7 @@ def _encode_value(value: Any, depth: int) -> bytes:
     if depth > MAX_DEPTH:
         raise FieldError(f"values nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
-        return b"F" + _encode_table(value, depth + 1)
+        return b"F" + _encode_table(value, depth)
     if isinstance(value, (list, tuple)):
         body = b"".join([_encode_value(item, depth + 1) for item in value])
         return b"A" + _u32.pack(len(body)) + body
@@ -249,7 +256,7 @@ def _encode_value(value: Any, depth: int) -> bytes:
 
 
 def _encode_table(table: Mapping[str, Any], depth: int) -> bytes:
-    body = b"".join([_short(key) + _encode_value(value, depth) for key, value in table.items()])
+    body = b"".join([_short(key) + _encode_value(value, depth + 1) for key, value in table.items()])
     return _u32.pack(len(body)) + body
 
 
@@ -257,8 +264,8 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
     """With the 4-byte length. Raise FieldError for a value that has no type or does not fit."""
     try:
         return _encode_table(table, 0)
-    except StructError as error:
-        raise FieldError(f"a number does not fit its type: {error}") from error
+    except ENCODE_ERRORS as error:
+        raise FieldError(f"a value does not fit its type: {error}") from error
 
 
 def split_table(body: bytes) -> list[tuple[bytes, bytes]]:
@@ -278,7 +285,7 @@ def split_table(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def join_table(pieces: list[tuple[bytes, bytes]]) -> bytes:
-    """The inverse of `split_table`."""
+    """The inverse of `split_table`. Keys are at most 255 bytes, as `split_table` gives them."""
     return b"".join([bytes((len(key),)) + key + value for key, value in pieces])
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
 from typing import Any
 
 from leveret.core.errors import InvalidArgument
-from leveret.core.fields import FieldError, decode_table, encode_table
+from leveret.core.fields import ENCODE_ERRORS, FieldError, decode_table, encode_table
 
 __all__ = ["Properties", "delivery_hints", "raw_headers", "validate_header", "with_headers"]
 
-_u16, _u32, _u64 = Struct(">H"), Struct(">I"), Struct(">Q")
+_u8, _u16, _u32, _u64 = Struct(">B"), Struct(">H"), Struct(">I"), Struct(">Q")
 
 CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
-PRIORITY, EXPIRATION = 1 << 11, 1 << 8
+PRIORITY, CORRELATION_ID, REPLY_TO, EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 8
 # In the order of their flags, from bit 15 down: name and kind (s short string, t table, o octet, T timestamp).
 FIELDS: tuple[tuple[int, str, str], ...] = tuple(
     (1 << (15 - index), name, kind)
@@ -39,6 +40,7 @@ FIELDS: tuple[tuple[int, str, str], ...] = tuple(
     )
 )
 MAX_EXPIRATION_MS = 315360000000  # ten years, RabbitMQ's limit
+NUMBER = re.compile(rb"[+-]?[0-9]+")  # what RabbitMQ's conversion accepts: a sign, too
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Properties:
 
     @classmethod
     def decode(cls, header: bytes) -> Properties:
-        """From property flags and list. Raise FieldError."""
+        """From property flags and list, which must end where the header does. Raise FieldError."""
         properties = cls()
         try:
             flags, pos = _flags(header)
@@ -90,6 +92,8 @@ class Properties:
                 setattr(properties, name, value)
         except (IndexError, StructError) as error:
             raise FieldError("the properties are cut off") from error
+        if pos != len(header):
+            raise FieldError("there is more behind the properties")
         return properties
 
     def encode(self) -> bytes:
@@ -101,19 +105,16 @@ class Properties:
             if value is None:
                 continue
             flags |= flag
-            if kind == "s":
-                raw = value.encode("utf-8", "surrogateescape")
-                if len(raw) > 255:
-                    raise FieldError(f"property {name} is longer than 255 bytes")
-                pieces.append(bytes((len(raw),)) + raw)
-            elif kind == "o":
-                if not 0 <= value <= 255:
-                    raise FieldError(f"property {name} is not within 0 to 255")
-                pieces.append(bytes((value,)))
-            elif kind == "t":
-                pieces.append(encode_table(value))
-            else:
-                pieces.append(_u64.pack(value))
+            try:
+                if kind == "s":
+                    raw = value.encode("utf-8", "surrogateescape")
+                    pieces.append(_u8.pack(len(raw)) + raw)
+                elif kind == "t":
+                    pieces.append(encode_table(value))
+                else:
+                    pieces.append((_u8 if kind == "o" else _u64).pack(value))
+            except ENCODE_ERRORS as error:
+                raise FieldError(f"property {name} does not fit: {error}") from error
         return _u16.pack(flags) + b"".join(pieces)
 
 
@@ -130,7 +131,7 @@ def _flags(header: bytes) -> tuple[int, int]:
 def delivery_hints(header: bytes) -> tuple[bool, int | None, int | None]:
     """(is persistent, priority, expiration in milliseconds), skipping all else.
 
-    Raise InvalidArgument for an expiration that is not decimal digits (RabbitMQ 406), FieldError for no header.
+    Raise InvalidArgument for an expiration that is no number of milliseconds (RabbitMQ 406), FieldError for no header.
     """
     try:
         flags = header[0] << 8 | header[1]
@@ -152,66 +153,99 @@ def delivery_hints(header: bytes) -> tuple[bool, int | None, int | None]:
             priority = header[pos]
             pos += 1
         if flags & EXPIRATION:
-            for flag in (1 << 10, 1 << 9):  # correlation_id, reply_to
-                if flags & flag:
-                    pos += 1 + header[pos]
-            expiration = _expiration(header[pos + 1 : pos + 1 + header[pos]])
+            if flags & CORRELATION_ID:
+                pos += 1 + header[pos]
+            if flags & REPLY_TO:
+                pos += 1 + header[pos]
+            end = pos + 1 + header[pos]
+            if end > len(header):
+                raise FieldError("the expiration is cut off")
+            expiration = _expiration(header[pos + 1 : end])
     except (IndexError, StructError) as error:
         raise FieldError("the properties are cut off") from error
     return is_persistent, priority, expiration
 
 
 def _expiration(raw: bytes) -> int:
-    text = raw.decode("utf-8", "replace")
-    if not (raw.isdigit() and text.isascii()):
-        reason = (
-            "no_integer" if not raw or (not raw[:1].isdigit() and raw[:1] not in b"+-") else "leftover_string"
-        )
-        raise InvalidArgument(f"invalid expiration '{text}': {reason}")
-    value = int(raw)
-    if value > MAX_EXPIRATION_MS:
-        raise InvalidArgument(f"invalid expiration '{text}': value_too_big")
-    return value
+    """Milliseconds. The refusals are RabbitMQ's, Erlang terms and all: clients show and match them."""
+    number = NUMBER.match(raw)
+    reason = "no_integer"
+    if number is not None:
+        value = int(number[0])
+        if number.end() != len(raw):
+            left_over = (
+                raw[number.end() :].decode("utf-8", "replace").replace("\\", "\\\\").replace('"', '\\"')
+            )
+            reason = f'{{leftover_string,"{left_over}"}}'
+        elif value < 0:
+            reason = f"{{value_negative,{value}}}"
+        elif value > MAX_EXPIRATION_MS:
+            reason = f"{{value_too_large,{value}}}"
+        else:
+            return value
+    raise InvalidArgument(f"invalid expiration '{raw.decode('utf-8', 'replace')}': {reason}")
 
 
-def _headers_span(header: bytes) -> tuple[int, int]:
-    """Where the headers table stands, or would stand: start and end (equal if there is none)."""
-    flags, pos = _flags(header)
-    if flags & CONTENT_TYPE:
-        pos += 1 + header[pos]
-    if flags & CONTENT_ENCODING:
-        pos += 1 + header[pos]
-    return (pos, pos + 4 + _u32.unpack_from(header, pos)[0]) if flags & HEADERS else (pos, pos)
+def _headers_span(header: bytes) -> tuple[int, int, int]:
+    """The flags, and where the headers table stands, or would stand: start and end (equal if there is none)."""
+    try:
+        flags, pos = _flags(header)
+        if flags & CONTENT_TYPE:
+            pos += 1 + header[pos]
+        if flags & CONTENT_ENCODING:
+            pos += 1 + header[pos]
+        end = pos + 4 + _u32.unpack_from(header, pos)[0] if flags & HEADERS else pos
+    except (IndexError, StructError) as error:
+        raise FieldError("the properties are cut off") from error
+    if end > len(header):
+        raise FieldError("the headers are cut off")
+    return flags, pos, end
 
 
 def raw_headers(header: bytes) -> bytes | None:
-    """The headers table as it is, without its length; None if there is none."""
-    start, end = _headers_span(header)
+    """The headers table as it is, without its length; None if there is none. Raise FieldError."""
+    _, start, end = _headers_span(header)
     return header[start + 4 : end] if end > start else None
 
 
 def with_headers(header: bytes, body: bytes | None, *, drop_expiration: bool = False) -> bytes:
-    """The same properties with another headers table (its body, without length; None: none), byte-exact elsewhere."""
-    start, end = _headers_span(header)
-    flags = _u16.unpack_from(header, 0)[0]
+    """The same properties with another headers table (its body, without length; None: none), byte-exact elsewhere.
+
+    Raise FieldError.
+    """
+    flags, start, end = _headers_span(header)
     rest = header[end:]
     if drop_expiration and flags & EXPIRATION:
-        pos = 0
-        for flag, _, kind in FIELDS[3:]:
-            if flag == EXPIRATION:
-                break
-            if flags & flag:
-                pos += 1 if kind == "o" else 1 + rest[pos]
-        rest = rest[:pos] + rest[pos + 1 + rest[pos] :]
+        rest = _without_expiration(rest, flags)
         flags &= ~EXPIRATION
     flags = flags | HEADERS if body is not None else flags & ~HEADERS
     table = b"" if body is None else _u32.pack(len(body)) + body
     return _u16.pack(flags) + header[2:start] + table + rest
 
 
+def _without_expiration(rest: bytes, flags: int) -> bytes:
+    """The property list behind the headers, less its expiration."""
+    pos = 0
+    try:
+        if flags & DELIVERY_MODE:
+            pos += 1
+        if flags & PRIORITY:
+            pos += 1
+        if flags & CORRELATION_ID:
+            pos += 1 + rest[pos]
+        if flags & REPLY_TO:
+            pos += 1 + rest[pos]
+        end = pos + 1 + rest[pos]
+    except IndexError as error:
+        raise FieldError("the properties are cut off") from error
+    return rest[:pos] + rest[end:]
+
+
 def validate_header(header: bytes) -> None:
-    """Well-formed to the end? Done once per distinct header. Raise FieldError, InvalidArgument (expiration)."""
-    flags = header[0] << 8 | header[1] if len(header) >= 2 else 1
-    if flags in (0, DELIVERY_MODE) and len(header) == (3 if flags else 2):
-        return
+    """Well-formed to the end? Done once per distinct header. Raise FieldError.
+
+    What the values mean is `delivery_hints`' business.
+    """
+    if len(header) == 3 and header[0] == DELIVERY_MODE >> 8 and not header[1]:
+        return  # nothing but a delivery mode: most messages
     Properties.decode(header)

@@ -1,16 +1,43 @@
-"""Every AMQP 0-9-1 method, RabbitMQ's extensions included, and their encoding."""
+"""Every AMQP 0-9-1 method, RabbitMQ's extensions included, and their encoding (AMQP 1.3 to 1.8).
+
+The classes are the table: number, name, and the fields in the order of the wire, each with its kind.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as StructError
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
-from leveret.core.fields import FieldError, decode_table, encode_table
+from leveret.adapters.amqp.spec import COMMAND_INVALID, FRAME_END, METHOD_FRAME, SYNTAX_ERROR
+from leveret.core.fields import ENCODE_ERRORS, FieldError, decode_table, encode_table
 
-_ids, _u16, _u32, _u64 = Struct(">HH"), Struct(">H"), Struct(">I"), Struct(">Q")
-_frame = Struct(">BHI").pack
+__all__ = [
+    "METHODS", "AccessRequest", "AccessRequestOk", "BasicAck", "BasicCancel", "BasicCancelOk", "BasicConsume",
+    "BasicConsumeOk", "BasicDeliver", "BasicGet", "BasicGetEmpty", "BasicGetOk", "BasicNack", "BasicPublish",
+    "BasicQos", "BasicQosOk", "BasicRecover", "BasicRecoverAsync", "BasicRecoverOk", "BasicReject",
+    "BasicReturn", "ChannelClose", "ChannelCloseOk", "ChannelFlow", "ChannelFlowOk", "ChannelOpen",
+    "ChannelOpenOk", "ConfirmSelect", "ConfirmSelectOk", "ConnectionBlocked", "ConnectionClose",
+    "ConnectionCloseOk", "ConnectionOpen", "ConnectionOpenOk", "ConnectionSecure", "ConnectionSecureOk",
+    "ConnectionStart", "ConnectionStartOk", "ConnectionTune", "ConnectionTuneOk", "ConnectionUnblocked",
+    "ConnectionUpdateSecret", "ConnectionUpdateSecretOk", "ExchangeBind", "ExchangeBindOk", "ExchangeDeclare",
+    "ExchangeDeclareOk", "ExchangeDelete", "ExchangeDeleteOk", "ExchangeUnbind", "ExchangeUnbindOk", "Method",
+    "MethodError", "QueueBind", "QueueBindOk", "QueueDeclare", "QueueDeclareOk", "QueueDelete",
+    "QueueDeleteOk", "QueuePurge", "QueuePurgeOk", "QueueUnbind", "QueueUnbindOk", "TxCommit", "TxCommitOk",
+    "TxRollback", "TxRollbackOk", "TxSelect", "TxSelectOk", "decode_method", "encode_method", "method_frame",
+]  # fmt: skip
+
+Octet = Annotated[int, "octet"]
+Short = Annotated[int, "short"]
+Long = Annotated[int, "long"]
+LongLong = Annotated[int, "longlong"]
+ShortStr = Annotated[str, "shortstr"]  # bytes that are not UTF-8 survive (surrogateescape)
+LongStr = Annotated[str, "longstr"]
+LongBytes = Annotated[bytes, "longbytes"]  # a long string that is no text
+Table = Annotated[dict[str, Any], "table"]
+Bit = Annotated[bool, "bit"]  # bits in a row share octets, the first is the lowest
 
 
 class MethodError(Exception):
@@ -30,780 +57,450 @@ class Method:
     kinds: ClassVar[tuple[tuple[str, str], ...]]
 
 
-@dataclass(frozen=True, slots=True)
+M = TypeVar("M", bound=Method)
+METHODS: dict[tuple[int, int], type[Method]] = {}
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def method(class_id: int, method_id: int, name: str) -> Callable[[type[M]], type[M]]:
+    """Makes the class a frozen, slotted dataclass and enters it in METHODS."""
+
+    def enter(definition: type[M]) -> type[M]:
+        kind: type[M] = dataclass(frozen=True, slots=True)(definition)
+        hints = get_type_hints(definition, include_extras=True)
+        kind.id, kind.name = (class_id, method_id), name
+        kind.kinds = tuple((key, hints[key].__metadata__[0]) for key in definition.__annotations__)
+        METHODS[kind.id] = kind
+        return kind
+
+    return enter
+
+
+@method(10, 10, "connection.start")
 class ConnectionStart(Method):
-    id: ClassVar[tuple[int, int]] = (10, 10)
-    name: ClassVar[str] = "connection.start"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("version_major", "octet"),
-        ("version_minor", "octet"),
-        ("server_properties", "table"),
-        ("mechanisms", "longstr"),
-        ("locales", "longstr"),
-    )
-    version_major: int = 0
-    version_minor: int = 0
-    server_properties: dict[str, Any] = field(default_factory=dict)
-    mechanisms: str = ""
-    locales: str = ""
+    version_major: Octet = 0
+    version_minor: Octet = 0
+    server_properties: Table = field(default_factory=dict)
+    mechanisms: LongStr = ""
+    locales: LongStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 11, "connection.start-ok")
 class ConnectionStartOk(Method):
-    id: ClassVar[tuple[int, int]] = (10, 11)
-    name: ClassVar[str] = "connection.start-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("client_properties", "table"),
-        ("mechanism", "shortstr"),
-        ("response", "longbytes"),
-        ("locale", "shortstr"),
-    )
-    client_properties: dict[str, Any] = field(default_factory=dict)
-    mechanism: str = ""
-    response: bytes = b""
-    locale: str = ""
+    client_properties: Table = field(default_factory=dict)
+    mechanism: ShortStr = ""
+    response: LongBytes = b""
+    locale: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 20, "connection.secure")
 class ConnectionSecure(Method):
-    id: ClassVar[tuple[int, int]] = (10, 20)
-    name: ClassVar[str] = "connection.secure"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("challenge", "longbytes"),)
-    challenge: bytes = b""
+    challenge: LongBytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 21, "connection.secure-ok")
 class ConnectionSecureOk(Method):
-    id: ClassVar[tuple[int, int]] = (10, 21)
-    name: ClassVar[str] = "connection.secure-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("response", "longbytes"),)
-    response: bytes = b""
+    response: LongBytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 30, "connection.tune")
 class ConnectionTune(Method):
-    id: ClassVar[tuple[int, int]] = (10, 30)
-    name: ClassVar[str] = "connection.tune"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("channel_max", "short"),
-        ("frame_max", "long"),
-        ("heartbeat", "short"),
-    )
-    channel_max: int = 0
-    frame_max: int = 0
-    heartbeat: int = 0
+    channel_max: Short = 0
+    frame_max: Long = 0
+    heartbeat: Short = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 31, "connection.tune-ok")
 class ConnectionTuneOk(Method):
-    id: ClassVar[tuple[int, int]] = (10, 31)
-    name: ClassVar[str] = "connection.tune-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("channel_max", "short"),
-        ("frame_max", "long"),
-        ("heartbeat", "short"),
-    )
-    channel_max: int = 0
-    frame_max: int = 0
-    heartbeat: int = 0
+    channel_max: Short = 0
+    frame_max: Long = 0
+    heartbeat: Short = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 40, "connection.open")
 class ConnectionOpen(Method):
-    id: ClassVar[tuple[int, int]] = (10, 40)
-    name: ClassVar[str] = "connection.open"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("virtual_host", "shortstr"),
-        ("capabilities", "shortstr"),
-        ("insist", "bit"),
-    )
-    virtual_host: str = ""
-    capabilities: str = ""
-    insist: bool = False
+    virtual_host: ShortStr = ""
+    capabilities: ShortStr = ""
+    insist: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 41, "connection.open-ok")
 class ConnectionOpenOk(Method):
-    id: ClassVar[tuple[int, int]] = (10, 41)
-    name: ClassVar[str] = "connection.open-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("known_hosts", "shortstr"),)
-    known_hosts: str = ""
+    known_hosts: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 50, "connection.close")
 class ConnectionClose(Method):
-    id: ClassVar[tuple[int, int]] = (10, 50)
-    name: ClassVar[str] = "connection.close"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("reply_code", "short"),
-        ("reply_text", "shortstr"),
-        ("class_id", "short"),
-        ("method_id", "short"),
-    )
-    reply_code: int = 0
-    reply_text: str = ""
-    class_id: int = 0
-    method_id: int = 0
+    reply_code: Short = 0
+    reply_text: ShortStr = ""
+    class_id: Short = 0
+    method_id: Short = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionCloseOk(Method):
-    id: ClassVar[tuple[int, int]] = (10, 51)
-    name: ClassVar[str] = "connection.close-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(10, 51, "connection.close-ok")
+class ConnectionCloseOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 60, "connection.blocked")
 class ConnectionBlocked(Method):
-    id: ClassVar[tuple[int, int]] = (10, 60)
-    name: ClassVar[str] = "connection.blocked"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("reason", "shortstr"),)
-    reason: str = ""
+    reason: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionUnblocked(Method):
-    id: ClassVar[tuple[int, int]] = (10, 61)
-    name: ClassVar[str] = "connection.unblocked"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(10, 61, "connection.unblocked")
+class ConnectionUnblocked(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(10, 70, "connection.update-secret")
 class ConnectionUpdateSecret(Method):
-    id: ClassVar[tuple[int, int]] = (10, 70)
-    name: ClassVar[str] = "connection.update-secret"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("new_secret", "longbytes"), ("reason", "shortstr"))
-    new_secret: bytes = b""
-    reason: str = ""
+    new_secret: LongBytes = b""
+    reason: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionUpdateSecretOk(Method):
-    id: ClassVar[tuple[int, int]] = (10, 71)
-    name: ClassVar[str] = "connection.update-secret-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(10, 71, "connection.update-secret-ok")
+class ConnectionUpdateSecretOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(20, 10, "channel.open")
 class ChannelOpen(Method):
-    id: ClassVar[tuple[int, int]] = (20, 10)
-    name: ClassVar[str] = "channel.open"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("out_of_band", "shortstr"),)
-    out_of_band: str = ""
+    out_of_band: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(20, 11, "channel.open-ok")
 class ChannelOpenOk(Method):
-    id: ClassVar[tuple[int, int]] = (20, 11)
-    name: ClassVar[str] = "channel.open-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("channel_id", "longbytes"),)
-    channel_id: bytes = b""
+    channel_id: LongBytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@method(20, 20, "channel.flow")
 class ChannelFlow(Method):
-    id: ClassVar[tuple[int, int]] = (20, 20)
-    name: ClassVar[str] = "channel.flow"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("active", "bit"),)
-    active: bool = False
+    active: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(20, 21, "channel.flow-ok")
 class ChannelFlowOk(Method):
-    id: ClassVar[tuple[int, int]] = (20, 21)
-    name: ClassVar[str] = "channel.flow-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("active", "bit"),)
-    active: bool = False
+    active: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(20, 40, "channel.close")
 class ChannelClose(Method):
-    id: ClassVar[tuple[int, int]] = (20, 40)
-    name: ClassVar[str] = "channel.close"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("reply_code", "short"),
-        ("reply_text", "shortstr"),
-        ("class_id", "short"),
-        ("method_id", "short"),
-    )
-    reply_code: int = 0
-    reply_text: str = ""
-    class_id: int = 0
-    method_id: int = 0
+    reply_code: Short = 0
+    reply_text: ShortStr = ""
+    class_id: Short = 0
+    method_id: Short = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelCloseOk(Method):
-    id: ClassVar[tuple[int, int]] = (20, 41)
-    name: ClassVar[str] = "channel.close-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(20, 41, "channel.close-ok")
+class ChannelCloseOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(30, 10, "access.request")
 class AccessRequest(Method):
-    id: ClassVar[tuple[int, int]] = (30, 10)
-    name: ClassVar[str] = "access.request"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("realm", "shortstr"),
-        ("exclusive", "bit"),
-        ("passive", "bit"),
-        ("active", "bit"),
-        ("write", "bit"),
-        ("read", "bit"),
-    )
-    realm: str = ""
-    exclusive: bool = False
-    passive: bool = False
-    active: bool = False
-    write: bool = False
-    read: bool = False
+    realm: ShortStr = ""
+    exclusive: Bit = False
+    passive: Bit = False
+    active: Bit = False
+    write: Bit = False
+    read: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(30, 11, "access.request-ok")
 class AccessRequestOk(Method):
-    id: ClassVar[tuple[int, int]] = (30, 11)
-    name: ClassVar[str] = "access.request-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("ticket", "short"),)
-    ticket: int = 0
+    ticket: Short = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(40, 10, "exchange.declare")
 class ExchangeDeclare(Method):
-    id: ClassVar[tuple[int, int]] = (40, 10)
-    name: ClassVar[str] = "exchange.declare"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("exchange", "shortstr"),
-        ("type", "shortstr"),
-        ("passive", "bit"),
-        ("durable", "bit"),
-        ("auto_delete", "bit"),
-        ("internal", "bit"),
-        ("nowait", "bit"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    exchange: str = ""
-    type: str = ""
-    passive: bool = False
-    durable: bool = False
-    auto_delete: bool = False
-    internal: bool = False
-    nowait: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    exchange: ShortStr = ""
+    type: ShortStr = ""
+    passive: Bit = False
+    durable: Bit = False
+    auto_delete: Bit = False
+    internal: Bit = False
+    nowait: Bit = False
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeDeclareOk(Method):
-    id: ClassVar[tuple[int, int]] = (40, 11)
-    name: ClassVar[str] = "exchange.declare-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(40, 11, "exchange.declare-ok")
+class ExchangeDeclareOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(40, 20, "exchange.delete")
 class ExchangeDelete(Method):
-    id: ClassVar[tuple[int, int]] = (40, 20)
-    name: ClassVar[str] = "exchange.delete"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("exchange", "shortstr"),
-        ("if_unused", "bit"),
-        ("nowait", "bit"),
-    )
-    ticket: int = 0
-    exchange: str = ""
-    if_unused: bool = False
-    nowait: bool = False
+    ticket: Short = 0
+    exchange: ShortStr = ""
+    if_unused: Bit = False
+    nowait: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeDeleteOk(Method):
-    id: ClassVar[tuple[int, int]] = (40, 21)
-    name: ClassVar[str] = "exchange.delete-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(40, 21, "exchange.delete-ok")
+class ExchangeDeleteOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(40, 30, "exchange.bind")
 class ExchangeBind(Method):
-    id: ClassVar[tuple[int, int]] = (40, 30)
-    name: ClassVar[str] = "exchange.bind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("destination", "shortstr"),
-        ("source", "shortstr"),
-        ("routing_key", "shortstr"),
-        ("nowait", "bit"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    destination: str = ""
-    source: str = ""
-    routing_key: str = ""
-    nowait: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    destination: ShortStr = ""
+    source: ShortStr = ""
+    routing_key: ShortStr = ""
+    nowait: Bit = False
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeBindOk(Method):
-    id: ClassVar[tuple[int, int]] = (40, 31)
-    name: ClassVar[str] = "exchange.bind-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(40, 31, "exchange.bind-ok")
+class ExchangeBindOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(40, 40, "exchange.unbind")
 class ExchangeUnbind(Method):
-    id: ClassVar[tuple[int, int]] = (40, 40)
-    name: ClassVar[str] = "exchange.unbind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("destination", "shortstr"),
-        ("source", "shortstr"),
-        ("routing_key", "shortstr"),
-        ("nowait", "bit"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    destination: str = ""
-    source: str = ""
-    routing_key: str = ""
-    nowait: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    destination: ShortStr = ""
+    source: ShortStr = ""
+    routing_key: ShortStr = ""
+    nowait: Bit = False
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeUnbindOk(Method):
-    id: ClassVar[tuple[int, int]] = (40, 51)
-    name: ClassVar[str] = "exchange.unbind-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(40, 51, "exchange.unbind-ok")
+class ExchangeUnbindOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 10, "queue.declare")
 class QueueDeclare(Method):
-    id: ClassVar[tuple[int, int]] = (50, 10)
-    name: ClassVar[str] = "queue.declare"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("passive", "bit"),
-        ("durable", "bit"),
-        ("exclusive", "bit"),
-        ("auto_delete", "bit"),
-        ("nowait", "bit"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    passive: bool = False
-    durable: bool = False
-    exclusive: bool = False
-    auto_delete: bool = False
-    nowait: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    queue: ShortStr = ""
+    passive: Bit = False
+    durable: Bit = False
+    exclusive: Bit = False
+    auto_delete: Bit = False
+    nowait: Bit = False
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 11, "queue.declare-ok")
 class QueueDeclareOk(Method):
-    id: ClassVar[tuple[int, int]] = (50, 11)
-    name: ClassVar[str] = "queue.declare-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("queue", "shortstr"),
-        ("message_count", "long"),
-        ("consumer_count", "long"),
-    )
-    queue: str = ""
-    message_count: int = 0
-    consumer_count: int = 0
+    queue: ShortStr = ""
+    message_count: Long = 0
+    consumer_count: Long = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 20, "queue.bind")
 class QueueBind(Method):
-    id: ClassVar[tuple[int, int]] = (50, 20)
-    name: ClassVar[str] = "queue.bind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("exchange", "shortstr"),
-        ("routing_key", "shortstr"),
-        ("nowait", "bit"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    exchange: str = ""
-    routing_key: str = ""
-    nowait: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    queue: ShortStr = ""
+    exchange: ShortStr = ""
+    routing_key: ShortStr = ""
+    nowait: Bit = False
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueBindOk(Method):
-    id: ClassVar[tuple[int, int]] = (50, 21)
-    name: ClassVar[str] = "queue.bind-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(50, 21, "queue.bind-ok")
+class QueueBindOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 30, "queue.purge")
 class QueuePurge(Method):
-    id: ClassVar[tuple[int, int]] = (50, 30)
-    name: ClassVar[str] = "queue.purge"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("nowait", "bit"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    nowait: bool = False
+    ticket: Short = 0
+    queue: ShortStr = ""
+    nowait: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 31, "queue.purge-ok")
 class QueuePurgeOk(Method):
-    id: ClassVar[tuple[int, int]] = (50, 31)
-    name: ClassVar[str] = "queue.purge-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("message_count", "long"),)
-    message_count: int = 0
+    message_count: Long = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 40, "queue.delete")
 class QueueDelete(Method):
-    id: ClassVar[tuple[int, int]] = (50, 40)
-    name: ClassVar[str] = "queue.delete"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("if_unused", "bit"),
-        ("if_empty", "bit"),
-        ("nowait", "bit"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    if_unused: bool = False
-    if_empty: bool = False
-    nowait: bool = False
+    ticket: Short = 0
+    queue: ShortStr = ""
+    if_unused: Bit = False
+    if_empty: Bit = False
+    nowait: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 41, "queue.delete-ok")
 class QueueDeleteOk(Method):
-    id: ClassVar[tuple[int, int]] = (50, 41)
-    name: ClassVar[str] = "queue.delete-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("message_count", "long"),)
-    message_count: int = 0
+    message_count: Long = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(50, 50, "queue.unbind")
 class QueueUnbind(Method):
-    id: ClassVar[tuple[int, int]] = (50, 50)
-    name: ClassVar[str] = "queue.unbind"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("exchange", "shortstr"),
-        ("routing_key", "shortstr"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    exchange: str = ""
-    routing_key: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    queue: ShortStr = ""
+    exchange: ShortStr = ""
+    routing_key: ShortStr = ""
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueUnbindOk(Method):
-    id: ClassVar[tuple[int, int]] = (50, 51)
-    name: ClassVar[str] = "queue.unbind-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(50, 51, "queue.unbind-ok")
+class QueueUnbindOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 10, "basic.qos")
 class BasicQos(Method):
-    id: ClassVar[tuple[int, int]] = (60, 10)
-    name: ClassVar[str] = "basic.qos"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("prefetch_size", "long"),
-        ("prefetch_count", "short"),
-        ("global_", "bit"),
-    )
-    prefetch_size: int = 0
-    prefetch_count: int = 0
-    global_: bool = False
+    prefetch_size: Long = 0
+    prefetch_count: Short = 0
+    global_: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
-class BasicQosOk(Method):
-    id: ClassVar[tuple[int, int]] = (60, 11)
-    name: ClassVar[str] = "basic.qos-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(60, 11, "basic.qos-ok")
+class BasicQosOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 20, "basic.consume")
 class BasicConsume(Method):
-    id: ClassVar[tuple[int, int]] = (60, 20)
-    name: ClassVar[str] = "basic.consume"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("consumer_tag", "shortstr"),
-        ("no_local", "bit"),
-        ("no_ack", "bit"),
-        ("exclusive", "bit"),
-        ("nowait", "bit"),
-        ("arguments", "table"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    consumer_tag: str = ""
-    no_local: bool = False
-    no_ack: bool = False
-    exclusive: bool = False
-    nowait: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    ticket: Short = 0
+    queue: ShortStr = ""
+    consumer_tag: ShortStr = ""
+    no_local: Bit = False
+    no_ack: Bit = False
+    exclusive: Bit = False
+    nowait: Bit = False
+    arguments: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 21, "basic.consume-ok")
 class BasicConsumeOk(Method):
-    id: ClassVar[tuple[int, int]] = (60, 21)
-    name: ClassVar[str] = "basic.consume-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("consumer_tag", "shortstr"),)
-    consumer_tag: str = ""
+    consumer_tag: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 30, "basic.cancel")
 class BasicCancel(Method):
-    id: ClassVar[tuple[int, int]] = (60, 30)
-    name: ClassVar[str] = "basic.cancel"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("consumer_tag", "shortstr"), ("nowait", "bit"))
-    consumer_tag: str = ""
-    nowait: bool = False
+    consumer_tag: ShortStr = ""
+    nowait: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 31, "basic.cancel-ok")
 class BasicCancelOk(Method):
-    id: ClassVar[tuple[int, int]] = (60, 31)
-    name: ClassVar[str] = "basic.cancel-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("consumer_tag", "shortstr"),)
-    consumer_tag: str = ""
+    consumer_tag: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 40, "basic.publish")
 class BasicPublish(Method):
-    id: ClassVar[tuple[int, int]] = (60, 40)
-    name: ClassVar[str] = "basic.publish"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("exchange", "shortstr"),
-        ("routing_key", "shortstr"),
-        ("mandatory", "bit"),
-        ("immediate", "bit"),
-    )
-    ticket: int = 0
-    exchange: str = ""
-    routing_key: str = ""
-    mandatory: bool = False
-    immediate: bool = False
+    ticket: Short = 0
+    exchange: ShortStr = ""
+    routing_key: ShortStr = ""
+    mandatory: Bit = False
+    immediate: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 50, "basic.return")
 class BasicReturn(Method):
-    id: ClassVar[tuple[int, int]] = (60, 50)
-    name: ClassVar[str] = "basic.return"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("reply_code", "short"),
-        ("reply_text", "shortstr"),
-        ("exchange", "shortstr"),
-        ("routing_key", "shortstr"),
-    )
-    reply_code: int = 0
-    reply_text: str = ""
-    exchange: str = ""
-    routing_key: str = ""
+    reply_code: Short = 0
+    reply_text: ShortStr = ""
+    exchange: ShortStr = ""
+    routing_key: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 60, "basic.deliver")
 class BasicDeliver(Method):
-    id: ClassVar[tuple[int, int]] = (60, 60)
-    name: ClassVar[str] = "basic.deliver"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("consumer_tag", "shortstr"),
-        ("delivery_tag", "longlong"),
-        ("redelivered", "bit"),
-        ("exchange", "shortstr"),
-        ("routing_key", "shortstr"),
-    )
-    consumer_tag: str = ""
-    delivery_tag: int = 0
-    redelivered: bool = False
-    exchange: str = ""
-    routing_key: str = ""
+    consumer_tag: ShortStr = ""
+    delivery_tag: LongLong = 0
+    redelivered: Bit = False
+    exchange: ShortStr = ""
+    routing_key: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 70, "basic.get")
 class BasicGet(Method):
-    id: ClassVar[tuple[int, int]] = (60, 70)
-    name: ClassVar[str] = "basic.get"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("ticket", "short"),
-        ("queue", "shortstr"),
-        ("no_ack", "bit"),
-    )
-    ticket: int = 0
-    queue: str = ""
-    no_ack: bool = False
+    ticket: Short = 0
+    queue: ShortStr = ""
+    no_ack: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 71, "basic.get-ok")
 class BasicGetOk(Method):
-    id: ClassVar[tuple[int, int]] = (60, 71)
-    name: ClassVar[str] = "basic.get-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("delivery_tag", "longlong"),
-        ("redelivered", "bit"),
-        ("exchange", "shortstr"),
-        ("routing_key", "shortstr"),
-        ("message_count", "long"),
-    )
-    delivery_tag: int = 0
-    redelivered: bool = False
-    exchange: str = ""
-    routing_key: str = ""
-    message_count: int = 0
+    delivery_tag: LongLong = 0
+    redelivered: Bit = False
+    exchange: ShortStr = ""
+    routing_key: ShortStr = ""
+    message_count: Long = 0
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 72, "basic.get-empty")
 class BasicGetEmpty(Method):
-    id: ClassVar[tuple[int, int]] = (60, 72)
-    name: ClassVar[str] = "basic.get-empty"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("cluster_id", "shortstr"),)
-    cluster_id: str = ""
+    cluster_id: ShortStr = ""
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 80, "basic.ack")
 class BasicAck(Method):
-    id: ClassVar[tuple[int, int]] = (60, 80)
-    name: ClassVar[str] = "basic.ack"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("delivery_tag", "longlong"), ("multiple", "bit"))
-    delivery_tag: int = 0
-    multiple: bool = False
+    delivery_tag: LongLong = 0
+    multiple: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 90, "basic.reject")
 class BasicReject(Method):
-    id: ClassVar[tuple[int, int]] = (60, 90)
-    name: ClassVar[str] = "basic.reject"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("delivery_tag", "longlong"), ("requeue", "bit"))
-    delivery_tag: int = 0
-    requeue: bool = False
+    delivery_tag: LongLong = 0
+    requeue: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 100, "basic.recover-async")
 class BasicRecoverAsync(Method):
-    id: ClassVar[tuple[int, int]] = (60, 100)
-    name: ClassVar[str] = "basic.recover-async"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("requeue", "bit"),)
-    requeue: bool = False
+    requeue: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 110, "basic.recover")
 class BasicRecover(Method):
-    id: ClassVar[tuple[int, int]] = (60, 110)
-    name: ClassVar[str] = "basic.recover"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("requeue", "bit"),)
-    requeue: bool = False
+    requeue: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
-class BasicRecoverOk(Method):
-    id: ClassVar[tuple[int, int]] = (60, 111)
-    name: ClassVar[str] = "basic.recover-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(60, 111, "basic.recover-ok")
+class BasicRecoverOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
+@method(60, 120, "basic.nack")
 class BasicNack(Method):
-    id: ClassVar[tuple[int, int]] = (60, 120)
-    name: ClassVar[str] = "basic.nack"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("delivery_tag", "longlong"),
-        ("multiple", "bit"),
-        ("requeue", "bit"),
-    )
-    delivery_tag: int = 0
-    multiple: bool = False
-    requeue: bool = False
+    delivery_tag: LongLong = 0
+    multiple: Bit = False
+    requeue: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
+@method(85, 10, "confirm.select")
 class ConfirmSelect(Method):
-    id: ClassVar[tuple[int, int]] = (85, 10)
-    name: ClassVar[str] = "confirm.select"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = (("nowait", "bit"),)
-    nowait: bool = False
+    nowait: Bit = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmSelectOk(Method):
-    id: ClassVar[tuple[int, int]] = (85, 11)
-    name: ClassVar[str] = "confirm.select-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(85, 11, "confirm.select-ok")
+class ConfirmSelectOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
-class TxSelect(Method):
-    id: ClassVar[tuple[int, int]] = (90, 10)
-    name: ClassVar[str] = "tx.select"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(90, 10, "tx.select")
+class TxSelect(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
-class TxSelectOk(Method):
-    id: ClassVar[tuple[int, int]] = (90, 11)
-    name: ClassVar[str] = "tx.select-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(90, 11, "tx.select-ok")
+class TxSelectOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
-class TxCommit(Method):
-    id: ClassVar[tuple[int, int]] = (90, 20)
-    name: ClassVar[str] = "tx.commit"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(90, 20, "tx.commit")
+class TxCommit(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
-class TxCommitOk(Method):
-    id: ClassVar[tuple[int, int]] = (90, 21)
-    name: ClassVar[str] = "tx.commit-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(90, 21, "tx.commit-ok")
+class TxCommitOk(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
-class TxRollback(Method):
-    id: ClassVar[tuple[int, int]] = (90, 30)
-    name: ClassVar[str] = "tx.rollback"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(90, 30, "tx.rollback")
+class TxRollback(Method): ...
 
 
-@dataclass(frozen=True, slots=True)
-class TxRollbackOk(Method):
-    id: ClassVar[tuple[int, int]] = (90, 31)
-    name: ClassVar[str] = "tx.rollback-ok"
-    kinds: ClassVar[tuple[tuple[str, str], ...]] = ()
+@method(90, 31, "tx.rollback-ok")
+class TxRollbackOk(Method): ...
 
 
-METHODS: dict[tuple[int, int], type[Method]] = {
-    method.id: method
-    for method in list(globals().values())
-    if isinstance(method, type) and issubclass(method, Method) and method is not Method
-}
+_ids, _u8, _u32 = Struct(">HH"), Struct(">B"), Struct(">I")
+_frame = Struct(">BHI").pack
+NUMBERS: dict[str, Struct] = {"octet": _u8, "short": Struct(">H"), "long": _u32, "longlong": Struct(">Q")}
 
 
 def decode_method(payload: bytes) -> Method:
-    """A method frame's payload. Raise MethodError: 503 unknown, 502 malformed."""
+    """A method frame's payload, to its last octet. Raise MethodError: 503 unknown, 502 malformed."""
     if len(payload) < 4:
-        raise MethodError(502, "method frame too short", (0, 0))
-    number = _ids.unpack_from(payload)
+        raise MethodError(SYNTAX_ERROR, "method frame too short", (0, 0))
+    number: tuple[int, int] = _ids.unpack_from(payload)
     kind = METHODS.get(number)
     if kind is None:
-        raise MethodError(503, f"unknown method {number[0]}.{number[1]}", (number[0], number[1]))
+        raise MethodError(COMMAND_INVALID, f"unknown method {number[0]}.{number[1]}", number)
     values: dict[str, Any] = {}
     pos, bit = 4, 0
     try:
@@ -815,34 +512,23 @@ def decode_method(payload: bytes) -> Method:
                 bit = (bit + 1) % 8
                 continue
             bit = 0
-            if field_kind == "shortstr":
-                end = pos + 1 + payload[pos]
-                if end > len(payload):
-                    raise IndexError
-                values[name] = payload[pos + 1 : end].decode("utf-8", "surrogateescape")
-                pos = end
-            elif field_kind in ("longstr", "longbytes"):
-                end = pos + 4 + _u32.unpack_from(payload, pos)[0]
-                if end > len(payload):
-                    raise IndexError
-                raw = payload[pos + 4 : end]
-                values[name] = raw if field_kind == "longbytes" else raw.decode("utf-8", "surrogateescape")
-                pos = end
-            elif field_kind == "table":
+            if field_kind == "table":
                 values[name], pos = decode_table(payload, pos)
-            elif field_kind == "octet":
-                values[name] = payload[pos]
-                pos += 1
-            else:
+            elif field_kind in NUMBERS:
                 packed = NUMBERS[field_kind]
                 values[name] = packed.unpack_from(payload, pos)[0]
                 pos += packed.size
+            else:
+                size = _u8 if field_kind == "shortstr" else _u32
+                start = pos + size.size
+                pos = start + size.unpack_from(payload, pos)[0]
+                raw = payload[start:pos]  # shorter than its length says: found out at the end
+                values[name] = raw if field_kind == "longbytes" else raw.decode("utf-8", "surrogateescape")
     except (IndexError, StructError, FieldError) as error:
-        raise MethodError(502, f"malformed method '{kind.name}'", kind.id) from error
+        raise MethodError(SYNTAX_ERROR, f"malformed method '{kind.name}'", kind.id) from error
+    if pos != len(payload):
+        raise MethodError(SYNTAX_ERROR, f"malformed method '{kind.name}'", kind.id)
     return kind(**values)
-
-
-NUMBERS: dict[str, Struct] = {"short": _u16, "long": _u32, "longlong": _u64}
 
 
 def encode_method(method: Method) -> bytes:
@@ -851,35 +537,29 @@ def encode_method(method: Method) -> bytes:
     bits, count = 0, 0
     for name, kind in method.kinds:
         value = getattr(method, name)
+        if count and (kind != "bit" or count == 8):
+            pieces.append(_u8.pack(bits))
+            bits = count = 0
         if kind == "bit":
-            if count == 8:
-                pieces.append(bytes((bits,)))
-                bits = count = 0
             bits |= bool(value) << count
             count += 1
             continue
-        if count:
-            pieces.append(bytes((bits,)))
-            bits = count = 0
-        if kind == "shortstr":
-            raw = value.encode("utf-8", "surrogateescape")
-            if len(raw) > 255:
-                raise FieldError(f"{method.name}: {name} is longer than 255 bytes")
-            pieces.append(bytes((len(raw),)) + raw)
-        elif kind in ("longstr", "longbytes"):
-            raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
-            pieces.append(_u32.pack(len(raw)) + raw)
-        elif kind == "table":
-            pieces.append(encode_table(value))
-        elif kind == "octet":
-            pieces.append(bytes((value,)))
-        else:
-            pieces.append(NUMBERS[kind].pack(value))
+        try:
+            if kind == "table":
+                pieces.append(encode_table(value))
+            elif kind in NUMBERS:
+                pieces.append(NUMBERS[kind].pack(value))
+            else:
+                raw = value if kind == "longbytes" else value.encode("utf-8", "surrogateescape")
+                pieces.append((_u8 if kind == "shortstr" else _u32).pack(len(raw)) + raw)
+        except ENCODE_ERRORS as error:
+            raise FieldError(f"{method.name}: {name} does not fit: {error}") from error
     if count:
-        pieces.append(bytes((bits,)))
+        pieces.append(_u8.pack(bits))
     return b"".join(pieces)
 
 
 def method_frame(channel: int, method: Method) -> bytes:
+    """The whole frame. Raise FieldError for what does not fit."""
     payload = encode_method(method)
-    return _frame(1, channel, len(payload)) + payload + b"\xce"
+    return _frame(METHOD_FRAME, channel, len(payload)) + payload + bytes((FRAME_END,))
