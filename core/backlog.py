@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,8 @@ from leveret.core.message import Envelope, Message
 if TYPE_CHECKING:
     from leveret.core.queue import Queue
     from leveret.core.store.base import Log, StoredMessage
+
+log_ = logging.getLogger(__name__)
 
 __all__ = ["Backlog", "FifoBacklog", "PriorityBacklog"]
 
@@ -28,7 +31,7 @@ class Backlog(Protocol):
         """New messages, of one envelope, at growing positions. Persistent: give them to the log first."""
 
     def take(self, n: int) -> list[Message]:
-        """The first n, or fewer: what is still being written to disk comes after the commit. [] if none is here."""
+        """The first n, or fewer, as far as the window reaches; at least one if there is any."""
 
     def head(self) -> Message | None:
         """The first, if it is in memory or can be read now."""
@@ -70,11 +73,6 @@ class FifoBacklog:
         self._envelopes: dict[
             tuple[str, str, bytes, bool], Envelope
         ] = {}  # of messages read back; bounded, see _revive
-
-    @property
-    def is_starved(self) -> bool:
-        """All that is ready is still being written: a commit will bring it."""
-        return self.count > 0 and not self._window and not self._returned
 
     def recover(self, log: Log) -> None:
         """At start: everything live in the log is ready."""
@@ -200,11 +198,17 @@ class FifoBacklog:
         return freed
 
     def _refill(self) -> bool:
-        """Read the next part of the paged range into the window. False: it is not committed yet."""
+        """Read the next part of the paged range into the window. False: nothing is there (it cannot be)."""
         log = self.log
         assert log is not None
         stored = log.read(self._paged_from, self._window_messages, self._window_limit_bytes)
         if not stored:
+            # Cannot be; but a queue that says it has messages and gives none would hang its consumers in silence.
+            log_.error(
+                "queue=%r log=%d has none of its %d messages", self.queue.name, log.id, self._paged_count
+            )
+            self.count -= self._paged_count
+            self._paged_count = 0
             return False
         messages = [self._revive(entry) for entry in stored]
         last = stored[-1].position
@@ -253,10 +257,6 @@ class PriorityBacklog:
     @property
     def bytes(self) -> int:
         return sum([fifo.bytes for fifo in self.fifos])
-
-    @property
-    def is_starved(self) -> bool:
-        return any(fifo.is_starved for fifo in self.fifos)
 
     def _fifo(self, envelope: Envelope) -> FifoBacklog:
         return self.fifos[min(envelope.priority or 0, self._top)]

@@ -20,7 +20,6 @@ from leveret.core.events import Events
 from leveret.core.flow import Flow
 from leveret.core.policy import Policies
 from leveret.core.pump import Pump
-from leveret.core.queue import Queue
 from leveret.core.session import Session
 from leveret.core.timers import Timers
 from leveret.core.vhost import Vhost
@@ -64,7 +63,6 @@ class Broker:
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
         self.doors: list[Any] = []
         self.tls_context: Any = None
-        self.starved: set[Queue] = set()  # queues whose next messages are being written
         self._room = trio.Event()
 
     def _auth_chain(self) -> AuthChain:
@@ -225,11 +223,7 @@ class Broker:
         self._room.set()
 
     def _on_committed(self) -> None:
-        """A group is durable: its callbacks have been called; what it made readable may be dispatched."""
-        if self.starved:
-            starved, self.starved = self.starved, set()
-            for queue in starved:
-                self.pump.touch(queue)
+        """A group is durable; its callbacks have been called, and what they wrote may leave."""
         if not self._room.is_set() and not self.is_store_behind:
             self._room.set()
         self.timers.tick()

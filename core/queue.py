@@ -226,7 +226,6 @@ class Queue:
                 over = 1
             dropped = backlog.take(over)
             if not dropped:
-                self.vhost.broker.starved.add(self)  # still being written; trimmed after the commit
                 return
             self.dropped_total += len(dropped)
             self.die(dropped, "maxlen")
@@ -257,7 +256,6 @@ class Queue:
                 share = min(share, max(1, BATCH_BYTES * count // backlog.bytes))
             messages = backlog.take(min(count, share))
             if not messages:
-                self.vhost.broker.starved.add(self)  # all of it is still being written: after the commit
                 return
             if self.has_expiry:
                 messages = self._expiry.living(messages)
@@ -417,7 +415,6 @@ class Queue:
             self.consumers.remove(consumer)
             consumer.sink.on_cancelled(consumer, reason)
         broker = self.vhost.broker
-        broker.starved.discard(self)
         for fifo in self.fifos:
             if fifo.log is not None:
                 broker.store.drop_log(fifo.log)

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from leveret.adapters.amqp.confirms import Confirms
 from leveret.adapters.amqp.delivery import DeliveryEncoder
 from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault, fault_of, reply_text
@@ -358,19 +356,6 @@ class Channel:
         """The reply to a method with a nowait flag."""
         if not method.nowait:
             self.send(reply)
-
-    def wait_for(self, step: Callable[[], None]) -> None:
-        """No further frame of this connection before the store has committed; then the step."""
-        committed = trio.Event()
-        if self.broker.store.after_commit(committed.set):
-            committed.set()
-
-        async def wait() -> None:
-            await committed.wait()
-            step()
-
-        self.connection.parser.is_suspended = True
-        self.connection.deferred = wait
 
     def fail(self, fault: ChannelFault | ConnectionFault, method: tuple[int, int]) -> None:
         """A channel exception; raises if it is one for the connection."""

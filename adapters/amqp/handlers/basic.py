@@ -90,10 +90,6 @@ def on_get(channel: Channel, method: methods.BasicGet) -> None:
     queue = channel.session.queue_for_get(queue_name(channel, method.queue))
     message = queue.get(no_ack=method.no_ack)
     if message is None:
-        if queue.backlog.count and queue.backlog.is_starved:
-            # There is a message, and it is on its way to the disk: it can be read after the commit.
-            channel.wait_for(lambda: on_get(channel, method))
-            return
         channel.send(methods.BasicGetEmpty(cluster_id=""))
         return
     channel.last_tag += 1
