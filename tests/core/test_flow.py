@@ -15,7 +15,6 @@ import trio
 import trio.testing
 
 from leveret.conf.settings import Limits, Server, Settings
-from leveret.core.allocator import give_back_memory
 from leveret.core.flow import (
     DISK_FAR_S,
     Flow,
@@ -209,6 +208,23 @@ async def test_memory_is_looked_at_every_second(
     assert [look - started for look in machine.memory_looks] == pytest.approx([0, 1, 2, 3, 4])
 
 
+async def test_while_memory_is_short_relief_comes_in_quick_slices(
+    machine: Machine, autojump_clock: trio.testing.MockClock
+) -> None:
+    def relieve(excess: int) -> None:
+        machine.used = found(machine.used) - GB // 10
+
+    flow = machine.flow()
+    flow.relieve = relieve
+    machine.used = 4 * GB  # of 6; relief begins at 3
+    started = trio.current_time()
+    with trio.move_on_after(1.5):
+        await flow.run()
+    assert flow.memory_used == machine.used == 3 * GB
+    assert [look - started for look in machine.memory_looks[:3]] == pytest.approx([0, 0.1, 0.2])
+    assert not flow.is_blocking
+
+
 async def test_alarms_come_and_go_while_it_runs(
     machine: Machine, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -388,7 +404,6 @@ def test_the_real_numbers(tmp_path: Path) -> None:
     ballast = bytearray(b"x") * (64 << 20)
     assert resident_bytes() - before > 48 << 20
     del ballast
-    give_back_memory()
     assert free_disk_bytes(tmp_path) > 0
 
 
