@@ -23,8 +23,9 @@ class Sink(Protocol):
     All of it is called from the broker's task and never waits.
     """
 
-    def capacity(self) -> int:
-        """How many more messages it takes now over all its consumers; 0 while its connection is congested."""
+    def capacity(self, consumer: Consumer) -> int:
+        """How many more messages it takes now for this consumer, whatever the consumer's own credit: UNLIMITED, 0 while
+        its connection is congested, or what is left of a window that its consumers share."""
 
     def deliver(self, consumer: Consumer, messages: list[Message]) -> None:
         """Take these. Unless `consumer.no_ack`, it owes the queue a settlement for each."""
@@ -81,7 +82,7 @@ class Consumer:
     def capacity(self) -> int:
         if self.credit <= 0:
             return 0
-        return min(self.credit, self.sink.capacity())
+        return min(self.credit, self.sink.capacity(self))
 
 
 class Consumers:

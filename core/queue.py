@@ -429,5 +429,5 @@ def _round_of(eligible: list[Consumer]) -> int:
     sinks = Counter([id(consumer.sink) for consumer in eligible])
     if len(sinks) == able:
         return min([consumer.capacity() for consumer in eligible]) * able
-    each = min([min(c.capacity(), c.sink.capacity() // sinks[id(c.sink)]) for c in eligible])
+    each = min([min(c.capacity(), c.sink.capacity(c) // sinks[id(c.sink)]) for c in eligible])
     return each * able or 1  # too little for all: one for the first in turn
