@@ -1,0 +1,93 @@
+"""docs/auth.md is true: its backend is installed as a stranger's distribution, and asked."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.distributions import install
+
+from leveret.auth.chain import AuthChain
+from leveret.auth.contracts import AccessDenied, Credentials, Permission, Resource
+from leveret.conf.settings import Auth, Settings
+from leveret.core.broker import Broker
+from leveret.core.registry import PluginError
+from leveret.core.store.memory import MemoryStore
+from leveret.plugins.loader import load_registry
+
+DOC = (Path(__file__).parents[2] / "docs" / "auth.md").read_text(encoding="utf-8")
+KEY = "k" * 32
+
+
+def credentials(name: str, password: str) -> Credentials:
+    return Credentials("PLAIN", name, password, peer_host="192.0.2.1")
+
+
+def password(name: str) -> str:
+    return hmac.digest(KEY.encode(), name.encode(), "sha256").hex()
+
+
+def auth(*backends: str) -> AuthChain:
+    settings = replace(Settings(), auth=Auth(backends=backends))
+    broker = Broker(settings, load_registry(), MemoryStore())
+    broker.users.add_user("ann", "secret")
+    broker.users.add_user("device-1", "another")  # a namesake, who may do everything
+    broker.users.set_permissions("device-1", "/", ".*", ".*", ".*")
+    return broker.auth
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    modules = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", DOC, re.DOTALL))
+    (block,) = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)
+    groups = tomllib.loads(block)["project"]["entry-points"]
+    points = [
+        f"[{group}]\n" + "\n".join(f"{n} = {v}" for n, v in found.items()) for group, found in groups.items()
+    ]
+    install(monkeypatch, tmp_path / "site", "devices", modules, "\n".join(points))
+    monkeypatch.setenv("DEVICES_KEY", KEY)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_backend() -> None:
+    chain = auth("devices", "internal")
+    device = await chain.authenticate(credentials("device-1", password("device-1")))
+    assert (device.username, device.backend) == ("device-1", "devices")
+    for wrong in ("another", "", password("device-2"), "\udcff"):
+        with pytest.raises(AccessDenied):
+            await chain.authenticate(credentials("device-1", wrong))
+    assert (await chain.authenticate(credentials("ann", "secret"))).backend == "internal"
+
+    def may(permission: Permission | None, resource: Resource, vhost: str = "/") -> bool | None:
+        return chain.authorize_nowait(device, vhost, permission, resource)
+
+    assert may(None, Resource("vhost", "/"))
+    assert not may(None, Resource("vhost", "other"), "other")
+    assert may(Permission.READ, Resource("queue", "device-1"))
+    assert not may(Permission.READ, Resource("queue", "device-2"))
+    assert may(Permission.WRITE, Resource("exchange", "amq.topic"))
+    assert not may(Permission.WRITE, Resource("exchange", ""))
+    assert may(Permission.WRITE, Resource("topic", "amq.topic", "device-1.temperature"))
+    assert not may(Permission.WRITE, Resource("topic", "amq.topic", "device-10.temperature"))
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_order_is_the_configurations() -> None:
+    with pytest.raises(AccessDenied):  # internal has a device-1, and this is not its password
+        await auth("internal", "devices").authenticate(credentials("device-1", password("device-1")))
+    other = await auth("internal", "devices").authenticate(credentials("device-2", password("device-2")))
+    assert other.backend == "devices"
+    with pytest.raises(AccessDenied):
+        await auth("internal").authenticate(credentials("device-2", password("device-2")))
+
+
+def test_a_backend_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(
+        monkeypatch, tmp_path / "site", "broken", {}, "[leveret.authenticators]\nbroken = no_such_module:X\n"
+    )
+    with pytest.raises(PluginError, match=r"broken 1\.0 cannot be loaded"):
+        auth("broken")
