@@ -151,7 +151,10 @@ class Outbox:
         try:
             while rest or self._transport.has_unsent:
                 await self._transport.wait_writable()
-                rest = self._send_vector(rest)
+                if rest:
+                    rest = self._send_vector(rest)
+                else:
+                    self._transport.send_vector_nowait(rest)  # what the transport itself still holds
                 waiting = sum(map(len, rest))
                 self.bytes = waiting + sum(map(len, self.chunks))
                 if self.is_congested and self.bytes <= self.limit // 2:

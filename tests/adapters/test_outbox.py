@@ -130,3 +130,40 @@ async def test_cancellation_at_every_wait_of_the_writer() -> None:
                 scope.cancel()
         assert scope.cancelled_caught
         peer.close()
+
+
+class Buffering:
+    """A transport that, like TLS, takes everything at once and hands it to the kernel as that has room."""
+
+    def __init__(self, plain: PlainTransport) -> None:
+        self._plain = plain
+        self._buffer = b""
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._buffer)
+
+    def send_nowait(self, data: bytes) -> int:
+        return self.send_vector_nowait([data])
+
+    def send_vector_nowait(self, chunks: list[bytes]) -> int:
+        self._buffer += b"".join(chunks)
+        if self._buffer:
+            self._buffer = self._buffer[self._plain.send_nowait(self._buffer) :]
+        return sum(map(len, chunks))
+
+    async def wait_writable(self) -> None:
+        await self._plain.wait_writable()
+
+
+async def test_what_the_transport_itself_holds_follows() -> None:
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery)
+        peer.outbox._transport = Buffering(peer.transport)  # type: ignore[assignment]
+        data = bytes(range(256)) * 4000
+        peer.outbox.write(data)
+        peer.pump.run()
+        with trio.fail_after(5):
+            assert await peer.read(len(data)) == data
+            await peer.outbox.drain()
+        peer.close()
