@@ -67,8 +67,11 @@ class PlainTransport:
         self._is_full = False  # the last read filled most of its buffer
         self.peer: tuple[str, int] | None = None
         self.local: tuple[str, int] | None = None
-        with contextlib.suppress(OSError):  # the peer may have gone already: then it has no name
+        try:
             self.peer, self.local = _address(sock.getpeername()), _address(sock.getsockname())
+        except OSError:
+            # It has gone already and has no name. That is no Unix socket: it must not count as one of this machine.
+            self.peer = self.local = ("", 0)
 
     @property
     def has_unsent(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,14 @@ class Broker:
             loopback_users=self.settings.auth.loopback_users,
         )
 
+    def _on_user_event(self, event: str, fields: Mapping[str, Any]) -> None:
+        """What happens to users is told; a deleted one's connections end."""
+        self.events.emit(event, **fields)
+        if event == "user.deleted":
+            for connection in list(self.connections):
+                if connection.info().get("user") == fields.get("name"):
+                    connection.close(f"user '{fields.get('name')}' is deleted")
+
     def _on_permissions_changed(self) -> None:
         """Remembered routes carry checked permissions: none outlives a change."""
         for vhost in self.vhosts.values():
@@ -101,6 +109,7 @@ class Broker:
         try:
             self.users.attach(self.store)
             self.users.on_change(self._on_permissions_changed)
+            self.users.on_event(self._on_user_event)
             definitions.recover(self)
             self._ensure_defaults()
             async with trio.open_nursery() as nursery:

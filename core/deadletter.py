@@ -106,7 +106,7 @@ def is_cycle(envelope: Envelope, queue: str, reason: str) -> bool:
 
     A rejection anywhere in the circle is somebody's decision: such circles run (retry loops), others are cut.
     """
-    if reason == "rejected":
+    if reason == "rejected" or not envelope.is_dead_letter:
         return False
     for death in _recorded(envelope.properties.headers or {}):
         if death.get("reason") == "rejected":

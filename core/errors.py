@@ -67,7 +67,7 @@ class StoreUnavailable(BrokerError):
     """The store cannot take the write (disk full, map full): the publisher must be told no (AMQP nack / 541)."""
 
 
-class AuthorizationPending(Exception):  # noqa: N818 - not an error: the answer is not known yet
+class AuthorizationPending(Exception):
     """The answer needs I/O. The adapter awaits `session.authorize(pending)` and offers the same request again.
 
     Raised only before anything has changed, so that repeating the request is safe.

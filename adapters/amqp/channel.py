@@ -204,7 +204,9 @@ class Channel:
         if self.outbox.is_congested or self.is_closing:
             return 0
         if self.global_prefetch and not consumer.no_ack:  # nor does basic.get count
-            return self.global_prefetch - sum([message.consumer is not None for message in self.unacked.values()])
+            return self.global_prefetch - sum(
+                [message.consumer is not None for message in self.unacked.values()]
+            )
         return UNLIMITED
 
     def deliver(self, consumer: Consumer, messages: list[Message]) -> None:

@@ -179,3 +179,11 @@ def test_passwords_change_at_once(shared: Server, connect: Connect, name: str) -
             peer.expect_connection_close(403)
     finally:
         shared.ctl("delete_user", name)
+
+
+def test_deleting_a_user_closes_its_connections(connect: Connect, shared: Server, name: str) -> None:
+    shared.ctl("add_user", name, "secret")
+    shared.ctl("set_permissions", "-p", "/", name, ".*", ".*", ".*")
+    peer = connect(user=name, password="secret")
+    shared.ctl("delete_user", name)
+    assert peer.expect(0, "connection.close").reply_code == 320
