@@ -48,12 +48,15 @@ class QueueModel(RuleBasedStateMachine):
     def make(self, durable: bool, max_priority: int | None, window: int) -> None:
         broker = FakeBroker()
         broker.settings = replace(
-            broker.settings, store=replace(broker.settings.store, window_messages=window, window_bytes=1 << 20)
+            broker.settings,
+            store=replace(broker.settings.store, window_messages=window, window_bytes=1 << 20),
         )
         self.broker = broker
         vhost = broker.add_vhost()
         arguments = {} if max_priority is None else {"x-max-priority": max_priority}
-        self.queue = vhost.add_queue("q", durable=durable, exclusive=False, auto_delete=False, arguments=arguments)
+        self.queue = vhost.add_queue(
+            "q", durable=durable, exclusive=False, auto_delete=False, arguments=arguments
+        )
         self.max_priority = max_priority
         self.sink = Taker()
         self.consumer: Consumer | None = None
