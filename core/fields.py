@@ -190,10 +190,7 @@ def _read_value(data: bytes, pos: int, depth: int) -> tuple[Any, int]:
     reader = READERS.get(data[pos])
     if reader is None:
         raise FieldError(f"unknown field type {chr(data[pos])!r}")
-    value, end = reader(data, pos + 1, depth)
-    if end > len(data):
-        raise FieldError("a value reaches past the end")
-    return value, end
+    return reader(data, pos + 1, depth)  # each reader sees to it that it stays within data
 
 
 def decode_table(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
