@@ -16,7 +16,7 @@ from leveret.core.message import Envelope, Message
 if TYPE_CHECKING:
     from leveret.core.policy import QueueLimits
     from leveret.core.store.base import Log
-    from leveret.core.vhost import Vhost
+    from leveret.core.vhost import Exchange, Vhost
 
 __all__ = ["Queue"]
 
@@ -357,24 +357,31 @@ class Queue:
         exchange = None if exchange_name is None else vhost.exchanges.get(exchange_name)
         if exchange is not None and not self.is_closed:
             now = vhost.broker.timers.wall_ms(vhost.broker.timers.now) // 1000
+            made: dict[Envelope, Envelope] = {}  # alike messages die alike
             for message in messages:
-                envelope = deadletter.dead_letter_envelope(
-                    message.envelope,
-                    queue=self.name,
-                    reason=reason,
-                    exchange=exchange.name,
-                    routing_key=self.limits.dead_letter_routing_key,
-                    now=now,
-                )
-                try:
-                    routed = vhost.route(exchange, envelope)
-                except BrokerError as error:  # a CC header that is none, an exchange type that is gone
-                    log.warning("queue=%r vhost=%r dead letter dropped: %s", self.name, vhost.name, error)
-                    continue
-                for queue in routed.queues:
-                    if not deadletter.is_cycle(envelope, queue.name, reason):
-                        queue.publish(routed.envelope, [message.body])
+                envelope = made.get(message.envelope)
+                if envelope is None:
+                    envelope = made[message.envelope] = deadletter.dead_letter_envelope(
+                        message.envelope,
+                        queue=self.name,
+                        reason=reason,
+                        exchange=exchange.name,
+                        routing_key=self.limits.dead_letter_routing_key,
+                        now=now,
+                    )
+                self._bury(exchange, envelope, message.body, reason)
         self.backlog.discard(messages)
+
+    def _bury(self, exchange: Exchange, envelope: Envelope, body: bytes, reason: str) -> None:
+        """One dead letter to its exchange; not into a queue it has come from all by itself."""
+        try:
+            routed = self.vhost.route(exchange, envelope)
+        except BrokerError as error:  # a CC header that is none, an exchange type that is gone
+            log.warning("queue=%r vhost=%r dead letter dropped: %s", self.name, self.vhost.name, error)
+            return
+        for queue in routed.queues:
+            if not deadletter.is_cycle(envelope, queue.name, reason):
+                queue.publish(routed.envelope, [body])
 
     # -- consumers
 

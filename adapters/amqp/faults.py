@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
+from leveret.adapters.amqp.spec import REPLY_NAMES
 from leveret.core import errors
 
 __all__ = ["CHANNEL_CODES", "CONNECTION_CODES", "ChannelFault", "ConnectionFault", "reply_text"]
-
-REPLY_NAMES = {
-    311: "CONTENT_TOO_LARGE",
-    312: "NO_ROUTE",
-    313: "NO_CONSUMERS",
-    320: "CONNECTION_FORCED",
-    402: "INVALID_PATH",
-    403: "ACCESS_REFUSED",
-    404: "NOT_FOUND",
-    405: "RESOURCE_LOCKED",
-    406: "PRECONDITION_FAILED",
-    501: "FRAME_ERROR",
-    502: "SYNTAX_ERROR",
-    503: "COMMAND_INVALID",
-    504: "CHANNEL_ERROR",
-    505: "UNEXPECTED_FRAME",
-    506: "RESOURCE_ERROR",
-    530: "NOT_ALLOWED",
-    540: "NOT_IMPLEMENTED",
-    541: "INTERNAL_ERROR",
-}
 
 # From core's refusals to reply codes; the first class in an error's ancestry that is listed decides.
 CHANNEL_CODES: dict[type[errors.BrokerError], int] = {
