@@ -17,6 +17,7 @@ from leveret.adapters.amqp.methods import Method, MethodError, decode_method, me
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.pacing import PAUSE_S, Pacer
+from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.core.errors import AuthorizationPending, BrokerError
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ class AmqpConnection:
                 self.received_bytes += len(data)
                 self.heartbeat.has_received = True
             now = broker.timers.tick()
+            parser.is_bulk = False
             self._feed(data)
+            transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
             if self.confirming:
                 for channel in self.confirming:
                     if channel.confirms is not None:

@@ -86,6 +86,9 @@ class FrameParser:
         self.frame_max = frame_max  # payloads up to this are accepted (8 more than the specification's)
         self.is_suspended = False
         self.is_discarding = False  # after connection.close was sent: only close and close-ok are looked at
+        self.is_bulk = (
+            False  # a large body frame was cut in two by the end of a chunk; whoever reads may reset it
+        )
         self.is_deaf = False  # after a framing error: what follows means nothing
         self._rest = b""
         self._is_started = False  # the protocol header was seen
@@ -321,6 +324,7 @@ class FrameParser:
         """A large body frame, of which a part is here: take that by reference, not by joining."""
         if self.is_discarding:
             return pos
+        self.is_bulk = True
         channel = self.handler.publisher(number)
         content = self._expect_body(channel, size)
         part = data[pos + 7 :]
