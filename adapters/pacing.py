@@ -9,6 +9,8 @@ STREAK = 16  # chunks in close succession that make a stream
 GAP_S = 0.0002  # apart at most
 CRUMB_BYTES = 16384  # larger chunks are batches already
 STREAM_BYTES_S = 1_000_000  # slower than this, latency is worth more than throughput
+EARNED = 0.8  # of what arrives per second without pauses; the measure is a short one
+STRIKES = 3  # pauses in a row that did not earn that
 HOLD_OFF, HOLD_OFF_MAX = 1024, 65536  # chunks without a further try, after one that did not pay
 
 
@@ -30,12 +32,13 @@ class Pacer:
         "_next_hold_off",
         "_paused_at",
         "_start",
+        "_strikes",
         "_unpaced_rate",
     )
 
     def __init__(self) -> None:
         self._start = self._last = 0.0
-        self._count = self._bytes = self._hold_off = 0
+        self._count = self._bytes = self._hold_off = self._strikes = 0
         self._next_hold_off = HOLD_OFF
         self._unpaced_rate = 0.0
         self._paused_at = 0.0  # 0: not pausing
@@ -49,14 +52,17 @@ class Pacer:
                 # The peer's congestion window, counted in crumbs, ended the collecting early; this read opened it,
                 # and what the peer could not send meanwhile arrives in one piece now.
                 return False
-            earned = self._bytes >= 0.9 * self._unpaced_rate * (now - self._paused_at)
+            is_earned = self._bytes >= EARNED * self._unpaced_rate * (now - self._paused_at)
             self._count = self._bytes = 0
-            if not earned:
+            self._strikes = 0 if is_earned else self._strikes + 1
+            if self._strikes >= STRIKES:
                 self._paused_at = 0.0
+                self._strikes = 0
                 self._hold_off = self._next_hold_off
                 self._next_hold_off = min(self._next_hold_off * 2, HOLD_OFF_MAX)
                 return False
-            self._next_hold_off = HOLD_OFF
+            if is_earned:
+                self._next_hold_off = HOLD_OFF
             self._paused_at = now
             return True
         if self._hold_off:

@@ -20,6 +20,7 @@ from leveret.core.errors import StoreUnavailable
 from leveret.core.store.base import Log, StoredMessage, StoreSettings
 from leveret.core.store.directory import DataDirectory
 from leveret.core.store.group import Group, Slice, slices
+from leveret.core.store.linger import Linger
 from leveret.core.store.lmdb_committer import Committer
 from leveret.core.store.lmdb_file import LmdbFile
 from leveret.core.store.lmdb_log import LmdbLog
@@ -117,6 +118,7 @@ class LmdbStore:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        linger = Linger()
         async with trio.open_nursery() as nursery:
             if self._settings.durability == "os":
                 nursery.start_soon(self._sync_now_and_then)
@@ -129,6 +131,7 @@ class LmdbStore:
                     await self._work.wait()
                 # Whoever can run now may still join this group.
                 await trio.lowlevel.checkpoint()
+                await linger.wait(self.group)
                 if self.spill_file.has_garbage:
                     self.spill_file.erase(ERASE_ALONE)
                 if self._work.is_set():

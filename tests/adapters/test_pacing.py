@@ -48,4 +48,4 @@ def test_a_peer_that_waits_for_us_is_left_alone_ever_longer() -> None:
         if pacer.after(700, now):
             pauses += 1
             now += PAUSE_S
-    assert 0 < pauses < 10
+    assert 0 < pauses < 30
