@@ -37,7 +37,7 @@ async def test_now_and_then_a_group_is_kept_to_see() -> None:
     linger = Linger()
     waits = [await steps(linger, group(1)) for _ in range(TRIAL_EVERY)]
     assert all(count <= 1 for count in waits[:-1])
-    assert waits[-1] >= PASSES - 1
+    assert waits[-1] >= PASSES // 2
 
 
 async def test_what_settles_in_time_makes_it_go_on_until_it_misses() -> None:
@@ -49,7 +49,7 @@ async def test_what_settles_in_time_makes_it_go_on_until_it_misses() -> None:
         assert await steps(linger, waiting, settles=True) <= 4
         assert not waiting.operations
     for _ in range(MISSES):
-        assert await steps(linger, group(1)) >= PASSES - 1
+        assert await steps(linger, group(1)) >= PASSES // 2
     assert await steps(linger, group(1)) <= 1
 
 
