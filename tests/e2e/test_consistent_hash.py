@@ -31,12 +31,12 @@ class Ring:
         self.peer.send_raw(
             b"".join(self.peer.publish_frames(1, self.name, f"key {n}", b"x") for n in range(count))
         )
-        settled = 0
-        while settled < count:
+        pending = set(range(1, count + 1))
+        while pending:
             ack = self.peer.expect(1, "basic.ack")
-            settled = max(settled, ack.delivery_tag) if ack.multiple else settled + 1
-            if settled < ack.delivery_tag == count and ack.multiple:
-                break
+            pending -= (
+                {tag for tag in pending if tag <= ack.delivery_tag} if ack.multiple else {ack.delivery_tag}
+            )
         return [self.peer.rpc(1, "queue.purge", queue=queue).message_count for queue in self.queues]
 
 

@@ -1,5 +1,6 @@
 """AMQP over TLS."""
 
+# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import ssl

@@ -17,6 +17,17 @@ def declare(peer: Peer, name: str, **arguments: Any) -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def _confirms(peer: Peer) -> None:
+    """Channel 2 is for publishing: what is published there is in its queue when `put` returns."""
+    peer.open_channel(2)
+    peer.confirm(2)
+
+
+def put(peer: Peer, queue: str, body: bytes, **properties: Any) -> None:
+    peer.publish_confirmed(2, "", queue, body, **properties)
+
+
 def wait_empty(peer: Peer, queue: str) -> None:
     poll(lambda: peer.counts(1, queue)[0] == 0, "the messages have not expired")
 
@@ -24,21 +35,21 @@ def wait_empty(peer: Peer, queue: str) -> None:
 def test_messages_of_the_queue_expire(peer: Peer, name: str) -> None:
     declare(peer, name, message_ttl=50)
     for _ in range(3):
-        peer.publish(1, "", name, b"x")
+        put(peer, name, b"x")
     wait_empty(peer, name)
 
 
 def test_messages_do_not_expire_early(peer: Peer, name: str) -> None:
     declare(peer, name, message_ttl=200)
     began = time.monotonic()
-    peer.publish(1, "", name, b"x")
+    put(peer, name, b"x")
     wait_empty(peer, name)
     assert time.monotonic() - began >= 0.19
 
 
 def test_messages_expire_as_their_publisher_says(peer: Peer, name: str) -> None:
     peer.declare(1, name)
-    peer.publish(1, "", name, b"x", expiration="50")
+    put(peer, name, b"x", expiration="50")
     wait_empty(peer, name)
 
 
@@ -46,16 +57,16 @@ def test_messages_expire_as_their_publisher_says(peer: Peer, name: str) -> None:
 def test_the_shorter_time_counts(peer: Peer, name: str, queue_ttl: int, expiration: str) -> None:
     # features 1 "x-message-ttl"
     declare(peer, name, message_ttl=queue_ttl)
-    peer.publish(1, "", name, b"x", expiration=expiration)
+    put(peer, name, b"x", expiration=expiration)
     wait_empty(peer, name)
 
 
 def test_only_the_head_expires(peer: Peer, name: str) -> None:
     # pitfalls 12.6-68, features 12.34
     peer.declare(1, name)
-    peer.publish(1, "", name, b"long", expiration="60000")
-    peer.publish(1, "", name, b"short", expiration="1")
-    peer.publish(1, "", name, b"for ever")
+    put(peer, name, b"long", expiration="60000")
+    put(peer, name, b"short", expiration="1")
+    put(peer, name, b"for ever")
     poll(lambda: peer.counts(1, name)[0] == 3, "the messages have not come")
     until = time.monotonic() + 0.1
     while time.monotonic() < until:
@@ -67,9 +78,9 @@ def test_the_head_expires_before_it_is_delivered(peer: Peer, name: str) -> None:
     # features 12.34
     declare(peer, name, message_ttl=30)
     for number in range(3):
-        peer.publish(1, "", name, b"%d" % number)
+        put(peer, name, b"%d" % number)
     poll(lambda: peer.counts(1, name)[0] == 0, "not expired")
-    peer.publish(1, "", name, b"new")
+    put(peer, name, b"new")
     peer.consume(1, name)
     assert peer.deliver().body == b"new"
 
@@ -78,16 +89,16 @@ def test_a_ttl_of_zero_with_an_idle_consumer(peer: Peer, name: str) -> None:
     # pitfalls 12.6-68, features 12.34
     declare(peer, name, message_ttl=0)
     peer.consume(1, name, no_ack=True)
-    peer.publish(1, "", name, b"x")
+    put(peer, name, b"x")
     assert peer.deliver().body == b"x"
-    peer.publish(1, "", name, b"y", expiration="0")
+    put(peer, name, b"y", expiration="0")
     assert peer.deliver().body == b"y"
 
 
 def test_a_ttl_of_zero_without_a_consumer(peer: Peer, name: str) -> None:
     # pitfalls 12.6-68
     declare(peer, name, message_ttl=0)
-    peer.publish(1, "", name, b"x")
+    put(peer, name, b"x")
     wait_empty(peer, name)
     assert peer.get(1, name) is None
 
@@ -95,8 +106,8 @@ def test_a_ttl_of_zero_without_a_consumer(peer: Peer, name: str) -> None:
 def test_unacked_messages_do_not_expire(peer: Peer, name: str) -> None:
     # pitfalls 12.6-68
     declare(peer, name, message_ttl=100)
-    peer.publish(1, "", name, b"held")
-    peer.publish(1, "", name, b"ready")
+    put(peer, name, b"held")
+    put(peer, name, b"ready")
     got = peer.get(1, name, no_ack=False)
     assert got is not None
     wait_empty(peer, name)
@@ -107,7 +118,7 @@ def test_unacked_messages_do_not_expire(peer: Peer, name: str) -> None:
 def test_a_requeued_message_keeps_its_time(peer: Peer, name: str) -> None:
     # features 7 "Message expiry of unacked": evaluated at the head after a requeue
     declare(peer, name, message_ttl=100)
-    peer.publish(1, "", name, b"held")
+    put(peer, name, b"held")
     began = time.monotonic()
     assert peer.get(1, name, no_ack=False)
     while time.monotonic() - began < 0.15:
@@ -119,7 +130,7 @@ def test_a_requeued_message_keeps_its_time(peer: Peer, name: str) -> None:
 
 def test_expiration_is_delivered_as_it_was(peer: Peer, name: str) -> None:
     peer.declare(1, name)
-    peer.publish(1, "", name, b"x", expiration="60000")
+    put(peer, name, b"x", expiration="60000")
     got = peer.get(1, name)
     assert got is not None
     assert got.properties == {"expiration": "60000"}
@@ -172,6 +183,6 @@ def test_an_expired_queue_does_not_dead_letter(peer: Peer, name: str) -> None:
     # pitfalls 12.6-68, features 12.34
     peer.declare(1, f"{name}-dead")
     declare(peer, name, expires=100, dead_letter_exchange="", dead_letter_routing_key=f"{name}-dead")
-    peer.publish(1, "", name, b"x")
+    put(peer, name, b"x")
     poll(lambda: gone(peer, name), "the queue has not expired")
     assert peer.counts(1, f"{name}-dead") == (0, 0)

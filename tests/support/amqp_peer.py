@@ -305,7 +305,9 @@ class Peer:
                     event = self._read_event(max(deadline - time.monotonic(), 0.001))
                 except TimeoutError:
                     raise AssertionError(f"expected {names} on channel {channel}, got nothing") from None
-                if event.channel == channel and (event.name != "heartbeat" or "heartbeat" in names):
+                if event.name == "heartbeat" and "heartbeat" not in names:
+                    continue
+                if event.channel == channel:
                     break
                 if event.name == "connection.close":
                     raise AssertionError(f"expected {names} on channel {channel}, got {event}")

@@ -53,7 +53,7 @@ def own_server_only(why: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(REFERENCE), reason=why)
 
 
-def poll(probe: Callable[[], T], what: str, timeout: float = 10.0) -> T:
+def poll(probe: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
     """Call `probe` until it gives something true, and return that; fail at the deadline with the last answer."""
     deadline = time.monotonic() + timeout
     while not (answer := probe()):
