@@ -176,16 +176,17 @@ class Deliveries:
     @staticmethod
     def _first_size(data: bytearray) -> int:
         """Bytes of the first delivery with all its frames; 0 while it is not all there."""
-        at, left = 0, None
+        at = 0
+        left: int | None = None
         while len(data) >= at + 7:
             kind, _, size = struct.unpack_from(">BHI", data, at)
             if len(data) < at + size + 8:
                 return 0
             if kind == 2:
-                (left,) = struct.unpack_from(">Q", data, at + 11)
+                left = int(struct.unpack_from(">Q", data, at + 11)[0])
             elif kind == 3 and left is not None:
                 left -= size
             at += size + 8
             if left == 0:
-                return at
+                return int(at)
         return 0
