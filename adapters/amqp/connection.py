@@ -33,6 +33,7 @@ CLOSE_TIMEOUT_S = 30.0  # how long a close of ours waits for close-ok
 FRAME_FAULT_LINGER_S = (
     3.0  # after a framing error nothing can be understood: the close is sent, then the socket ends
 )
+PAUSED_CLOSE_S = 1.0  # for the close to leave, where an alarm keeps us from reading the answer
 DRAIN_S = 5.0  # for the last bytes to a slow peer
 
 
@@ -164,8 +165,16 @@ class AmqpConnection:
         """A backend must be asked: the same frame is offered again with the answer."""
         session = self.session
         assert session is not None
+
+        async def ask() -> None:
+            try:
+                with trio.fail_after(self.settings.amqp.channel_operation_timeout_s):
+                    await session.authorize(pending)
+            except trio.TooSlowError as error:
+                raise ConnectionFault(541, "an authorization backend did not answer in time") from error
+
         self.parser.is_suspended = True
-        self.deferred = lambda: session.authorize(pending)
+        self.deferred = ask
 
     async def _settle_deferred(self, deferred: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -402,6 +411,8 @@ class AmqpConnection:
         self.send(
             methods.ConnectionClose(reply_code=code, reply_text=text, class_id=method[0], method_id=method[1])
         )
+        if self.is_reading_paused:
+            timeout_s = PAUSED_CLOSE_S  # its close-ok would not be read
         self.broker.timers.after(timeout_s, self.cancel)
 
     def info(self) -> dict[str, Any]:
