@@ -160,7 +160,8 @@ class Store:
     engine: str = setting("lmdb", 'name of a store: "lmdb", "memory" (nothing survives), or a plugin\'s')
     durability: str = setting(
         "flush",
-        '"flush": confirmed means on the disk; "os": confirmed means handed to the operating system',
+        '"flush": confirmed means on the disk; "os": confirmed means handed to the operating system, which '
+        "survives a killed process, but a power cut may cost the store",
         choices=("flush", "os"),
     )
     map_size: int = _bytes(1 * TiB, "address space reserved for the store; not disk space", minimum=16 * MiB)
