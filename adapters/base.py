@@ -7,19 +7,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    import trio
+
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
 
-__all__ = ["Adapter", "ClientConnection", "Door", "DoorSpec"]
+__all__ = ["Adapter", "ClientConnection", "Door", "DoorSpec", "WebSocketSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketSpec:
+    """For doors behind an HTTP upgrade (RFC 6455).
+
+    subprotocols  that this door speaks, best first; a client that offers none of them is let in without one
+    is_text       bytes go out in text frames where they are UTF-8, else, and always if false, in binary ones
+    takes_text    text frames are accepted; if not, they close the connection with 1003
+    """
+
+    subprotocols: tuple[str, ...]
+    is_text: bool = False
+    takes_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DoorSpec:
-    """A door that the settings ask for: its name, port (0: any free one) and whether it speaks TLS."""
+    """A door that the settings ask for: its name, port (0: any free one), whether it speaks TLS, WebSocket or not."""
 
     name: str
     port: int
     is_tls: bool = False
+    websocket: WebSocketSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,9 @@ class Adapter(Protocol):
     def __init__(self, broker: Broker) -> None: ...
     def doors(self) -> Sequence[DoorSpec]:
         """What the settings ask for; empty: the protocol is off."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """What lives as long as the doors: recover, report `started`, serve until cancelled, or just return."""
 
     async def serve(self, transport: Transport) -> None:
         """Speak the protocol until the peer or the broker ends it. Never leaks a peer's mistake."""

@@ -148,6 +148,8 @@ async def serve_all(
         drain = await around.start(_hold, is_stopping)
         try:
             async with trio.open_nursery() as doors:
+                for adapter in broker.adapters:
+                    await doors.start(adapter.run)
                 for listener in listeners:
                     doors.start_soon(listener.accept, drain)
                 broker.doors = [listener.door for listener in listeners]

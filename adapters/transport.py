@@ -54,6 +54,10 @@ class Transport(Protocol):
     def tls_info(self) -> dict[str, object]:
         """Protocol and cipher for listings; empty without TLS."""
 
+    @property
+    def http_login(self) -> tuple[str, str] | None:
+        """User and password of a WebSocket's HTTP request (Basic); None elsewhere."""
+
 
 def _address(name: object) -> tuple[str, int] | None:
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None
@@ -137,6 +141,10 @@ class PlainTransport:
     @property
     def tls_info(self) -> dict[str, object]:
         return {}
+
+    @property
+    def http_login(self) -> tuple[str, str] | None:
+        return None
 
 
 class TlsTransport:
@@ -271,3 +279,7 @@ class TlsTransport:
     def tls_info(self) -> dict[str, object]:
         cipher = self._tls.cipher()
         return {"ssl_protocol": self._tls.version(), "ssl_cipher": cipher[0] if cipher else None}
+
+    @property
+    def http_login(self) -> tuple[str, str] | None:
+        return None

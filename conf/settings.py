@@ -14,15 +14,19 @@ from typing import Any, get_type_hints
 __all__ = [
     "Amqp",
     "Auth",
+    "Http",
     "Limits",
     "Listeners",
     "Log",
+    "Mqtt",
     "Plugins",
     "Server",
     "Setting",
     "Settings",
+    "Stomp",
     "Store",
     "Tls",
+    "Websocket",
     "declarations",
     "default_data_dir",
 ]
@@ -103,6 +107,23 @@ class Listeners:
     bind: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 or ::, for all", flag="--bind")
     amqp: int | None = _port(5672, "port of AMQP 0-9-1", "--amqp")
     amqps: int | None = _port(None, "port of AMQP 0-9-1 over TLS (the customary one is 5671)", "--amqps")
+    mqtt: int | None = _port(1883, "port of MQTT 3.1, 3.1.1 and 5.0", "--mqtt")
+    mqtts: int | None = _port(None, "port of MQTT over TLS (the customary one is 8883)", "--mqtts")
+    stomp: int | None = _port(61613, "port of STOMP 1.0, 1.1 and 1.2", "--stomp")
+    stomps: int | None = _port(None, "port of STOMP over TLS (the customary one is 61614)", "--stomps")
+    http: int | None = _port(15672, "port of HTTP: management, messaging, webhooks, metrics", "--http")
+    https: int | None = _port(None, "port of HTTP over TLS (the customary one is 15671)", "--https")
+    prometheus: int | None = _port(
+        None, "port for metrics alone (the customary one is 15692)", "--prometheus"
+    )
+    web_stomp: int | None = _port(15674, "port of STOMP over WebSocket", "--web-stomp")
+    web_stomps: int | None = _port(
+        None, "port of STOMP over WebSocket and TLS (the customary one is 15673)", "--web-stomps"
+    )
+    web_mqtt: int | None = _port(15675, "port of MQTT over WebSocket", "--web-mqtt")
+    web_mqtts: int | None = _port(
+        None, "port of MQTT over WebSocket and TLS (the customary one is 15676)", "--web-mqtts"
+    )
     backlog: int = setting(1024, "connections that may wait to be accepted", minimum=1, maximum=65535)
 
 
@@ -151,6 +172,149 @@ class Amqp:
     channel_operation_timeout_s: float = _seconds(
         15.0, "how long one operation of a channel may wait for an authorization backend", reloadable=True
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Mqtt:
+    """MQTT 3.1, 3.1.1 and 5.0. What is reloaded holds for new connections."""
+
+    exchange: str = setting("amq.topic", "topic exchange that MQTT topics are published to and bound on")
+    vhost: str = setting("/", "virtual host of clients that name none")
+    ignore_colons_in_username: bool = setting(
+        False, "take `vhost:user` as a user name, not as virtual host and user", reloadable=True
+    )
+    ssl_cert_login: bool = setting(False, "a verified client certificate is a login", reloadable=True)
+    handshake_timeout_s: float = _seconds(30.0, "from accept to a complete CONNECT", reloadable=True)
+    max_packet_size: int = _bytes(
+        16 * MiB, "larger packets are refused (0x95)", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
+    )
+    max_packet_size_unauthenticated: int = _bytes(
+        64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
+    )
+    receive_maximum: int = setting(
+        1000, "QoS 1 and 2 messages that a client may have in flight to us (0x93 beyond, MQTT 5)", unit="messages",
+        minimum=1, maximum=65535, reloadable=True,
+    )  # fmt: skip
+    max_inflight: int = setting(
+        256, "QoS 1 and 2 messages in flight to a client that allows so many", unit="messages",
+        minimum=1, maximum=65535, reloadable=True,
+    )  # fmt: skip
+    max_queued_messages: int = setting(
+        100_000, "QoS 1 and 2 messages kept for one session; 0: unlimited", unit="messages", minimum=0,
+        reloadable=True,
+    )  # fmt: skip
+    queue_overflow: str = setting(
+        "drop-head",
+        'what happens past max_queued_messages: "drop-head" loses the oldest, "reject-publish" refuses the newest '
+        "(0x97 to an MQTT 5 publisher)",
+        choices=("drop-head", "reject-publish"),
+        reloadable=True,
+    )
+    max_session_expiry_s: int = setting(
+        86400, "longest life of a session without its client, and that of version 3 sessions; 4294967295: for ever",
+        unit="seconds", minimum=0, maximum=0xFFFFFFFF, reloadable=True,
+    )  # fmt: skip
+    max_keep_alive_s: int = setting(
+        0, "longest keep alive; MQTT 5 clients that ask for more, or for none, are told this one; 0: as they like",
+        unit="seconds", minimum=0, maximum=65535, reloadable=True,
+    )  # fmt: skip
+    topic_alias_maximum: int = setting(
+        16, "topic aliases per connection and direction; 0: none", unit="aliases", minimum=0, maximum=65535,
+        reloadable=True,
+    )  # fmt: skip
+    max_retained_messages: int = setting(
+        100_000, "retained messages per virtual host; no new topic is retained beyond", unit="messages", minimum=0,
+        reloadable=True,
+    )  # fmt: skip
+    max_retained_bytes: int = _bytes(256 * MiB, "the same in bytes of payloads", reloadable=True)
+    sys_interval_s: float = _seconds(10.0, "how often $SYS/broker/... is published; 0: never")
+    outbox_bytes: int = _bytes(
+        1 * MiB,
+        "unsent bytes per connection above which QoS 0 is dropped and QoS 1 and 2 wait",
+        minimum=64 * KiB,
+    )
+    disconnect_on_unauthorized: bool = setting(
+        True, "end the connection of a client that publishes where it may not", reloadable=True
+    )
+    topic_escape: str = setting(
+        "none",
+        '"none": a dot in a topic level becomes a level of its own, as in RabbitMQ; "percent": . * # and % in levels '
+        "become %2E %2A %23 and %25 in routing keys, so that nothing is lost",
+        choices=("none", "percent"),
+    )
+    sparkplug: bool = setting(False, "spBv1.0/ in topics is spBv1___0. in routing keys, as in RabbitMQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Stomp:
+    """STOMP 1.0, 1.1 and 1.2. What is reloaded holds for new connections."""
+
+    default_vhost: str = setting("/", "virtual host of clients that send no host header", reloadable=True)
+    default_user: str = setting("", "who comes in without login; empty: nobody", reloadable=True)
+    default_pass: str = setting("", "the password of default_user", secret=True, reloadable=True)
+    implicit_connect: bool = setting(
+        False, "a first frame other than CONNECT logs in default_user", reloadable=True
+    )
+    ssl_cert_login: bool = setting(False, "a verified client certificate is a login", reloadable=True)
+    use_http_auth: bool = setting(
+        False, "over WebSocket, HTTP's Authorization is the login of clients that send none", reloadable=True
+    )
+    handshake_timeout_s: float = _seconds(10.0, "from accept to a complete CONNECT", reloadable=True)
+    max_frame_size: int = _bytes(
+        4 * MiB, "larger frames are refused", minimum=1024, maximum=512 * MiB, reloadable=True
+    )
+    max_frame_size_unauthenticated: int = _bytes(
+        64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=512 * MiB, reloadable=True
+    )
+    max_headers: int = setting(100, "headers per frame", unit="headers", minimum=1, reloadable=True)
+    max_header_length: int = _bytes(100 * KiB, "the longest header line", minimum=64, reloadable=True)
+    heart_beat_s: float = _seconds(
+        0.0, "heart-beats we offer and ask for where a client wants none of its own; 0: none", reloadable=True
+    )
+    default_topic_exchange: str = setting("amq.topic", "the exchange behind /topic/")
+    default_nack_requeue: bool = setting(True, "NACK without a requeue header requeues", reloadable=True)
+    max_transactions: int = setting(
+        16, "open transactions per connection", unit="transactions", minimum=0, reloadable=True
+    )
+    max_transaction_actions: int = setting(
+        1024, "frames per transaction", unit="frames", minimum=1, reloadable=True
+    )
+    outbox_bytes: int = _bytes(
+        1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Websocket:
+    """The WebSocket doors of MQTT and STOMP. What is reloaded holds for new connections."""
+
+    path: str = setting("/ws", "where the doors are; anything else is 404")
+    origins: tuple[str, ...] = setting(
+        (), "browsers' origins that may connect (https://app.example); empty: all", reloadable=True
+    )
+    handshake_timeout_s: float = _seconds(10.0, "from accept to the complete request", reloadable=True)
+    max_message_size: int = _bytes(
+        16 * MiB, "larger WebSocket messages close 1009", minimum=1024, reloadable=True
+    )
+    ping_interval_s: float = _seconds(
+        60.0,
+        "a silent client is pinged this often, and dropped if it does not answer; 0: never",
+        reloadable=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """HTTP: management API, messaging, webhooks, metrics. What is reloaded holds for new requests."""
+
+    max_body_size: int = _bytes(
+        20 * MiB, "larger request bodies are refused (413)", minimum=1024, reloadable=True
+    )
+    body_timeout_s: float = _seconds(30.0, "how long a request's body may take to arrive", reloadable=True)
+    cors_origins: tuple[str, ...] = setting(
+        (), "browsers' origins that may call the API; empty: none", reloadable=True
+    )
+    rates_interval_s: float = _seconds(5.0, "how often counters are sampled for rates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +429,10 @@ class Settings:
     listeners: Listeners = field(default_factory=Listeners)
     tls: Tls = field(default_factory=Tls)
     amqp: Amqp = field(default_factory=Amqp)
+    mqtt: Mqtt = field(default_factory=Mqtt)
+    stomp: Stomp = field(default_factory=Stomp)
+    websocket: Websocket = field(default_factory=Websocket)
+    http: Http = field(default_factory=Http)
     store: Store = field(default_factory=Store)
     limits: Limits = field(default_factory=Limits)
     auth: Auth = field(default_factory=Auth)

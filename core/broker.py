@@ -13,7 +13,7 @@ import trio
 from leveret.auth.chain import AuthChain
 from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
-from leveret.core import definitions
+from leveret.core import definitions, records
 from leveret.core.allocator import give_back_memory, keep_freed_memory
 from leveret.core.errors import ConnectionRefused, NotAllowed
 from leveret.core.events import Events
@@ -58,6 +58,7 @@ class Broker:
         self.flow = Flow(settings, store)
         self.flow.relieve = self._spill
         self.vhosts: dict[str, Vhost] = {}
+        self.parameters: dict[str, Any] = {}  # global runtime parameters, as JSON has them
         self.policies = Policies(self)
         self.connections: set[Any] = set()  # adapters.base.ClientConnection
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
@@ -159,6 +160,23 @@ class Broker:
         self.events.emit("vhost.deleted", name=name)
         log.info("vhost=%s deleted", name)
 
+    # -- global parameters
+
+    def set_parameter(self, name: str, value: Any) -> None:
+        """A global runtime parameter, for whoever looks for its name."""
+        self.parameters[name] = value
+        records.save_parameter(self.store, "", "", name, value)
+        self.events.emit("parameter.set", vhost=None, component="", name=name, value=value)
+
+    def clear_parameter(self, name: str) -> bool:
+        """False: it was not there."""
+        if name not in self.parameters:
+            return False
+        del self.parameters[name]
+        records.delete_parameter(self.store, "", "", name)
+        self.events.emit("parameter.cleared", vhost=None, component="", name=name)
+        return True
+
     # -- sessions
 
     async def open_session(self, principal: Principal, vhost_name: str, connection: object) -> Session:
@@ -172,20 +190,26 @@ class Broker:
         return session
 
     def _check_connection_limits(self, principal: Principal, vhost: Vhost) -> None:
-        infos = [connection.info() for connection in self.connections]
         node_limit = self.settings.limits.connection_max
+        vhost_limit = vhost.limits.get("max-connections", -1)
+        user_limit = self.users.limits(principal.username).get("max-connections", -1)
+        if not node_limit and vhost_limit < 0 and user_limit < 0:
+            return  # nothing to count: ten thousand devices may be coming back at once
+        infos = [connection.info() for connection in self.connections]
         if node_limit and sum(1 for info in infos if info.get("vhost") is not None) >= node_limit:
             raise ConnectionRefused(f"connection refused: node connection limit ({node_limit}) is reached")
-        limit = vhost.limits.get("max-connections", -1)
-        if limit >= 0 and sum(1 for info in infos if info.get("vhost") == vhost.name) >= limit:
+        if vhost_limit >= 0 and sum(1 for info in infos if info.get("vhost") == vhost.name) >= vhost_limit:
             raise ConnectionRefused(
                 f"access to vhost '{vhost.name}' refused for user '{principal.username}': "
-                f"connection limit ({limit}) is reached"
+                f"connection limit ({vhost_limit}) is reached"
             )
-        limit = self.users.limits(principal.username).get("max-connections", -1)
-        if limit >= 0 and sum(1 for info in infos if info.get("user") == principal.username) >= limit:
+        if (
+            user_limit >= 0
+            and sum(1 for info in infos if info.get("user") == principal.username) >= user_limit
+        ):
             raise ConnectionRefused(
-                f"connection refused for user '{principal.username}': user connection limit ({limit}) is reached"
+                f"connection refused for user '{principal.username}': user connection limit ({user_limit}) "
+                "is reached"
             )
 
     def check_channel_limit(self, principal: Principal, connection: object) -> None:

@@ -51,6 +51,9 @@ def recover(broker: Broker) -> None:
             limits={name: int(limit) for name, limit in record["limits"].items()},
         )
     for record in records.read(store, "parameter"):
+        if not record["component"]:
+            broker.parameters[record["name"]] = json.loads(record["value"])
+            continue
         vhost = broker.vhosts.get(record["vhost"])
         if vhost is not None:
             vhost.parameters[record["component"], record["name"]] = json.loads(record["value"])

@@ -10,6 +10,8 @@ from leveret.adapters.amqp.reply_to import Replies
 from leveret.adapters.base import DoorSpec
 
 if TYPE_CHECKING:
+    import trio
+
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
 
@@ -38,6 +40,10 @@ class AmqpAdapter:
         if listeners.amqps is not None:
             doors.append(DoorSpec("amqps", listeners.amqps, is_tls=True))
         return doors
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Nothing of it outlives its connections."""
+        task_status.started()
 
     async def serve(self, transport: Transport) -> None:
         if not self._is_sweeping:

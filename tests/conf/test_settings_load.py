@@ -45,14 +45,19 @@ def test_full_environment_names_work_for_every_setting() -> None:
         needs = {
             "tls.verify_peer": {"LEVERET_TLS_CAFILE": "x"},
             "tls.fail_if_no_peer_cert": {"LEVERET_TLS_CAFILE": "x", "LEVERET_TLS_VERIFY_PEER": "1"},
-            "listeners.amqps": {"LEVERET_TLS_CERTFILE": "x"},
         }.get(declared.key, {})
-        if declared.key == "amqp.outbox_bytes" or declared.key == "store.window_bytes":
+        if declared.section == "listeners" and declared.name.endswith("s"):
+            needs = {"LEVERET_TLS_CERTFILE": "x"}
+        if declared.kind is bool and declared.default is True:
+            text = "false"
+        if declared.unit == "bytes" and "packet" in declared.name:
+            text = "2048"
+        if declared.name in ("outbox_bytes", "window_bytes"):
             text = "128KiB"
         settings = load(None, {declared.environment_names[-1]: text, **needs}, {})
         value = getattr(getattr(settings, declared.section), declared.name)
         listed = declared.choices[-1:] or ("a", "b")
-        expected = {bool: True, Path: Path("/x"), tuple: listed}.get(declared.kind, value)
+        expected = {bool: not declared.default, Path: Path("/x"), tuple: listed}.get(declared.kind, value)
         assert value == expected
         assert value != declared.default or declared.choices, declared.key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -60,9 +60,9 @@ SCRIPT = (
 class InProcess:
     """The broker and the way in."""
 
-    def __init__(self, broker: Broker, nursery: trio.Nursery) -> None:
+    def __init__(self, broker: Broker, nursery: trio.Nursery, adapter: Any = None) -> None:
         self.broker = broker
-        self.adapter = AmqpAdapter(broker)
+        self.adapter = AmqpAdapter(broker) if adapter is None else adapter
         self._nursery = nursery
 
     def connect(self) -> tuple[trio.SocketStream, trio.CancelScope, trio.Event]:
@@ -118,14 +118,19 @@ def audit(broker: Broker) -> None:
 
 
 @contextlib.asynccontextmanager
-async def broker_in_process(**changes: Any) -> AsyncIterator[InProcess]:
-    """changes: sections of the settings, whole."""
+async def broker_in_process(
+    adapter: Callable[[Broker], Any] = AmqpAdapter, **changes: Any
+) -> AsyncIterator[InProcess]:
+    """One adapter and the broker behind it. changes: sections of the settings, whole."""
     plain = Settings()
     # A refused login is answered at once: the tests end before the usual three seconds have passed.
     settings = replace(plain, **{"amqp": replace(plain.amqp, login_failure_delay_s=0.0), **changes})
     async with Broker(settings, load_registry(), MemoryStore()).running() as broker:
         async with trio.open_nursery() as nursery:
-            yield InProcess(broker, nursery)
+            door = adapter(broker)
+            broker.adapters = [door]
+            await nursery.start(door.run)
+            yield InProcess(broker, nursery, door)
             await trio.testing.wait_all_tasks_blocked(0.002)
             nursery.cancel_scope.cancel()
         audit(broker)

@@ -62,6 +62,12 @@ def poll(probe: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
     return answer
 
 
+# Every door on any free port: tests run beside each other, and beside a broker of this machine.
+DOORS = [
+    part for door in ("amqp", "mqtt", "stomp", "http", "web-stomp", "web-mqtt") for part in (f"--{door}", "0")
+]
+
+
 class Server:
     """What both kinds have: a port to connect to, and a command to administer with."""
 
@@ -129,7 +135,7 @@ class LeveretServer(Server):
         process = self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "leveret", "serve", "--data-dir", str(self.data_dir), "--bind", "127.0.0.1",
-                "--amqp", "0", *self.arguments,
+                *DOORS, *self.arguments,
             ],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -147,7 +153,7 @@ class LeveretServer(Server):
         if match is None:
             self.kill()
             raise AssertionError(f"the server did not start; it said {ready!r} and {self.errors}")
-        self.ports = {name: int(port) for name, port in re.findall(r"(\w+)=[^ ]*?:(\d+)", match[1])}
+        self.ports = {name: int(port) for name, port in re.findall(r"([\w-]+)=[^ ]*?:(\d+)", match[1])}
         self.port = self.ports["amqp"]
         return self
 

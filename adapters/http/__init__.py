@@ -1,0 +1,1 @@
+"""HTTP: management API, messaging, webhooks, metrics."""
