@@ -12,6 +12,7 @@ from leveret.core.consumer import Consumer, Consumers
 from leveret.core.errors import AccessRefused, BrokerError
 from leveret.core.expiry import Expiry, Lease
 from leveret.core.message import Envelope, Message
+from leveret.core.selection import Selection
 
 if TYPE_CHECKING:
     from leveret.core.policy import QueueLimits
@@ -69,7 +70,7 @@ class Queue:
         self.is_closed = False
         self.has_expiry = False  # some message has expires_at: heads must be looked at
         self.had_consumer = False
-        self._expiry = Expiry(self)
+        self.expiry = Expiry(self)
         self._lease = Lease(self)
         # Counters: plain integers, turned into rates by a timer elsewhere.
         self.published_total = 0
@@ -83,7 +84,8 @@ class Queue:
         self.dropped_total = 0
         self.dead_lettered: dict[str, int] = {}
 
-        self.backlog = self._open_backlog(log_ids)
+        self.backlog: FifoBacklog | PriorityBacklog | Selection = self._open_backlog(log_ids)
+        self.selection: Selection | None = None  # the backlog, while some consumer has a filter
         self._configure()
 
     # -- what it is
@@ -107,7 +109,7 @@ class Queue:
     @property
     def fifos(self) -> list[FifoBacklog]:
         backlog = self.backlog
-        return backlog.fifos if isinstance(backlog, PriorityBacklog) else [backlog]
+        return [backlog] if isinstance(backlog, FifoBacklog) else backlog.fifos
 
     @property
     def log_ids(self) -> tuple[int, ...]:
@@ -146,7 +148,7 @@ class Queue:
         self._configure()
         self._trim()
         if self.has_expiry:
-            self._expiry.arm()
+            self.expiry.arm()
 
     def _configure(self) -> None:
         limits = self.limits
@@ -202,7 +204,8 @@ class Queue:
                 max_bytes is not None and backlog.bytes + len(body) > max_bytes
             )
             if is_full and max_length == 0 and not backlog.count and self.consumers.eligible():
-                is_full = False  # an idle consumer takes it at once: it never waits
+                # An idle consumer takes it at once: it never waits.
+                is_full = self.selection is not None and not self.selection.is_wanted(envelope)
             if is_full:
                 rejected = bodies[taken:]
                 if self.limits.overflow == "reject-publish-dlx":
@@ -230,21 +233,31 @@ class Queue:
             self.dropped_total += len(dropped)
             self.die(dropped, "maxlen")
 
+    def drop_oldest(self, count: int) -> int:
+        """Drop ready messages from the head, as x-overflow: drop-head does. Returns how many there were."""
+        dropped = self.backlog.take(count) if count > 0 else []
+        if dropped:
+            self.dropped_total += len(dropped)
+            self.die(dropped, "maxlen")
+        return len(dropped)
+
     # -- out
 
     def dispatch(self) -> None:
         """Hand ready messages to consumers with credit, in turn; each batch in one call."""
         if self._is_bounded and self.backlog.count:
             if self.has_expiry:
-                self._expiry.drop_before_delivery()
+                self.expiry.drop_before_delivery()
             self._trim()
         self._hand_out()
 
     def _hand_out(self) -> None:
         """Dispatch without a look at the limits: what a consumer takes at once never counted."""
+        if self.selection is not None and self.selection.dispatch():
+            return
         backlog, consumers = self.backlog, self.consumers
         if self.has_expiry:
-            self._expiry.drop_before_delivery()
+            self.expiry.drop_before_delivery()
         while backlog.count:
             eligible = consumers.eligible()
             if not eligible:
@@ -258,21 +271,21 @@ class Queue:
             if not messages:
                 return
             if self.has_expiry:
-                messages = self._expiry.living(messages)
+                messages = self.expiry.living(messages)
                 if not messages:
                     continue
             if able == 1:
-                self._hand_over(eligible[0], messages)
+                self.hand_over(eligible[0], messages)
                 continue
             for turn, consumer in enumerate(eligible):
                 part = messages[turn::able]
                 if part:
-                    self._hand_over(consumer, part)
+                    self.hand_over(consumer, part)
             consumers.served(eligible[(len(messages) - 1) % able])
         if self.has_expiry:
-            self._expiry.arm()
+            self.expiry.arm()
 
-    def _hand_over(self, consumer: Consumer, messages: list[Message]) -> None:
+    def hand_over(self, consumer: Consumer, messages: list[Message]) -> None:
         count = len(messages)
         if consumer.no_ack:
             self.delivered_no_ack_total += count
@@ -290,13 +303,13 @@ class Queue:
         """The first message, for basic.get. Unless no_ack, a settlement is owed."""
         self.touch()
         if self.has_expiry:
-            self._expiry.drop_before_delivery()
+            self.expiry.drop_before_delivery()
         while True:
             messages = self.backlog.take(1)
             if not messages:
                 self.get_empty_total += 1
                 return None
-            if not self.has_expiry or self._expiry.living(messages):
+            if not self.has_expiry or self.expiry.living(messages):
                 break
         message = messages[0]
         if no_ack:
@@ -311,8 +324,7 @@ class Queue:
         """Accepted: they are gone."""
         self.unacked_count -= len(messages)
         self.acknowledged_total += len(messages)
-        if self.is_durable or messages[0].is_stored:
-            self.backlog.discard(messages)
+        self.backlog.discard(messages)
 
     def requeue(self, messages: list[Message], *, counts: bool) -> None:
         """Back to their places, as redelivered. counts: it is a failed delivery (see `delivery_limit`)."""
@@ -390,6 +402,10 @@ class Queue:
         if consumer.is_exclusive and (self.consumers.is_single_active or self.type == QUORUM):
             raise AccessRefused(f"queue '{self.name}' in vhost '{self.vhost.name}' in exclusive use")
         self.consumers.add(consumer)
+        if consumer.filter is not None and not isinstance(self.backlog, Selection):
+            self.backlog = self.selection = Selection(self, self.backlog)
+        if self.selection is not None:
+            self.selection.consumers_changed()
         self.had_consumer = True
         self.vhost.broker.pump.touch(self)
 
@@ -397,6 +413,8 @@ class Queue:
         """It is gone (cancelled, or its connection is); the last one takes an auto-delete queue with it."""
         if not self.consumers.remove(consumer) or self.is_closed:
             return
+        if self.selection is not None:
+            self.selection.consumers_changed()
         self.touch()
         if self.is_auto_delete and not len(self.consumers):
             self.vhost.remove_queue(self)
@@ -408,7 +426,7 @@ class Queue:
     def purge(self) -> int:
         """Drop what is ready; what is out stays out. Returns how many there were."""
         if self.has_expiry:
-            self._expiry.drop_before_delivery()
+            self.expiry.drop_before_delivery()
         return self.backlog.clear()
 
     def close(self, reason: str = "deleted") -> None:
@@ -416,7 +434,7 @@ class Queue:
         if self.is_closed:
             return
         self.is_closed = True
-        self._expiry.cancel()
+        self.expiry.cancel()
         self._lease.cancel()
         for consumer in list(self.consumers):
             self.consumers.remove(consumer)
