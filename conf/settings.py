@@ -226,7 +226,9 @@ class Mqtt:
         100_000, "retained messages per virtual host; no new topic is retained beyond", unit="messages", minimum=0,
         reloadable=True,
     )  # fmt: skip
-    max_retained_bytes: int = _bytes(256 * MiB, "the same in bytes of payloads", reloadable=True)
+    max_retained_bytes: int = _bytes(
+        256 * MiB, "the same in bytes, topics and properties included", reloadable=True
+    )
     sys_interval_s: float = _seconds(10.0, "how often $SYS/broker/... is published; 0: never")
     outbox_bytes: int = _bytes(
         1 * MiB,

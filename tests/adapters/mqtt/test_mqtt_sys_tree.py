@@ -84,7 +84,10 @@ def test_filters_that_match_nothing_here(broker: Any, filter: str) -> None:
 
 def test_filters_that_do(broker: Any) -> None:
     tree, _ = started(broker)
-    count = lambda filter: len(list(tree.match(filter)))
+
+    def count(filter: str) -> int:
+        return len(list(tree.match(filter)))
+
     assert count("$SYS/broker/#") == count("$SYS/#") == count("$SYS/+/#") == 53
     assert count("$SYS/broker/clients/+") == count("$SYS/broker/clients/#") == 7
     assert count("$SYS/broker/load/+/+/1min") == 7
