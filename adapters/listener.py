@@ -12,6 +12,7 @@ import trio
 
 from leveret.adapters.base import Adapter, Door, DoorSpec
 from leveret.adapters.transport import PlainTransport, TlsTransport, Transport
+from leveret.adapters.websocket.upgrade import upgrade
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
@@ -77,6 +78,7 @@ class Listener:
         self.socket = sock
         host, port = sock.getsockname()[:2]
         self.door = Door(spec.name, host, port, spec.is_tls)
+        self.is_stopping = False
 
     async def accept(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections belong to `connections`, which outlives the door while it drains."""
@@ -108,7 +110,16 @@ class Listener:
                 with trio.fail_after(TLS_HANDSHAKE_S):
                     await tls.handshake()
                 transport = tls
-            await self.adapter.serve(transport)
+            if self.spec.websocket is not None:
+                settings, timers = self.broker.settings.websocket, self.broker.timers
+                websocket = await upgrade(
+                    transport, self.spec.websocket, settings, timers, lambda: self.is_stopping
+                )
+                transport = websocket
+                await self.adapter.serve(websocket)
+                await websocket.finish()
+            else:
+                await self.adapter.serve(transport)
         except ssl.SSLError as error:
             log.warning("door=%s peer=%s TLS handshake failed: %s", self.spec.name, plain.peer, error.reason)
         except trio.TooSlowError:
@@ -155,6 +166,8 @@ async def serve_all(
                 broker.doors = [listener.door for listener in listeners]
                 task_status.started(broker.doors)
         finally:
+            for listener in listeners:
+                listener.is_stopping = True
             drain.cancel_scope.deadline = trio.current_time() + settings.server.shutdown_timeout_s
             for connection in list(broker.connections):
                 connection.close("broker forced connection closure with reason 'shutdown'")
