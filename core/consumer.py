@@ -9,10 +9,10 @@ from leveret.core.errors import AccessRefused
 
 if TYPE_CHECKING:
     from leveret.core.exchange import Arguments
-    from leveret.core.message import Message
+    from leveret.core.message import Envelope, Message
     from leveret.core.queue import Queue
 
-__all__ = ["UNLIMITED", "Consumer", "Consumers", "Sink"]
+__all__ = ["UNLIMITED", "Consumer", "Consumers", "Filter", "Sink"]
 
 UNLIMITED = 1 << 62  # credit of a consumer without prefetch
 
@@ -37,12 +37,25 @@ class Sink(Protocol):
         """For listings: connection and channel names."""
 
 
+class Filter(Protocol):
+    """Which messages a consumer wants. Asked for every message of a queue, so it must be cheap, and never raise."""
+
+    def matches(self, envelope: Envelope) -> bool:
+        """The same answer for the same envelope, always."""
+
+
 class Consumer:
-    """One subscription. `credit`: how many more it may have unacked; UNLIMITED without prefetch or with no_ack."""
+    """One subscription. `credit`: how many more it may have unacked; UNLIMITED without prefetch or with no_ack.
+
+    filter           set before it is attached: it gets only what matches (core/selection.py)
+    drops_unmatched  the queue is its own: what no consumer's filter matches is dropped there instead of kept
+    """
 
     __slots__ = (
         "arguments",
         "credit",
+        "drops_unmatched",
+        "filter",
         "is_exclusive",
         "no_ack",
         "prefetch",
@@ -75,6 +88,8 @@ class Consumer:
         self.priority = priority
         self.arguments = arguments or {}
         self.timeout_ms: int | None = None
+        self.filter: Filter | None = None
+        self.drops_unmatched = False
 
     def __repr__(self) -> str:
         return f"<Consumer {self.tag!r} queue={self.queue.name!r} credit={self.credit}>"
@@ -156,4 +171,12 @@ class Consumers:
             if len(level) > 1 and last in level:
                 turn = level.index(last) + 1
                 level[:] = level[turn:] + level[:turn]
+                return
+
+    def moved_back(self, consumer: Consumer) -> None:
+        """It was served out of turn: all others of its priority are before it next time."""
+        for _, level in self._levels:
+            if len(level) > 1 and consumer in level:
+                level.remove(consumer)
+                level.append(consumer)
                 return
