@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from leveret.adapters.base import DoorSpec
+from leveret.adapters.base import DoorSpec, WebSocketSpec
+from leveret.adapters.stomp.connection import StompConnection
 
 if TYPE_CHECKING:
     import trio
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StompAdapter"]
 
+WEBSOCKET = WebSocketSpec(("v12.stomp", "v11.stomp", "v10.stomp"), is_text=True, takes_text=True)
+SWEEP_S = 60.0  # the consumer timeout is looked at once a minute, as at the AMQP door
+
 
 class StompAdapter:
     """All STOMP connections of a broker."""
@@ -23,12 +27,45 @@ class StompAdapter:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self.connections: set[StompConnection] = set()
+        self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
+        self._is_sweeping = False
 
     def doors(self) -> Sequence[DoorSpec]:
-        return []
+        listeners = self.broker.settings.listeners
+        doors = [
+            DoorSpec("stomp", listeners.stomp) if listeners.stomp is not None else None,
+            DoorSpec("stomps", listeners.stomps, is_tls=True) if listeners.stomps is not None else None,
+            DoorSpec("web-stomp", listeners.web_stomp, websocket=WEBSOCKET)
+            if listeners.web_stomp is not None
+            else None,
+            DoorSpec("web-stomps", listeners.web_stomps, is_tls=True, websocket=WEBSOCKET)
+            if listeners.web_stomps is not None
+            else None,
+        ]
+        return [door for door in doors if door is not None]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Nothing of it outlives its connections."""
         task_status.started()
 
     async def serve(self, transport: Transport) -> None:
-        raise NotImplementedError
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self.broker.timers.after(self.sweep_s, self._sweep)
+        connection = StompConnection(self.broker, transport)
+        self.connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self.connections.discard(connection)
+
+    def _sweep(self) -> None:
+        """Deliveries that nobody settles: the consumer timeout."""
+        now = self.broker.timers.now
+        for connection in list(self.connections):
+            connection.check_timeouts(now)
+        if self.connections:
+            self.broker.timers.after(self.sweep_s, self._sweep)
+        else:
+            self._is_sweeping = False

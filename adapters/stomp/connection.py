@@ -1,0 +1,547 @@
+"""One STOMP connection: CONNECT, frames, receipts in order, closing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.adapters.outbox import Outbox
+from leveret.adapters.pacing import PAUSE_S, Pacer
+from leveret.adapters.stomp.acks import Deliveries
+from leveret.adapters.stomp.faults import StompFault, fault_of
+from leveret.adapters.stomp.frames import VERSIONS, Frame, encode_frame
+from leveret.adapters.stomp.handshake import Handshake, new_session_id
+from leveret.adapters.stomp.heartbeat import Heartbeat
+from leveret.adapters.stomp.parser import FrameParser, Limits
+from leveret.adapters.stomp.publishing import Publisher
+from leveret.adapters.stomp.receipts import Receipts
+from leveret.adapters.stomp.subscriptions import Subscriptions
+from leveret.adapters.stomp.transactions import Transactions
+from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
+from leveret.core.errors import AuthorizationPending, BrokerError
+
+if TYPE_CHECKING:
+    from leveret.adapters.stomp.parser import SendHead
+    from leveret.adapters.stomp.subscriptions import Subscription
+    from leveret.adapters.transport import Transport
+    from leveret.core.broker import Broker
+    from leveret.core.session import Session
+
+__all__ = ["StompConnection"]
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 30.0  # how long an ERROR or the last receipts wait for the store
+DRAIN_S = 5.0  # for the last bytes to a slow peer
+# What the peer had sent behind a fault is read before we close, or its system would throw our ERROR away (RFC 1122,
+# 4.2.2.13): until nothing came for a moment, or it closed, or too much of it came.
+QUIET_S, LINGER_S = 0.05, 1.0
+CONNECT = ("CONNECT", "STOMP")
+
+
+class StompConnection:
+    """State of one connection.
+
+    state   starting (no CONNECT yet, or it is being looked at), running, closing (the last frames leave), closed
+    """
+
+    def __init__(self, broker: Broker, transport: Transport) -> None:
+        self.broker = broker
+        self.settings = broker.settings
+        self.transport = transport
+        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
+        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
+        self.state = "starting"
+        self.version = VERSIONS[0]
+        self.session_id = new_session_id()
+        self.session: Session | None = None
+        self.handshake = Handshake(self)
+        self.heartbeat = Heartbeat(self)
+        self.is_publisher = False
+        self.is_blocked = False  # by an alarm, as listings show it
+        self.connected_at = broker.timers.wall_ms(broker.timers.now)
+        self.pacer = Pacer()
+        self.received_bytes = 0
+        self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
+        stomp = self.settings.stomp
+        self.parser = FrameParser(
+            self, Limits(stomp.max_frame_size_unauthenticated, stomp.max_headers, stomp.max_header_length)
+        )
+        self._nursery: trio.Nursery | None = None
+        self._reading = trio.CancelScope()
+        self._drained = trio.Event()
+        self.outbox: Outbox = Outbox(
+            transport,
+            broker.pump,
+            stomp.outbox_bytes,
+            spawn=self._spawn,
+            on_drained=self._on_drained,
+            on_lost=self.cancel,
+        )
+        self.receipts = Receipts(self.outbox, broker.store)
+        self.deliveries = Deliveries(broker.pump, self.session_id, requeues=stomp.default_nack_requeue)
+        self.transactions = Transactions(stomp)
+        self.publisher: Publisher
+        self.subscriptions: Subscriptions
+        self._started: Callable[[], None] | None = None  # of the SUBSCRIBE that is being handled
+        self._commands: dict[str, Callable[[Frame], bool]] = {
+            "SUBSCRIBE": self._on_subscribe,
+            "UNSUBSCRIBE": self._on_unsubscribe,
+            "ACK": self._on_settle,
+            "NACK": self._on_settle,
+            "BEGIN": self._on_begin,
+            "COMMIT": self._on_commit,
+            "ABORT": self._on_abort,
+            "DISCONNECT": self._on_disconnect,
+        }
+
+    def __repr__(self) -> str:
+        return f"<StompConnection {self.name!r} {self.state} version={self.version}>"
+
+    @property
+    def username(self) -> str:
+        return self.session.principal.username if self.session is not None else ""
+
+    @property
+    def vhost_name(self) -> str:
+        return self.session.vhost.name if self.session is not None else ""
+
+    # -- the life of it
+
+    async def run(self) -> None:
+        """From accept to end. Leaves nothing behind: consumers, deliveries and exclusive queues are given back."""
+        broker = self.broker
+        broker.connections.add(self)
+        deadline = broker.timers.at(
+            trio.current_time() + self.settings.stomp.handshake_timeout_s, self._on_handshake_timeout
+        )
+        unsubscribe = broker.flow.on_change(self._on_alarm)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                with self._reading:
+                    await self._read()
+                await self._finish()
+                nursery.cancel_scope.cancel()
+        finally:
+            deadline.cancel()
+            unsubscribe()
+            self._teardown()
+            broker.connections.discard(self)
+
+    async def _read(self) -> None:
+        broker, transport, parser = self.broker, self.transport, self.parser
+        while self.state in ("starting", "running"):
+            if self.deferred is not None:
+                deferred, self.deferred = self.deferred, None
+                await self._settle_deferred(deferred)
+                parser.is_suspended = False
+                data = b""
+            else:
+                if self.is_reading_paused:
+                    await broker.wait_for_room()
+                if self.outbox.bytes > 2 * self.outbox.limit:
+                    # It asks and does not read the answers: no more questions until it has.
+                    self._drained = trio.Event()
+                    await self._drained.wait()
+                try:
+                    data = await transport.receive()
+                except OSError as error:  # reset: the peer's way to leave in a hurry
+                    log.warning("conn=%s state=%s lost: %s", self.name, self.state, error)
+                    return
+                if not data:
+                    if self.state == "running":
+                        log.info("conn=%s closed by the peer without DISCONNECT", self.name)
+                    return
+                self.received_bytes += len(data)
+                self.heartbeat.has_received = True
+            now = broker.timers.tick()
+            parser.is_bulk = False
+            self._feed(data)
+            transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
+            self.receipts.close_chunk()
+            broker.pump.run()
+            if self.pacer.after(len(data), now):
+                transport.acknowledge()
+                await trio.sleep(PAUSE_S)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed(data)
+        except StompFault as fault:
+            self.fail(fault)
+        except AuthorizationPending as pending:
+            self._ask(pending)
+        except Exception:
+            log.exception("conn=%s internal error", self.name)
+            self.fail(StompFault("internal_error", "INTERNAL_ERROR - internal error\n"))
+
+    def _ask(self, pending: AuthorizationPending) -> None:
+        """A backend must be asked: the same frame is offered again with the answer."""
+        session = self.session
+        assert session is not None
+
+        async def ask() -> None:
+            try:
+                with trio.fail_after(self.settings.amqp.channel_operation_timeout_s):
+                    await session.authorize(pending)
+            except trio.TooSlowError as error:
+                raise StompFault(
+                    "internal_error", "INTERNAL_ERROR - an authorization backend did not answer in time\n"
+                ) from error
+
+        self._defer(ask)
+
+    def _defer(self, action: Callable[[], Awaitable[None]]) -> None:
+        self.parser.is_suspended = True
+        self.deferred = action
+
+    async def _settle_deferred(self, deferred: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await deferred()
+        except StompFault as fault:
+            self.fail(fault)
+        except BrokerError as error:
+            self.fail(fault_of(error))
+
+    async def _finish(self) -> None:
+        """The last answers leave, as far as they may and the peer takes them."""
+        is_ours = self.state == "closing"
+        if not is_ours:
+            self._release()  # it will not read messages, but it may still read receipts
+            self.state = "closing"
+        self.receipts.close_chunk()
+        self.broker.pump.run()
+        if self.receipts.waiting_count:
+            answered = trio.Event()
+            self.receipts.on_empty = answered.set
+            with trio.move_on_after(CLOSE_TIMEOUT_S):
+                await answered.wait()
+        with trio.move_on_after(DRAIN_S):
+            await self.outbox.drain()
+        if is_ours:
+            await self._linger()
+
+    async def _linger(self) -> None:
+        try:
+            with trio.move_on_after(LINGER_S):
+                while True:
+                    with trio.fail_after(QUIET_S):
+                        if not await self.transport.receive():
+                            return
+        except (OSError, trio.TooSlowError):  # it is gone, or it is quiet
+            return
+
+    def _teardown(self) -> None:
+        self._release()
+        self.state = "closed"
+        self.heartbeat.stop()
+        self.outbox.is_closed = True
+        self.receipts.is_closed = True
+        if self.session is not None:
+            self.session.close()
+            log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)
+        self.broker.timers.tick()
+        self.broker.pump.run()
+
+    def _release(self) -> None:
+        """Give back everything it holds; open transactions are as if they had never been."""
+        self.transactions.clear()
+        if self.session is not None:
+            self.subscriptions.release()
+
+    def _spawn(self, task: Callable[[], Any]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
+
+    @property
+    def is_reading_paused(self) -> bool:
+        """We do not read from it, so that its silence proves nothing."""
+        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
+
+    def cancel(self) -> None:
+        """End it now, without a word."""
+        self.state = "closed"
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _on_handshake_timeout(self) -> None:
+        if self.state == "starting":
+            log.error("conn=%s handshake_timeout", self.name)
+            self.cancel()
+
+    def _on_drained(self) -> None:
+        """The peer took what was waiting: its subscriptions may go on, in the next pass."""
+        self._drained.set()
+        if self.session is not None:
+            for subscription in self.subscriptions:
+                consumer = subscription.consumer
+                if consumer is not None and consumer.queue.backlog.count:
+                    self.broker.pump.again(consumer.queue)
+
+    # -- frames (FrameHandler)
+
+    def on_first(self, command: str) -> None:
+        if not self.settings.stomp.implicit_connect:
+            raise StompFault("Illegal command", "You must log in using CONNECT first")
+        self._defer(lambda: self.handshake.connect(Frame("CONNECT"), is_implicit=True))
+
+    def on_sends(self, head: SendHead, bodies: list[bytes]) -> None:
+        if not self.is_publisher:
+            self._on_first_publish()
+        try:
+            self.publisher.publish(head, bodies)
+        except BrokerError as error:
+            raise fault_of(error) from error
+
+    def on_send(self, head: SendHead, body: bytes, receipt: str | None, transaction: str | None) -> None:
+        if not self.is_publisher:
+            self._on_first_publish()
+        store = self.broker.store
+        before = store.definition_writes
+        try:
+            if transaction is not None:
+                self.transactions.require(transaction)
+                self.publisher.check(head)
+                self.transactions.send(transaction, head, body)
+                needs_store = False
+            else:
+                rejected, needs_store = self.publisher.publish(head, [body])
+                if rejected:
+                    raise StompFault("rejected", "A queue was full and rejected the message\n")
+        except BrokerError as error:
+            fault = fault_of(error)
+            fault.receipt = receipt
+            raise fault from error
+        except StompFault as fault:
+            fault.receipt = receipt
+            raise
+        if receipt is not None:
+            self._answer(receipt, needs_store=needs_store or store.definition_writes != before)
+
+    def on_acks(self, tags: list[int]) -> None:
+        self.deliveries.ack(tags)
+
+    def on_frame(self, frame: Frame) -> None:
+        receipt = frame.headers.get("receipt")
+        try:
+            if frame.command in CONNECT:
+                self._on_connect(frame)
+                return
+            handle = self._commands.get(frame.command)
+            if handle is None or (frame.command == "NACK" and self.version == "1.0"):
+                raise StompFault("Bad command", f'Could not interpret command "{frame.command}"\n')
+            store = self.broker.store
+            before = store.definition_writes
+            needs_store = handle(frame)
+        except BrokerError as error:
+            fault = fault_of(error)
+            fault.receipt = receipt
+            raise fault from error
+        except StompFault as fault:
+            fault.receipt = receipt
+            raise
+        if receipt is not None:
+            then, self._started = self._started, None
+            self._answer(receipt, needs_store=needs_store or store.definition_writes != before, then=then)
+        if frame.command == "DISCONNECT":
+            self._leave()
+
+    def _on_connect(self, frame: Frame) -> None:
+        if self.state != "starting":
+            raise StompFault("Illegal command", "You are logged in already\n")
+        self._defer(lambda: self.handshake.connect(frame))
+
+    def _on_subscribe(self, frame: Frame) -> bool:
+        subscription = self.subscriptions.subscribe(frame)
+        if not subscription.is_ready:
+            self._started = subscription.ready
+        return False
+
+    def _on_unsubscribe(self, frame: Frame) -> bool:
+        return self.subscriptions.unsubscribe(frame)
+
+    def _on_settle(self, frame: Frame) -> bool:
+        transaction = frame.headers.get("transaction")
+        if transaction is not None:
+            self.transactions.require(transaction)
+        settlement = self.deliveries.read(frame, self.version, self.subscriptions.find)
+        if transaction is not None:
+            self.transactions.settle(transaction, settlement)
+            return False
+        return self.deliveries.settle(settlement)
+
+    def _on_begin(self, frame: Frame) -> bool:
+        self.transactions.begin(self._transaction(frame))
+        return False
+
+    def _on_commit(self, frame: Frame) -> bool:
+        return self.transactions.commit(self._transaction(frame), self.publisher, self.deliveries)
+
+    def _on_abort(self, frame: Frame) -> bool:
+        self.transactions.abort(self._transaction(frame))
+        return False
+
+    @staticmethod
+    def _transaction(frame: Frame) -> str:
+        name = frame.headers.get("transaction")
+        if name is None:
+            raise StompFault(
+                "Missing transaction", f"\"{frame.command}\" must include a 'transaction' header\n"
+            )
+        return name
+
+    def _on_disconnect(self, frame: Frame) -> bool:
+        return True  # its receipt says that all that was sent before is safe
+
+    def _leave(self) -> None:
+        self.parser.is_deaf = True
+        self._release()
+        self._end()
+
+    # -- answers
+
+    def _answer(self, receipt: str, *, needs_store: bool, then: Callable[[], None] | None = None) -> None:
+        data = encode_frame("RECEIPT", (("receipt-id", receipt),), b"", self.version)
+        self.receipts.add(data, needs_store=needs_store, then=then)
+
+    def write(self, command: str, *headers: tuple[str, str], body: bytes = b"") -> None:
+        self.outbox.write(encode_frame(command, headers, body, self.version))
+
+    # -- what happens to it
+
+    def opened(self, session: Session, version: str) -> None:
+        """The handshake is done."""
+        self.session = session
+        self.version = version
+        stomp = self.settings.stomp
+        self.publisher = Publisher(self, session)
+        self.subscriptions = Subscriptions(self, session)
+        parser = self.parser
+        parser.version = version
+        parser.limits = Limits(stomp.max_frame_size, stomp.max_headers, stomp.max_header_length)
+        parser.is_open = True
+        parser.forget()
+        self.state = "running"
+        log.info(
+            "conn=%s vhost=%s user=%s mechanism=%s version=%s opened",
+            self.name,
+            session.vhost.name,
+            session.principal.username,
+            self.handshake.mechanism,
+            version,
+        )
+
+    def _on_first_publish(self) -> None:
+        """The first since it was opened, or since an alarm was set."""
+        self.is_publisher = True
+        self.is_blocked = self.broker.flow.is_blocking
+
+    def _on_alarm(self) -> None:
+        """An alarm was set or cleared. Who publishes from now on is paused; who only consumes never is."""
+        if not self.broker.flow.is_blocking:
+            self.is_blocked = False
+        elif not self.is_blocked:
+            self.is_publisher = False
+
+    def on_cancelled(self, subscription: Subscription) -> None:
+        """The queue is gone: say so; only that subscription ends (the one ERROR after which we stay, as RabbitMQ)."""
+        self.subscriptions.forget(subscription)
+        if self.state != "running":
+            return
+        shown = f"id='{subscription.id}'" if subscription.id is not None else subscription.tag
+        self.write(
+            *self._error(
+                "Server cancelled subscription", ("subscription", subscription.id or subscription.tag)
+            ),
+            body=(
+                "The server has canceled a subscription.\n"
+                f'No more messages will be delivered for "{shown}".\n'
+            ).encode("utf-8", "surrogateescape"),
+        )
+
+    def check_timeouts(self, now: float) -> None:
+        """Called once a minute: deliveries older than the consumer timeout end the connection."""
+        timeout_ms = self.deliveries.overdue(now, self.settings.limits.consumer_timeout_ms)
+        if timeout_ms is not None and self.state == "running":
+            self.fail(
+                StompFault(
+                    "precondition_failed",
+                    f"PRECONDITION_FAILED - delivery acknowledgement timed out. Timeout value used: {timeout_ms} ms\n",
+                )
+            )
+
+    # -- the end
+
+    def fail(self, fault: StompFault) -> None:
+        """Give everything back, say why behind what was earned before, and end."""
+        if self.state in ("closing", "closed"):
+            return
+        log.error(
+            "conn=%s vhost=%s user=%s state=%s error=%r %s",
+            self.name,
+            self.vhost_name,
+            self.username,
+            self.state,
+            fault.message,
+            fault.detail.strip(),
+        )
+        self.parser.is_deaf = True
+        self._release()
+        extra = () if fault.receipt is None else (("receipt-id", fault.receipt),)
+        command, *headers = self._error(fault.message, *extra)
+        body = fault.detail.encode("utf-8", "surrogateescape")
+        self.receipts.add(encode_frame(command, headers, body, self.version), needs_store=False)
+        self._end()
+
+    @staticmethod
+    def _error(message: str, *extra: tuple[str, str]) -> Any:
+        return (
+            "ERROR",
+            ("message", message),
+            ("content-type", "text/plain"),
+            ("version", ",".join(VERSIONS)),
+            *extra,
+        )
+
+    def _end(self) -> None:
+        self.state = "closing"
+        self._reading.cancel()
+
+    def close(self, reason: str, *, code: int = 320) -> None:
+        """The broker ends it: shutdown, an operator, a deleted virtual host."""
+        if self.state == "running":
+            self.fail(StompFault("connection_forced", f"CONNECTION_FORCED - {reason}\n"))
+        elif self.state == "starting":
+            self.cancel()
+
+    def info(self) -> dict[str, Any]:
+        """Under RabbitMQ's field names."""
+        peer, local = self.transport.peer or ("", 0), self.transport.local or ("", 0)
+        session = self.session
+        return {
+            "name": self.name,
+            "state": "blocked" if self.is_blocked else self.state,
+            "protocol": f"STOMP {self.version}",
+            "user": session.principal.username if session else None,
+            "vhost": session.vhost.name if session else None,
+            "peer_host": peer[0],
+            "peer_port": peer[1],
+            "host": local[0],
+            "port": local[1],
+            "channels": 1 if session else 0,
+            "channel_max": 1,
+            "frame_max": self.parser.limits.size,
+            "timeout": int(self.heartbeat.expected_s),
+            "auth_mechanism": self.handshake.mechanism,
+            "client_properties": {"product": "STOMP client"},
+            "connected_at": self.connected_at,
+            "recv_oct": self.received_bytes,
+            "send_oct": self.outbox.sent_total,
+            "send_pend": self.outbox.bytes,
+            "ssl": bool(self.transport.tls_info),
+            **self.transport.tls_info,
+        }

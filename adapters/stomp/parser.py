@@ -1,0 +1,406 @@
+"""The STOMP wire, sans-IO: chunks of bytes in, calls of the handler out.
+
+SEND and ACK, the hot frames, are parsed here in one loop over one `bytes`: no object, no exception and no await per
+frame. SENDs whose heads (all before the body) mean the same are one call, however many follow each other; so is a run
+of ACKs. Every other frame goes to the handler as a `Frame`.
+
+The law: whatever bytes a peer sends, they are parsed or they raise StompFault, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from struct import Struct
+from typing import Any, Protocol
+
+from leveret.adapters.stomp.faults import StompFault
+from leveret.adapters.stomp.frames import Frame, unescape
+
+__all__ = ["FrameHandler", "FrameParser", "Limits", "SendHead"]
+
+REMEMBERED_HEADS = 512  # per connection; then all are forgotten: who has more different ones repeats none
+REMEMBERED_BYTES = 2048  # longer heads are parsed each time
+COMMAND_BYTES = 32  # RabbitMQ's limit, too
+NEAR_BYTES = 1024  # where the end of a head usually is
+SMALL_BODY = 1024  # below, runs are taken apart by a struct; above, copying costs more than looking
+LF, CR = 10, 13
+
+_blank_line = re.compile(rb"\n\r?\n").search
+# ACKs as 1.2 clients send them, possibly with a subscription that says nothing new.
+_acks = re.compile(
+    rb"(?:ACK\n(?:subscription:[^\n\r\0\\]*+\n)?+id:[0-9]{1,18}+\n(?:subscription:[^\n\r\0\\]*+\n)?+\n\0\n?+)++"
+).match
+_ack_ids = re.compile(rb"\nid:([0-9]+)\n").findall
+_runs: dict[tuple[int, int, int], Struct] = {}  # (head, body, end) sizes of runs seen; bounded
+
+
+class SendHead:
+    """What SENDs with the same headers share. content-length, receipt and transaction are not part of it.
+
+    target: for whoever publishes, to remember what the headers lead to.
+    """
+
+    __slots__ = ("headers", "target")
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self.headers = headers
+        self.target: Any = None
+
+
+class FrameHandler(Protocol):
+    """What the parser calls. Each may raise StompFault or, before it has changed anything, AuthorizationPending."""
+
+    def on_first(self, command: str) -> None:
+        """A frame other than CONNECT before the connection is open: raise, or suspend the parser; it comes again."""
+
+    def on_sends(self, head: SendHead, bodies: list[bytes]) -> None:
+        """Messages sent alike, without receipt or transaction."""
+
+    def on_send(self, head: SendHead, body: bytes, receipt: str | None, transaction: str | None) -> None:
+        """One that asks for a receipt, or belongs to a transaction."""
+
+    def on_acks(self, tags: list[int]) -> None:
+        """ACK with these ids (1.2), without receipt or transaction."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """Any other frame; also ACKs that look different."""
+
+
+class Limits:
+    """What a frame may be. Bytes of a whole frame; headers; bytes of a header line."""
+
+    __slots__ = ("header_bytes", "headers", "size")
+
+    def __init__(self, size: int, headers: int, header_bytes: int) -> None:
+        self.size, self.headers, self.header_bytes = size, headers, header_bytes
+
+
+# A parsed head: what is shared of a SEND (None: another command), its content-length (None: up to the NUL), and for
+# what is not remembered the command and headers.
+Head = tuple["SendHead | None", "int | None", str, dict[str, str]]
+
+
+class FrameParser:
+    """One connection's incoming half.
+
+    is_suspended  the handler needs an await before the next frame; `feed(b"")` goes on from there
+    is_open       CONNECT was accepted; `version` is known, and decides on escapes and line ends
+    is_bulk       a large frame was cut in two by the end of a chunk; whoever reads may reset it
+    is_deaf       after a fault: what follows means nothing
+    """
+
+    def __init__(self, handler: FrameHandler, limits: Limits) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.version = "1.0"
+        self.is_open = False
+        self.is_suspended = False
+        self.is_bulk = False
+        self.is_deaf = False
+        self._heads: dict[bytes, Head] = {}
+        self._shared: dict[bytes, SendHead] = {}
+        # What is not parsed yet, in pieces, and what it waits for: so many more bytes, or one of a kind.
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self._missing = 0
+        self._wanted = b""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of frames that are not complete."""
+        return self._kept_size
+
+    def feed(self, data: bytes) -> None:
+        if self.is_deaf:
+            return
+        if self._kept:
+            if data:
+                self._kept.append(data)
+                self._kept_size += len(data)
+            if self.is_suspended:
+                return
+            if self._missing:
+                self._missing = max(0, self._missing - len(data))
+                if self._missing:
+                    return
+            elif self._wanted and self._wanted not in data:
+                self._check_size(self._kept_size)
+                return
+            data = b"".join(self._kept) if len(self._kept) > 1 else self._kept[0]
+            self._kept.clear()
+            self._kept_size = 0
+            self._wanted = b""
+        self._parse(data)
+
+    def forget(self) -> None:
+        """What headers mean has changed: the version is known."""
+        self._heads.clear()
+        self._shared.clear()
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.size:
+            raise StompFault("Frame too large", f"Frames may have at most {self.limits.size} bytes\n")
+
+    def _parse(self, data: bytes) -> None:
+        handler, heads = self.handler, self._heads
+        end, pos = len(data), 0
+        find = data.find
+        done = 0  # all before this is dealt with: the rest is offered again after a pause
+        head: SendHead | None = None  # of SENDs that are collected
+        bodies: list[bytes] = []
+        try:
+            while pos < end and not self.is_suspended:
+                first = data[pos]
+                if first == LF:  # between frames: a heart-beat, or the line end of the frame before
+                    pos += 1
+                    continue
+                if first == CR and (pos + 1 == end or data[pos + 1] == LF):
+                    if pos + 1 == end:
+                        break
+                    pos += 2
+                    continue
+                if first == 65 and self.is_open and self.version == "1.2":  # A
+                    found = _acks(data, pos)
+                    if found is not None:
+                        if bodies:
+                            handler.on_sends(head, bodies)  # type: ignore[arg-type]  # bodies have a head
+                            done, bodies = pos, []
+                        tags = [int(tag) for tag in _ack_ids(data, pos, found.end())]
+                        handler.on_acks(tags)
+                        done = pos = found.end()
+                        continue
+                body_at = find(b"\n\n", pos, pos + NEAR_BYTES) + 2
+                key = data[pos:body_at] if body_at > 1 else b""
+                known = heads.get(key)
+                if known is None:
+                    is_early = bool(bodies)
+                    if is_early:
+                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
+                        done, bodies = pos, []
+                        if self.is_suspended:
+                            break
+                    found = _blank_line(data, pos)
+                    if found is None:
+                        self._wait_for_head(data, pos)
+                        break
+                    body_at = found.end()
+                    key = data[pos:body_at]
+                    known = heads.get(key) or self._head(key, found.start() - pos)
+                    if self.is_suspended:
+                        break
+                shared, length, command, headers = known
+                if length is None:
+                    stop = find(b"\0", body_at)
+                    if stop < 0:
+                        self._wanted = b"\0"
+                        self._check_size(end - pos)
+                        break
+                    if stop - pos > self.limits.size:
+                        self._check_size(stop - pos)
+                else:
+                    stop = body_at + length
+                    if stop >= end:
+                        self._missing = stop + 1 - end
+                        self.is_bulk = length >= 65536
+                        break
+                    if data[stop]:
+                        raise StompFault(
+                            "Malformed frame",
+                            f"The body of {length} bytes (content-length) is not followed by a NUL\n",
+                            headers.get("receipt"),
+                        )
+                if shared is None:
+                    if bodies:
+                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
+                        done, bodies = pos, []
+                    handler.on_frame(Frame(command, headers, data[body_at:stop]))
+                    done = pos = stop + 1
+                    continue
+                if headers:  # it asks for a receipt, or belongs to a transaction
+                    if bodies:
+                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
+                        done, bodies = pos, []
+                    handler.on_send(
+                        shared, data[body_at:stop], headers.get("receipt"), headers.get("transaction")
+                    )
+                    done = pos = stop + 1
+                    continue
+                if shared is not head:
+                    if bodies:
+                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
+                        done, bodies = pos, []
+                    head = shared
+                bodies.append(data[body_at:stop])
+                pos = stop + 1
+                if length is not None and pos < end:
+                    pos = self._run(data, pos, end, key, length, bodies)
+            if bodies:
+                handler.on_sends(head, bodies)  # type: ignore[arg-type]
+                bodies = []
+            done = pos
+        except StompFault:
+            self.is_deaf = True
+            done = end
+            raise
+        finally:
+            if done < end and not self.is_deaf:
+                self._kept.append(data[done:] if done else data)
+                self._kept_size = end - done
+
+    @staticmethod
+    def _run(data: bytes, pos: int, end: int, key: bytes, length: int, bodies: list[bytes]) -> int:
+        """Collect the bodies of following SENDs that have the very same head; where they end."""
+        tail = b"\0"
+        if data[pos] == LF:  # a client that puts a line feed behind its frames
+            tail = b"\0\n"
+            pos += 1
+        stride = len(key) + length + len(tail)
+        if end - pos < stride or not data.startswith(key, pos):
+            return pos
+        if length > SMALL_BODY:  # no longer a matter of parsing, but of copying: only what is taken
+            while data.startswith(key, pos) and data[pos + stride - len(tail) : pos + stride] == tail:
+                bodies.append(data[pos + len(key) : pos + len(key) + length])
+                pos += stride
+            return pos
+        shape = (len(key), length, len(tail))
+        run = _runs.get(shape)
+        if run is None:
+            if len(_runs) >= 1024:
+                _runs.clear()
+            run = _runs[shape] = Struct(f"{shape[0]}s{length}s{shape[2]}s")
+        before = len(bodies)
+        whole = (end - pos) // stride * stride
+        for head, body, last in run.iter_unpack(memoryview(data)[pos : pos + whole]):
+            if head != key or last != tail:
+                break
+            bodies.append(body)
+        return pos + (len(bodies) - before) * stride
+
+    # -- heads, once per different one
+
+    def _wait_for_head(self, data: bytes, pos: int) -> None:
+        """Its end is not here: is it still worth waiting for?"""
+        self._wanted = b"\n"
+        size = len(data) - pos
+        line_end = data.find(b"\n", pos)
+        if (line_end if line_end >= 0 else len(data)) - pos > COMMAND_BYTES:
+            raise self._no_command(data[pos : pos + COMMAND_BYTES])
+        if data.find(b"\0", pos) >= 0:
+            raise StompFault("Malformed frame", "A NUL comes before the blank line that ends the headers\n")
+        if data.count(b"\n", pos) > self.limits.headers + 1:
+            raise self._too_many_headers()
+        if len(data) - max(pos, data.rfind(b"\n", pos) + 1) > self.limits.header_bytes:
+            raise self._header_too_long()
+        self._check_size(size)
+
+    def _head(self, key: bytes, size: int) -> Head:
+        """Parse a head: the command's line, headers, and the blank line; size: bytes up to the blank line's LF."""
+        lines = key[:size].split(b"\n")
+        start = lines[0].removesuffix(b"\r")
+        if len(start) > COMMAND_BYTES or not start.isalpha():
+            raise self._no_command(start)
+        command = start.decode("ascii", "replace")
+        if b"\0" in key:
+            raise StompFault("Malformed frame", "A NUL comes before the blank line that ends the headers\n")
+        if not self.is_open and command not in ("CONNECT", "STOMP"):
+            self.handler.on_first(command)
+            if self.is_suspended:
+                return None, None, command, {}
+        limits = self.limits
+        if len(lines) - 1 > limits.headers:
+            raise self._too_many_headers()
+        headers: dict[str, str] = {}
+        # CONNECT comes before a version is known, and is never escaped (STOMP 1.2, Value Encoding).
+        version = self.version if self.is_open and command not in ("CONNECT", "STOMP") else ""
+        for line in lines[1:]:
+            if len(line) > limits.header_bytes:
+                raise self._header_too_long()
+            self._header(line, version, headers)
+        if command != "SEND":
+            # RabbitMQ honours content-length on SEND alone, and there are clients whose ACKs carry a wrong one.
+            self._check_size(len(key))
+            return None, None, command, headers
+        length = self._content_length(headers, len(key))
+        asked: dict[str, str] = {}
+        for name in ("receipt", "transaction"):
+            if name in headers:
+                asked[name] = headers.pop(name)
+        shared = self._share(lines, headers)
+        head: Head = shared, length, command, asked
+        if not asked and len(key) <= REMEMBERED_BYTES:
+            if len(self._heads) >= REMEMBERED_HEADS:
+                self._heads.clear()
+            self._heads[key] = head
+        return head
+
+    def _header(self, line: bytes, version: str, headers: dict[str, str]) -> None:
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        raw_name, colon, raw_value = line.partition(b":")
+        if not colon:
+            raise StompFault(
+                "Malformed frame", f"A header without a colon: '{raw_name.decode('utf-8', 'replace')}'\n"
+            )
+        if b"\r" in line and version == "1.2":
+            raise StompFault("Malformed frame", "A carriage return within a header; 1.2 writes it as \\r\n")
+        name, value = (
+            raw_name.decode("utf-8", "surrogateescape"),
+            raw_value.decode("utf-8", "surrogateescape"),
+        )
+        if version == "1.0":
+            name, value = name.strip(" "), value.strip(" ")
+        elif b"\\" in line:
+            name, value = unescape(name, version), unescape(value, version)
+        headers.setdefault(name, value)
+
+    def _content_length(self, headers: dict[str, str], head_size: int) -> int | None:
+        text = headers.pop("content-length", None)
+        if text is None:
+            return None
+        digits = text.strip(" ")
+        if not (digits.isascii() and digits.isdigit()):
+            raise StompFault(
+                "Malformed frame", f"content-length is no number: '{text}'\n", headers.get("receipt")
+            )
+        if len(digits) > 12 or head_size + int(digits) > self.limits.size:
+            raise StompFault(
+                "Frame too large",
+                f"Frames may have at most {self.limits.size} bytes; content-length says {digits[:40]}\n",
+                headers.get("receipt"),
+            )
+        return int(digits)
+
+    def _share(self, lines: list[bytes], headers: dict[str, str]) -> SendHead:
+        """The same object for heads that differ in content-length, receipt and transaction only."""
+        key = b"\n".join(
+            [
+                line
+                for line in lines
+                if not line.startswith((b"content-length:", b"receipt:", b"transaction:"))
+            ]
+        )
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = SendHead(headers)
+            if len(key) <= REMEMBERED_BYTES:
+                if len(self._shared) >= REMEMBERED_HEADS:
+                    self._shared.clear()
+                    self._heads.clear()
+                self._shared[key] = shared
+        return shared
+
+    # -- what is wrong with it
+
+    @staticmethod
+    def _no_command(start: bytes) -> StompFault:
+        hint = " (a TLS client on the plain port?)" if start[:2] == b"\x16\x03" else ""
+        shown = ascii(start[:COMMAND_BYTES].decode("utf-8", "replace"))
+        return StompFault("Malformed frame", f"No frame begins with {shown}{hint}\n")
+
+    def _too_many_headers(self) -> StompFault:
+        return StompFault("Too many headers", f"Frames may have at most {self.limits.headers} headers\n")
+
+    def _header_too_long(self) -> StompFault:
+        return StompFault(
+            "Header too long", f"A header line may have at most {self.limits.header_bytes} bytes\n"
+        )

@@ -1,0 +1,176 @@
+"""SEND: from headers to queues, with destinations, envelopes and routes remembered per head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from leveret.adapters.stomp.destinations import Destination, parse_destination
+from leveret.adapters.stomp.faults import StompFault
+from leveret.adapters.stomp.headers import boolean, properties_of, queue_arguments
+from leveret.core.errors import InvalidArgument
+from leveret.core.fields import FieldError
+from leveret.core.message import Envelope
+
+if TYPE_CHECKING:
+    from leveret.adapters.stomp.connection import StompConnection
+    from leveret.adapters.stomp.parser import SendHead
+    from leveret.core.queue import Queue
+    from leveret.core.session import Session
+    from leveret.core.vhost import Exchange
+
+__all__ = ["Publisher", "Target", "declare_queue"]
+
+
+class Target:
+    """What a SEND's headers lead to, as long as the virtual host's epoch is `epoch`."""
+
+    __slots__ = ("envelope", "epoch", "exchange", "is_routed_by_headers", "queues")
+
+    def __init__(
+        self, epoch: int, exchange: Exchange, envelope: Envelope, *, is_routed_by_headers: bool
+    ) -> None:
+        self.epoch = epoch
+        self.exchange = exchange
+        self.envelope = envelope
+        self.is_routed_by_headers = is_routed_by_headers
+        self.queues: tuple[Queue, ...] | None = None  # once known, if only the routing key decides
+
+
+class DirectReplies(Protocol):
+    """What an adapter may have as `replies`: requesters that wait for answers without a queue (AMQP's direct reply-to)."""
+
+    def deliver(self, address: str, envelope: Envelope, bodies: list[bytes]) -> bool: ...
+
+
+TEMPORARY = "/temp-queue/"
+DIRECT_REPLY = "amq.rabbitmq.reply-to."
+
+
+class Publisher:
+    """The publishing half of a connection."""
+
+    def __init__(self, connection: StompConnection, session: Session) -> None:
+        self._connection = connection
+        self._session = session
+        self._vhost = session.vhost
+        self._topic_exchange = connection.settings.stomp.default_topic_exchange
+        self._declared: set[str] = set()  # queues that this connection has declared by sending to them
+        self.published_total = 0
+        self.unroutable_total = 0
+
+    def target(self, head: SendHead) -> Target:
+        """Resolve; checks, and declares what the destination stands for. Raise StompFault, BrokerError,
+        AuthorizationPending."""
+        target: Target | None = head.target
+        if target is not None and target.epoch == self._vhost.epoch:
+            return target
+        headers = head.headers
+        text = headers.get("destination")
+        if text is None:
+            raise StompFault("Missing destination", "\"SEND\" must include a 'destination' header\n")
+        if "message-id" in headers:
+            raise StompFault("Invalid header", "'message-id' is not allowed on 'SEND'.\n")
+        destination = parse_destination(text, self._topic_exchange)
+        if destination.kind == "temp-queue":
+            raise StompFault("Invalid destination", f"'{text}' is not a valid destination for 'SEND'\n")
+        session = self._session
+        if destination.kind == "queue":
+            name = destination.queue
+            if name not in self._declared or name not in self._vhost.queues:
+                declare_queue(session, destination, headers, boolean(headers, "durable"))
+                self._declared.add(name)
+        exchange = session.target(destination.exchange, destination.routing_key).exchange
+        # A reply queue may have gone meanwhile; all else of an envelope is in the headers.
+        if target is not None and not headers.get("reply-to", "").startswith(TEMPORARY):
+            envelope = target.envelope
+        else:
+            envelope = self._envelope(destination, headers)
+        properties = envelope.properties
+        is_routed_by_headers = properties.headers is not None and (
+            "CC" in properties.headers or "BCC" in properties.headers
+        )
+        head.target = target = Target(
+            self._vhost.epoch, exchange, envelope, is_routed_by_headers=is_routed_by_headers
+        )
+        return target
+
+    def _envelope(self, destination: Destination, headers: dict[str, str]) -> Envelope:
+        reply_to = headers.get("reply-to")
+        temporary: str | None = None
+        if reply_to is not None and reply_to.startswith(TEMPORARY):
+            temporary_id = parse_destination(reply_to, self._topic_exchange).queue
+            temporary = self._connection.subscriptions.reply_queue(temporary_id)
+        try:
+            properties = properties_of(headers, temporary)
+            self._session.check_user_id(properties.user_id)
+            return Envelope.of(destination.exchange, destination.routing_key, properties)
+        except InvalidArgument:  # an expiration that is none
+            raise
+        except (FieldError, ValueError) as error:
+            raise StompFault("Invalid header", f"A header does not fit: {error}\n") from error
+
+    def check(self, head: SendHead) -> None:
+        """All that `publish` could refuse. Raise StompFault, BrokerError, AuthorizationPending."""
+        target = self.target(head)
+        if target.is_routed_by_headers:
+            self._session.route(target.exchange, target.envelope)
+
+    def publish(self, head: SendHead, bodies: list[bytes]) -> tuple[int, bool]:
+        """Route and enqueue. Returns how many of the last bodies were rejected, and whether the store matters."""
+        vhost = self._vhost
+        target: Target | None = head.target
+        if target is None or target.epoch != vhost.epoch:
+            target = self.target(head)
+        envelope = published = target.envelope
+        queues = target.queues
+        if queues is None or target.is_routed_by_headers:
+            if not target.exchange.name and envelope.routing_key.startswith(DIRECT_REPLY):
+                return self._reply(envelope, bodies)
+            routed = self._session.route(target.exchange, envelope)
+            queues, envelope = routed.queues, routed.envelope
+            if routed.is_stable and not target.is_routed_by_headers:
+                target.queues = queues
+        count = len(bodies)
+        self.published_total += count
+        target.exchange.published_in += count
+        target.exchange.published_out += count * len(queues)
+        if not queues:
+            self.unroutable_total += count
+        tracer = vhost.tracer
+        if tracer is not None:
+            connection = self._connection
+            tracer.published(published, bodies, queues, connection.name, 0, self._session.principal.username)
+        is_persistent = envelope.is_persistent
+        rejected = 0
+        needs_store = False
+        for queue in queues:
+            rejected = max(rejected, queue.publish(envelope, bodies))
+            needs_store = needs_store or (is_persistent and queue.is_durable)
+        return rejected, needs_store
+
+    def _reply(self, envelope: Envelope, bodies: list[bytes]) -> tuple[int, bool]:
+        """To a requester behind another door, which waits without a queue."""
+        self.published_total += len(bodies)
+        for adapter in self._connection.broker.adapters:
+            replies: DirectReplies | None = getattr(adapter, "replies", None)
+            if replies is not None and replies.deliver(envelope.routing_key, envelope, bodies):
+                return 0, False
+        self.unroutable_total += len(bodies)
+        return 0, False
+
+
+def declare_queue(
+    session: Session, destination: Destination, headers: dict[str, str], is_durable: bool | None
+) -> Queue:
+    """The queue of a /queue destination, durable unless is_durable is false; of SEND and SUBSCRIBE alike.
+
+    Raise core's refusals and StompFault.
+    """
+    options: dict[str, bool] = {"durable": True}
+    if is_durable is False:  # RabbitMQ's defaults for those: they are private
+        options = {"durable": False, "exclusive": True, "auto_delete": True}
+    for option, name in (("exclusive", "exclusive"), ("auto_delete", "auto-delete")):
+        value = boolean(headers, name)
+        if value is not None:
+            options[option] = value
+    return session.queue_declare(destination.queue, arguments=queue_arguments(headers), **options)
