@@ -22,14 +22,14 @@ class WebSocketSpec:
     subprotocols  that this door speaks, best first; a client that offers none of them is let in without one
     is_text       bytes go out in text frames where they are UTF-8, else, and always if false, in binary ones
     takes_text    text frames are accepted; if not, they close the connection with 1003
-    message_ends  how the last bytes of a protocol frame look: each frame is one WebSocket message then, for clients that
-                  expect that; empty: bytes go out as a stream, in messages of any length
+    message_end   what ends a frame of the protocol: each goes out as one WebSocket message, for clients that expect
+                  that (a body that contains it is cut there); empty: a stream, in messages of any length
     """
 
     subprotocols: tuple[str, ...]
     is_text: bool = False
     takes_text: bool = False
-    message_ends: tuple[bytes, ...] = ()
+    message_end: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Outbox:
         """Send without waiting; what did not fit."""
         if len(chunks) == 1:
             data: bytes = chunks[0]
-        elif self.bytes < JOINED_BYTES * len(chunks) and not self._transport.keeps_chunks:
+        elif self.bytes < JOINED_BYTES * len(chunks):
             data = b"".join(chunks)
         else:
             return self._send_vector(list(chunks))

@@ -25,7 +25,6 @@ class Transport(Protocol):
     peer: tuple[str, int] | None  # address and port; None for a Unix socket
     local: tuple[str, int] | None
     read_bytes: int  # how much `receive` takes at most; may be changed between two calls
-    keeps_chunks: bool  # the ends of chunks mean something to it (a message): do not join them before sending
 
     @property
     def has_unsent(self) -> bool:
@@ -66,8 +65,6 @@ def _address(name: object) -> tuple[str, int] | None:
 
 class PlainTransport:
     """A non-blocking socket: read when there is something, send straight away."""
-
-    keeps_chunks = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -156,8 +153,6 @@ class TlsTransport:
     trio's SSLStream awaits per read of at most 16 KiB; here all records of a chunk are decrypted in one go, and all
     that a flush has to say is encrypted at once and sent with one `send`.
     """
-
-    keeps_chunks = False
 
     def __init__(self, plain: PlainTransport, context: ssl.SSLContext) -> None:
         self._plain = plain

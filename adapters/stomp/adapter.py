@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from leveret.adapters.base import DoorSpec, WebSocketSpec
 from leveret.adapters.stomp.connection import StompConnection
+from leveret.adapters.stomp.frames import EOL
 
 if TYPE_CHECKING:
     import trio
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StompAdapter"]
 
-WEBSOCKET = WebSocketSpec(("v12.stomp", "v11.stomp", "v10.stomp"), is_text=True, takes_text=True)
+WEBSOCKET = WebSocketSpec(
+    ("v12.stomp", "v11.stomp", "v10.stomp"), is_text=True, takes_text=True, message_end=EOL
+)
 SWEEP_S = 60.0  # the consumer timeout is looked at once a minute, as at the AMQP door
 
 

@@ -24,7 +24,16 @@ log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 65536  # a stream is cut into messages of at most this: some clients refuse larger than 1 MiB
 VECTOR_PIECES = 512  # per system call
+JOINED_BYTES = 16384  # pieces smaller than this on average are joined before the send, as the outbox does
 CLOSE_S = 2.0  # how long our close frame waits for the peer's
+
+
+def _is_utf8(data: bytes | memoryview) -> bool:
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class WebSocketTransport:
@@ -34,12 +43,11 @@ class WebSocketTransport:
     answered at once; if the peer does not read, only its last one. b"" is the peer's close (answered), its end, or a
     rule that it broke (told by a close frame, logged).
 
-    Sending. All or nothing is taken, as with TLS: while bytes of the last write wait for the kernel (`has_unsent`),
-    0. Without `spec.message_ends` the bytes are a stream, cut into messages of at most 64 KiB. With it
-    (`keeps_chunks`), chunks up to one that ends so are a message; what comes behind the last such chunk is
-    not taken yet, if something before it was. A message is text if `spec.is_text` and it is UTF-8 as a whole,
-    otherwise binary: nothing is ever held back or altered, and a text frame never ends within a character. After a
-    close frame, ours or the peer's, data is taken and dropped: no frame may follow.
+    Sending. Bytes are taken whole, as with TLS: while some of the last write wait for the kernel (`has_unsent`), 0.
+    Without `spec.message_end` they are a stream, cut into messages of at most 64 KiB. With it, each message ends so;
+    what comes behind the last end is not taken yet, if something before it was. A message is text if `spec.is_text`
+    and it is UTF-8 as a whole, otherwise binary: nothing is held back or altered for it, and a text frame never
+    ends within a character. After a close frame, ours or the peer's, data is taken and dropped: no frame may follow.
 
     Liveness. A beat of the broker's timers every `ping_interval_s`: a peer that has been silent for a whole one is
     pinged, and dropped if it is silent for another. While we do not read, silence proves nothing.
@@ -47,8 +55,8 @@ class WebSocketTransport:
 
     __slots__ = (
         "_beat_s", "_early", "_has_received", "_inner", "_is_close_sent", "_is_closed", "_is_lost", "_is_pinged",
-        "_is_receiving", "_is_stopping", "_is_text", "_message_ends", "_pong", "_reader", "_timer", "_timers", "_unsent",
-        "http_login", "keeps_chunks", "local", "peer",
+        "_is_receiving", "_is_stopping", "_is_text", "_message_end", "_pong", "_reader", "_timer", "_timers", "_unsent",
+        "http_login", "local", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -64,8 +72,7 @@ class WebSocketTransport:
         """early: what came behind the request."""
         self.peer, self.local = inner.peer, inner.local
         self.http_login = http_login
-        self.keeps_chunks = bool(spec.message_ends)
-        self._message_ends = spec.message_ends
+        self._message_end = spec.message_end
         self._is_text = spec.is_text
         self._inner = inner
         self._reader = FrameReader(settings.max_message_size, takes_text=spec.takes_text)
@@ -186,8 +193,8 @@ class WebSocketTransport:
         if not chunks:
             return 0
         frames: list[bytes | memoryview] = []
-        taken = self._messages(frames, chunks) if self.keeps_chunks else self._stream(frames, chunks)
-        if taken <= MESSAGE_BYTES:
+        taken = self._messages(frames, chunks) if self._message_end else self._stream(frames, chunks)
+        if taken < JOINED_BYTES * len(frames):
             frame = b"".join(frames)
             sent = self._inner.send_nowait(frame)
             if sent < len(frame):
@@ -200,45 +207,34 @@ class WebSocketTransport:
     def _stream(self, frames: list[bytes | memoryview], chunks: Sequence[bytes | memoryview]) -> int:
         total = sum(map(len, chunks))
         if total <= MESSAGE_BYTES:
-            self._message(frames, chunks, total)
-        else:
-            for chunk in chunks:
-                view = memoryview(chunk)
-                for start in range(0, len(view), MESSAGE_BYTES):
-                    piece = view[start : start + MESSAGE_BYTES]
-                    self._message(frames, [piece], len(piece))
+            if self._is_text and len(chunks) > 1:
+                chunks = [b"".join(chunks)]
+            opcode = TEXT if self._is_text and _is_utf8(chunks[0]) else BINARY
+            frames.append(frame_head(opcode, total))
+            frames += chunks
+            return total
+        for chunk in chunks:
+            view = memoryview(chunk)
+            for start in range(0, len(view), MESSAGE_BYTES):
+                piece = view[start : start + MESSAGE_BYTES]
+                opcode = TEXT if self._is_text and _is_utf8(piece) else BINARY
+                frames += (frame_head(opcode, len(piece)), piece)
         return total
 
     def _messages(self, frames: list[bytes | memoryview], chunks: Sequence[bytes | memoryview]) -> int:
-        taken = first = 0
-        ends = self._message_ends
-        for index, chunk in enumerate(chunks, 1):
-            if bytes(chunk[-4:]).endswith(ends):
-                size = sum(map(len, chunks[first:index]))
-                self._message(frames, chunks[first:index], size)
-                taken += size
-                first = index
-        if not taken:
-            taken = sum(map(len, chunks))
-            self._message(frames, chunks, taken)
-        return taken
-
-    def _message(
-        self, frames: list[bytes | memoryview], pieces: Sequence[bytes | memoryview], size: int
-    ) -> None:
-        if self._is_text:
-            payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            frames += (frame_head(self._opcode(payload), size), payload)
-        else:
-            frames.append(frame_head(BINARY, size))
-            frames += pieces
-
-    def _opcode(self, payload: bytes | memoryview) -> int:
-        try:
-            str(payload, "utf-8")
-        except UnicodeDecodeError:
-            return BINARY
-        return TEXT
+        data = b"".join(chunks)
+        mark = self._message_end
+        messages = data.split(mark)
+        last = messages.pop()
+        if not messages:
+            messages, mark = [last], b""
+        # The mark is no part of a character: if the whole is UTF-8, so is each.
+        is_text = self._is_text and _is_utf8(data)
+        is_mixed = self._is_text and not is_text
+        for message in messages:
+            opcode = TEXT if is_text or (is_mixed and _is_utf8(message)) else BINARY
+            frames += (frame_head(opcode, len(message) + len(mark)), message, mark)
+        return len(data) - len(last) if mark else len(data)
 
     async def wait_writable(self) -> None:
         try:

@@ -135,8 +135,6 @@ async def test_cancellation_at_every_wait_of_the_writer() -> None:
 class Buffering:
     """A transport that, like TLS, takes everything at once and hands it to the kernel as that has room."""
 
-    keeps_chunks = False
-
     def __init__(self, plain: PlainTransport) -> None:
         self._plain = plain
         self._buffer = b""

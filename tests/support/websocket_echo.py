@@ -35,7 +35,7 @@ __all__ = [
 
 BINARY_SPEC = WebSocketSpec(("mqtt", "mqttv3.1"))
 TEXT_SPEC = WebSocketSpec(("v12.stomp",), is_text=True, takes_text=True)
-FRAMED_SPEC = replace(TEXT_SPEC, message_ends=(b"\0", b"\0\n"))
+FRAMED_SPEC = replace(TEXT_SPEC, message_end=b"\0\n")
 
 log = logging.getLogger(__name__)
 
