@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import trio
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
 
-__all__ = ["Adapter", "ClientConnection", "Door", "DoorSpec", "WebSocketSpec"]
+__all__ = ["Adapter", "ClientConnection", "Door", "DoorSpec", "Draining", "WebSocketSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,21 @@ class Adapter(Protocol):
         """What the settings ask for; empty: the protocol is off."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """What lives as long as the doors: recover, report `started`, serve until cancelled, or just return."""
+        """What lives as long as the connections: recover, report `started`, work until cancelled, or just return.
+
+        Cancelled after the last connection has drained, so that a connection always finds it there.
+        """
 
     async def serve(self, transport: Transport) -> None:
         """Speak the protocol until the peer or the broker ends it. Never leaks a peer's mistake."""
+
+
+@runtime_checkable
+class Draining(Protocol):
+    """An adapter whose connections are not (all) in `broker.connections`: it ends them itself."""
+
+    def drain(self) -> None:
+        """The doors are shut: let the clients go, bounded in time. Called once; returns at once."""
 
 
 class ClientConnection(Protocol):

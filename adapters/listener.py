@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from leveret.adapters.base import Adapter, Door, DoorSpec
+from leveret.adapters.base import Adapter, Door, DoorSpec, Draining
 from leveret.adapters.transport import PlainTransport, TlsTransport, Transport
 from leveret.adapters.websocket.upgrade import upgrade
 
@@ -156,11 +156,11 @@ async def serve_all(
         raise
     is_stopping = trio.Event()
     async with trio.open_nursery() as around:
-        drain = await around.start(_hold, is_stopping)
+        drain, runs = await around.start(_hold, is_stopping)
         try:
             async with trio.open_nursery() as doors:
                 for adapter in broker.adapters:
-                    await doors.start(adapter.run)
+                    await runs.start(adapter.run)
                 for listener in listeners:
                     doors.start_soon(listener.accept, drain)
                 broker.doors = [listener.door for listener in listeners]
@@ -171,15 +171,23 @@ async def serve_all(
             drain.cancel_scope.deadline = trio.current_time() + settings.server.shutdown_timeout_s
             for connection in list(broker.connections):
                 connection.close("broker forced connection closure with reason 'shutdown'")
+            for adapter in broker.adapters:
+                if isinstance(adapter, Draining):
+                    adapter.drain()
             broker.pump.run()
             is_stopping.set()
 
 
 async def _hold(
-    is_stopping: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED
+    is_stopping: trio.Event,
+    *,
+    task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Nursery]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """A nursery for the connections, shielded from the cancellation that stops the doors; the deadline bounds it."""
-    async with trio.open_nursery() as drain:
-        drain.cancel_scope.shield = True
-        task_status.started(drain)
-        await is_stopping.wait()
+    """Nurseries for the connections and, around it, for the adapters' own tasks; shielded from the cancellation that
+    stops the doors. The deadline of the first bounds both."""
+    async with trio.open_nursery() as runs:
+        runs.cancel_scope.shield = True
+        async with trio.open_nursery() as drain:
+            task_status.started((drain, runs))
+            await is_stopping.wait()
+        runs.cancel_scope.cancel()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
+from leveret.auth.attempts import Attempts
 from leveret.auth.contracts import (
     AccessDenied,
     Authenticator,
@@ -52,6 +53,7 @@ class AuthChain:
         self._authenticators = tuple(authenticators)
         self._authorizers = tuple(authorizers)
         self._loopback_users = frozenset(loopback_users)
+        self.attempts = Attempts()
         self._own_first = {
             own.name: (own, *(other for other in authorizers if other is not own)) for own in authorizers
         }
@@ -60,6 +62,15 @@ class AuthChain:
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         """Raise AccessDenied; its text is for the log alone, where it is already."""
+        try:
+            principal = await self._authenticate(credentials)
+        except AccessDenied:
+            self.attempts.count(credentials.protocol, succeeded=False)
+            raise
+        self.attempts.count(credentials.protocol, succeeded=True)
+        return principal
+
+    async def _authenticate(self, credentials: Credentials) -> Principal:
         for backend in self._authenticators:
             try:
                 principal = await backend.authenticate(credentials)

@@ -15,6 +15,7 @@ from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
 from leveret.core import definitions, records
 from leveret.core.allocator import give_back_memory, keep_freed_memory
+from leveret.core.churn import Churn, Connections
 from leveret.core.errors import ConnectionRefused, NotAllowed
 from leveret.core.events import Events
 from leveret.core.flow import Flow
@@ -60,7 +61,8 @@ class Broker:
         self.vhosts: dict[str, Vhost] = {}
         self.parameters: dict[str, Any] = {}  # global runtime parameters, as JSON has them
         self.policies = Policies(self)
-        self.connections: set[Any] = set()  # adapters.base.ClientConnection
+        self.churn = Churn()
+        self.connections: set[Any] = Connections(self.churn)  # adapters.base.ClientConnection
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
         self.doors: list[Any] = []
         self.tls_context: Any = None

@@ -170,6 +170,7 @@ def declare_queue(
         check_exclusive(queue, session.connection)
         queue.touch()
         return queue
+    vhost.broker.churn.queues_declared += 1
     wanted = dict(arguments)
     queue_type = _queue_type(vhost, wanted, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
     is_durable = durable and not exclusive  # it goes with its connection, so it need not be kept

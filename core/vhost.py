@@ -224,6 +224,8 @@ class Vhost:
             log_ids=log_ids,
         )
         self.queues[name] = queue
+        if not log_ids:
+            self.broker.churn.queues_created += 1
         self.broker.policies.name_queue(queue)
         self.epoch += 1
         if exclusive:
@@ -247,6 +249,7 @@ class Vhost:
         if self.queues.get(queue.name) is not queue:
             return
         del self.queues[queue.name]
+        self.broker.churn.queues_deleted += 1
         self.epoch += 1
         if queue.is_exclusive:
             owned = self._exclusive.get(queue.owner)

@@ -261,6 +261,14 @@ class Channel:
             "global_prefetch_count": self.global_prefetch,
             "confirm": self.confirms is not None,
             "transactional": self.transaction is not None,
+            "message_stats": {
+                "publish": self.publisher.published_total,
+                "confirm": self.confirmed_total,
+                "return_unroutable": self.publisher.returned_total,
+                "drop_unroutable": self.publisher.unroutable_total - self.publisher.returned_total,
+                "deliver": self.delivered_total,
+                "ack": self.acknowledged_total,
+            },
         }
 
     # -- consumers
@@ -391,6 +399,7 @@ class Channel:
             self.confirms.close_chunk()
             self.confirms.is_closed = True
         self.is_closing = True
+        self.broker.churn.channels_closed += 1
         consumers = list(self.consumers.values())
         self.consumers.clear()
         self._encoders.clear()

@@ -313,6 +313,7 @@ class AmqpConnection:
         assert self.session is not None
         self.broker.check_channel_limit(self.session.principal, self)
         self.channels[number] = Channel(self, number)
+        self.broker.churn.channels_opened += 1
         self.outbox.write(method_frame(number, methods.ChannelOpenOk()))
 
     # -- what happens to it

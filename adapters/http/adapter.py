@@ -1,19 +1,26 @@
-"""The HTTP doors as the broker sees them."""
+"""The HTTP doors: aiohttp's request handler, fed with connections that the common listener accepted."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import trio
 
 from leveret.adapters.base import DoorSpec
 
 if TYPE_CHECKING:
-    import trio
-
+    from leveret.adapters.http.bridge import Bridge
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
 
 __all__ = ["HttpAdapter"]
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 75.0  # an idle connection, and one that does not come to the point with its first request
+MAX_HEADER_BYTES = 16384
 
 
 class HttpAdapter:
@@ -23,12 +30,93 @@ class HttpAdapter:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self.context: Any = None  # app.HttpContext, while it runs
+        self._bridges: set[Bridge] = set()
+        self._servers: dict[str, Any] = {}  # by door: aiohttp's web.Server
+        self._loop: Any = None
 
     def doors(self) -> Sequence[DoorSpec]:
-        return []
+        listeners = self.broker.settings.listeners
+        specs = []
+        if listeners.http is not None:
+            specs.append(DoorSpec("http", listeners.http))
+        if listeners.https is not None:
+            specs.append(DoorSpec("https", listeners.https, is_tls=True))
+        if listeners.prometheus is not None:
+            specs.append(DoorSpec("prometheus", listeners.prometheus))
+        return specs
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
+        """The asyncio loop, for as long as there are connections."""
+        if not self.doors():
+            task_status.started()
+            return
+        # Imported here: whoever does without HTTP does without a quarter of a second, too.
+        from aiohttp import web
+
+        from leveret.adapters.http.app import METRICS_AREAS, HttpContext, build_app, without_trailing_slash
+        from leveret.adapters.http.loop import open_loop
+
+        async with open_loop() as loop:
+            self._loop = loop
+            context = self.context = HttpContext(self.broker, loop)
+            runners = {}
+            for door, app in {
+                "http": build_app(context),
+                "prometheus": build_app(context, METRICS_AREAS),
+            }.items():
+                runner = runners[door] = web.AppRunner(
+                    app,
+                    handle_signals=False,
+                    access_log=None,
+                    handler_cancellation=True,  # a long poll ends with its client
+                    keepalive_timeout=KEEP_ALIVE_S,
+                    lingering_time=2.0,
+                    max_line_size=MAX_HEADER_BYTES,
+                    max_field_size=MAX_HEADER_BYTES,
+                    shutdown_timeout=0.0,  # the connections have had their time before
+                )
+                await loop.run_aio_coroutine(runner.setup())
+                assert runner.server is not None
+                runner.server.request_factory = without_trailing_slash(runner.server.request_factory)
+                self._servers[door] = runner.server
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(context.rates.run)
+                    task_status.started()
+            finally:
+                with trio.CancelScope(shield=True):
+                    for runner in runners.values():
+                        await loop.run_aio_coroutine(runner.cleanup())
+                self._servers.clear()
 
     async def serve(self, transport: Transport) -> None:
-        raise NotImplementedError
+        import trio_asyncio  # type: ignore[import-untyped]  # it has no types
+
+        from leveret.adapters.http.bridge import Bridge
+
+        server = self._servers.get(self._door(transport))
+        if server is None:
+            return  # not yet, or not any more
+        # Callbacks of aiohttp's that run in this task must find the loop.
+        trio_asyncio.current_loop.set(self._loop)
+        context = self.broker.tls_context if transport.tls_info else None
+        bridge = Bridge(transport, server(), context)
+        self._bridges.add(bridge)
+        try:
+            await bridge.run()
+        finally:
+            self._bridges.discard(bridge)
+
+    def _door(self, transport: Transport) -> str:
+        """Connections at the prometheus port see metrics alone."""
+        port = transport.local[1] if transport.local else None
+        is_metrics = any(door.name == "prometheus" and door.port == port for door in self.broker.doors)
+        return "prometheus" if is_metrics else "http"
+
+    def drain(self) -> None:
+        """The doors are shut: idle connections end at once, the others after their answer."""
+        if self.context is not None:
+            self.context.stopping.set()
+        for bridge in list(self._bridges):
+            bridge.drain()

@@ -8,6 +8,7 @@ from typing import Any
 
 from leveret.auth.contracts import Permission, Principal, Resource
 from leveret.conf.settings import Settings
+from leveret.core.churn import Churn
 from leveret.core.events import Events
 from leveret.core.exchanges.direct import DirectExchange
 from leveret.core.exchanges.fanout import FanoutExchange
@@ -61,6 +62,7 @@ class FakeBroker(SimpleNamespace):
         super().__init__(
             settings=Settings(), registry=registry, store=store, pump=Pump(), timers=Timers(),
             events=Events(), users=SimpleNamespace(revision=1), auth=FakeAuth(), vhosts={}, connections=set(),
+            churn=Churn(),
         )  # fmt: skip
         self.policies = Policies(self)  # type: ignore[arg-type]  # a fake
 

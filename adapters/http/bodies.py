@@ -1,0 +1,62 @@
+"""Request bodies: bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from leveret.adapters.http.errors import Refusal
+
+if TYPE_CHECKING:
+    from leveret.conf.settings import Http
+
+__all__ = ["read_body", "read_json"]
+
+
+async def read_body(request: web.Request, settings: Http) -> bytes:
+    """Raise Refusal: 413 if it is larger than `max_body_size`, 408 if it takes longer than `body_timeout_s`."""
+    limit = settings.max_body_size
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    if not request.body_exists:
+        return b""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            while chunk := await request.content.readany():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Refusal(
+            408, "timeout", "the body took too long to arrive", headers={"Connection": "close"}
+        ) from None
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(
+        413,
+        "payload_too_large",
+        f"the body is larger than {limit} bytes",
+        headers={"Connection": "close"},
+    )
+
+
+async def read_json(request: web.Request, settings: Http) -> dict[str, Any]:
+    """An object; {} for no body. Raise Refusal (400 not_json) with RabbitMQ's words."""
+    body = await read_body(request, settings)
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "not_json", "the body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, "not_json", "the body must be a JSON object")
+    return value

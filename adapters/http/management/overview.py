@@ -1,0 +1,206 @@
+"""The node at a glance: /api/overview, /api/cluster-name, /api/version, /api/extensions."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+from leveret import __version__
+from leveret.adapters.http.management.details import DELIVER, Details, Ranges
+from leveret.adapters.http.management.routes import Call, Route
+from leveret.adapters.http.rates import MESSAGES, NODE, QUEUE_TOTALS, VHOST
+
+__all__ = ["ROUTES", "cluster_name", "exchange_types", "listeners", "message_stats", "queue_totals"]
+
+CHURN = (
+    "channel_closed", "channel_created", "connection_closed", "connection_created", "queue_created",
+    "queue_declared", "queue_deleted",
+)  # fmt: skip
+DELIVERY_KEYS = (
+    "ack",
+    "deliver",
+    "deliver_get",
+    "deliver_no_ack",
+    "get",
+    "get_empty",
+    "get_no_ack",
+    "redeliver",
+)
+PROTOCOLS = {
+    "amqp": "amqp", "amqps": "amqp/ssl", "mqtt": "mqtt", "mqtts": "mqtt/ssl", "stomp": "stomp", "stomps": "stomp/ssl",
+    "http": "http", "https": "https", "prometheus": "http/prometheus", "web-stomp": "http/web-stomp",
+    "web-stomps": "https/web-stomp", "web-mqtt": "http/web-mqtt", "web-mqtts": "https/web-mqtt",
+}  # fmt: skip
+RETENTION = {"global": [600, 3600, 28800, 86400], "basic": [600], "detailed": [600]}
+RATES_MODE = "basic"
+
+
+def cluster_name(call: Call) -> str:
+    """A parameter that can be set at run time, the setting, or the node's name."""
+    name = call.broker.parameters.get("cluster_name")
+    return str(name or call.broker.settings.server.cluster_name or call.broker.node_name)
+
+
+def exchange_types(call: Call) -> list[dict[str, Any]]:
+    registry = call.broker.registry
+    return [
+        {
+            "name": offer.name,
+            "description": offer.summary or f"{offer.name} exchange, of {offer.distribution}",
+            "enabled": True,
+        }
+        for offer in registry.offers("exchanges")
+        if not registry.is_withdrawn("exchanges", offer.name)
+    ]
+
+
+def listeners(call: Call) -> list[dict[str, Any]]:
+    backlog = call.broker.settings.listeners.backlog
+    return [
+        {
+            "node": call.broker.node_name,
+            "protocol": PROTOCOLS.get(door.name, door.name),
+            "ip_address": door.host,
+            "port": door.port,
+            "socket_opts": {"backlog": backlog, "nodelay": True},
+            "tls": door.is_tls,
+        }
+        for door in sorted(call.broker.doors, key=lambda door: door.port)
+    ]
+
+
+def contexts(call: Call) -> list[dict[str, Any]]:
+    """The doors that speak HTTP, as RabbitMQ's web contexts."""
+    return [
+        {
+            "node": call.broker.node_name,
+            "description": "RabbitMQ Prometheus" if door.name == "prometheus" else "RabbitMQ Management",
+            "path": "/",
+            "cowboy_opts": "[]",
+            "ip": door.host,
+            "port": str(door.port),
+        }
+        for door in call.broker.doors
+        if door.name in ("http", "https", "prometheus")
+    ]
+
+
+def message_stats(values: dict[str, int], details: Details, ranges: Ranges) -> dict[str, Any]:
+    """Empty when nothing has happened; else what has. All of the delivery's numbers come together."""
+    shown = {name: values[name] for name in MESSAGES[:4] if values.get(name)}
+    delivery = {name: values.get(name, 0) for name in MESSAGES[4:]}
+    if any(delivery.values()):
+        delivery["deliver_get"] = sum(delivery[name] for name in DELIVER)
+        shown |= {name: delivery[name] for name in DELIVERY_KEYS}
+    stats: dict[str, Any] = {}
+    details.put(stats, shown, ranges.msg_rates, sums={"deliver_get": DELIVER})
+    return stats
+
+
+def queue_totals(values: dict[str, int], details: Details, ranges: Ranges) -> dict[str, Any]:
+    """messages, messages_ready, messages_unacknowledged."""
+    ready, unacknowledged = (values[name] for name in QUEUE_TOTALS)
+    totals: dict[str, Any] = {}
+    details.put(
+        totals,
+        {
+            "messages": ready + unacknowledged,
+            "messages_ready": ready,
+            "messages_unacknowledged": unacknowledged,
+        },
+        ranges.lengths,
+        sums={"messages": QUEUE_TOTALS},
+    )
+    return totals
+
+
+async def overview(call: Call) -> dict[str, Any]:
+    """Versions, totals and rates of what the user may see."""
+    broker, rates, ranges = call.broker, call.context.rates, Ranges.of(call)
+    version = broker.settings.amqp.version
+    vhosts = await call.vhosts()
+    is_all = call.sees_all
+    seen = list(broker.vhosts.values()) if is_all else vhosts
+    totals = dict.fromkeys(VHOST.names, 0)
+    for vhost in seen:
+        for name, value in zip(VHOST.names, rates.vhost_values(vhost.name), strict=True):
+            totals[name] += value
+    # Of some virtual hosts only there is no series of their own: their rates are the only one's, or unknown.
+    series = rates.all if is_all else rates.of_vhost(seen[0].name) if len(seen) == 1 else None
+    details = Details(rates, VHOST, series)
+    churn: dict[str, Any] = {}
+    node = dict(zip(NODE.names, rates.node_values(), strict=True))
+    Details(rates, NODE, rates.node).put(churn, {name: node[name] for name in CHURN}, ranges.msg_rates)
+    connections = [one.info() for one in broker.connections]
+    if not is_all:
+        connections = [info for info in connections if info.get("user") == call.principal.username]
+    answer: dict[str, Any] = {
+        "management_version": version,
+        "rates_mode": RATES_MODE,
+        "sample_retention_policies": RETENTION,
+        "exchange_types": exchange_types(call),
+        "product_version": version,
+        "product_name": broker.settings.amqp.product,
+        "rabbitmq_version": version,
+        "leveret_version": __version__,
+        "cluster_name": cluster_name(call),
+        "cluster_tags": {},
+        "node_tags": {},
+        "default_queue_type": "classic",
+        "erlang_version": platform.python_version(),
+        "erlang_full_version": f"{platform.python_implementation()} {sys.version.split(' (')[0]} "
+        f"[{platform.system()} {platform.machine()}]",
+        "crypto_lib_version": _crypto_version(),
+        "release_series_support_status": "supported",
+        "disable_stats": False,
+        "enable_queue_totals": False,
+        "is_op_policy_updating_enabled": True,
+        "require_definition_json_extension": False,
+        "message_stats": message_stats(totals, details, ranges),
+        "churn_rates": churn,
+        "queue_totals": queue_totals(totals, details, ranges),
+        "object_totals": {
+            "channels": sum(info.get("channels") or 0 for info in connections),
+            "connections": len(connections),
+            "consumers": sum(len(queue.consumers) for vhost in seen for queue in vhost.queues.values()),
+            "exchanges": sum(len(vhost.exchanges) for vhost in seen),
+            "queues": sum(len(vhost.queues) for vhost in seen),
+        },
+        "statistics_db_event_queue": 0,
+        "node": broker.node_name,
+    }
+    if is_all:
+        answer["listeners"] = listeners(call)
+        answer["contexts"] = contexts(call)
+    return answer
+
+
+def _crypto_version() -> str:
+    import ssl
+
+    return ssl.OPENSSL_VERSION
+
+
+async def read_cluster_name(call: Call) -> dict[str, Any]:
+    """The name of the cluster, which is this node."""
+    return {"name": cluster_name(call)}
+
+
+async def version(call: Call) -> dict[str, Any]:
+    """Versions: what clients are told, and ours."""
+    amqp = call.broker.settings.amqp
+    return {"product_name": amqp.product, "product_version": amqp.version, "leveret_version": __version__}
+
+
+async def extensions(call: Call) -> list[dict[str, Any]]:
+    """Pages' extensions."""
+    return [{"javascript": "dispatcher.js"}]
+
+
+ROUTES = (
+    Route("GET", "/overview", overview),
+    Route("GET", "/cluster-name", read_cluster_name),
+    Route("GET", "/version", version),
+    Route("GET", "/extensions", extensions),
+)
