@@ -21,6 +21,7 @@ from leveret.core.events import Events
 from leveret.core.flow import Flow
 from leveret.core.policy import Policies
 from leveret.core.pump import Pump
+from leveret.core.reply_to import Replies
 from leveret.core.session import Session
 from leveret.core.timers import Timers
 from leveret.core.vhost import Vhost
@@ -61,6 +62,7 @@ class Broker:
         self.vhosts: dict[str, Vhost] = {}
         self.parameters: dict[str, Any] = {}  # global runtime parameters, as JSON has them
         self.policies = Policies(self)
+        self.replies = Replies()
         self.churn = Churn()
         self.connections: set[Any] = Connections(self.churn)  # adapters.base.ClientConnection
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root

@@ -17,11 +17,12 @@ from leveret.core.errors import (
     ResourceLocked,
 )
 from leveret.core.exchange import Arguments
+from leveret.core.message import Envelope
+from leveret.core.reply_to import TOPIC_REPLY, is_reply_queue
 from leveret.core.routing import Routed, route, routing_keys
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.message import Envelope
     from leveret.core.queue import Queue
     from leveret.core.vhost import Exchange, Vhost
 
@@ -279,7 +280,12 @@ class Session:
     # -- publishing
 
     def target(self, exchange_name: str, routing_key: str) -> Target:
-        """May messages with this key be published there? Raise NotFound, AccessRefused, AuthorizationPending."""
+        """May messages with this key be published there? Raise NotFound, AccessRefused, AuthorizationPending.
+
+        The answer may name another exchange and key than the question: see core/reply_to.py.
+        """
+        if not exchange_name and routing_key.startswith(TOPIC_REPLY):  # an MQTT client's response topic
+            exchange_name, routing_key = self.broker.settings.mqtt.exchange, routing_key[len(TOPIC_REPLY) :]
         self.require(Permission.WRITE, "exchange", exchange_name)
         exchange = topology.require_exchange(self.vhost, exchange_name)
         if exchange.is_internal:
@@ -305,8 +311,13 @@ class Session:
         Raise NotFound, AccessRefused, InvalidArgument, PreconditionFailed (user_id), AuthorizationPending.
         """
         messages = [bodies] if isinstance(bodies, bytes) else bodies
-        exchange = self.target(envelope.exchange, envelope.routing_key).exchange
+        target = self.target(envelope.exchange, envelope.routing_key)
+        exchange = target.exchange
+        if exchange.name != envelope.exchange:
+            envelope = Envelope(exchange.name, target.routing_key, envelope.header, envelope.properties)
         self.check_user_id(envelope.properties.user_id)
+        if not exchange.name and is_reply_queue(target.routing_key):
+            return Published(self.broker.replies.deliver(target.routing_key, envelope, messages), 0)
         routed = self.route(exchange, envelope)
         exchange.published_in += len(messages)
         exchange.published_out += len(messages) * len(routed.queues)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from leveret.adapters.amqp.connection import AmqpConnection
-from leveret.adapters.amqp.reply_to import Replies
 from leveret.adapters.base import DoorSpec
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class AmqpAdapter:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.replies = Replies()
+        self.replies = broker.replies
         self.connections: set[AmqpConnection] = set()
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False

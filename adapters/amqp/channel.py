@@ -12,12 +12,12 @@ from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault, fault_of
 from leveret.adapters.amqp.methods import BasicCancel, ChannelClose, Method, method_frame
 from leveret.adapters.amqp.protocol import Content
 from leveret.adapters.amqp.publishing import Publisher
-from leveret.adapters.amqp.reply_to import Reply
 from leveret.adapters.amqp.transactions import Transaction
 from leveret.core.consumer import UNLIMITED, Consumer
 from leveret.core.errors import BrokerError
 from leveret.core.message import Envelope, Message
 from leveret.core.queue import Queue
+from leveret.core.reply_to import Reply
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection

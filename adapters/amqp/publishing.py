@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from leveret.adapters.amqp.delivery import content_frames
 from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault
 from leveret.adapters.amqp.methods import BasicReturn, method_frame
-from leveret.adapters.amqp.reply_to import REPLY_TO, is_reply_queue
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
 from leveret.core.properties import validate_header
+from leveret.core.reply_to import REPLY_TO, is_reply_queue
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
@@ -80,7 +80,7 @@ class Publisher:
         if "\r" in exchange_name or "\n" in exchange_name:
             exchange_name = exchange_name.replace("\r", "").replace("\n", "")
         resolved = self._session.target(exchange_name, routing_key)
-        target = Target(self._vhost.epoch, resolved.exchange, routing_key, bool(flags & 1))
+        target = Target(self._vhost.epoch, resolved.exchange, resolved.routing_key, bool(flags & 1))
         if len(self._targets) >= REMEMBERED_TARGETS:
             self._targets.clear()
         self._targets[key] = target

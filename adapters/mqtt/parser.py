@@ -53,7 +53,9 @@ class PacketParser:
         self.version = 0  # of the protocol, as soon as it is known
         self.is_suspended = False
         self._rest = b""
-        self._parts: list[bytes] = []  # of a packet that is larger than a chunk: joined once, when it is whole
+        self._parts: list[
+            bytes
+        ] = []  # of a packet that is larger than a chunk: joined once, when it is whole
         self._missing = 0
 
     def feed(self, data: bytes) -> None:

@@ -129,10 +129,9 @@ class Slice:
 
 def slices(group: Group, shared: set[int]) -> Iterator[Slice]:
     """Cut a group to transactions. All puts come before the first delete: a crash between two slices may leave a
-    message that moved in both places (it is redelivered), but never in none."""
-    part = Slice(
-        group.definitions, list(group.created), operations=len(group.definitions) + len(group.created)
-    )
+    message that moved in both places (it is redelivered), but never in none. Definitions come behind the puts: one
+    that says that a message was taken never stands without the message."""
+    part = Slice(created=list(group.created), operations=len(group.created))
     counted: set[int] = set()
     for log, operations in group.logs.items():
         taken: list[Message] = []
@@ -150,6 +149,8 @@ def slices(group: Group, shared: set[int]) -> Iterator[Slice]:
                 part, taken = Slice(), []
         if taken:
             part.puts.append((log, taken))
+    part.definitions = group.definitions
+    part.operations += len(group.definitions)
     for log, operations in group.logs.items():
         if operations.updates:
             part.updates.append((log, operations.updates))

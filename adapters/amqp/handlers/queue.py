@@ -9,7 +9,7 @@ from leveret.adapters.amqp import methods
 from leveret.adapters.amqp.faults import ChannelFault
 from leveret.adapters.amqp.methods import Method
 from leveret.adapters.amqp.names import clean
-from leveret.adapters.amqp.reply_to import REPLY_TO, is_reply_queue
+from leveret.core.reply_to import REPLY_TO, is_reply_queue
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel

@@ -1,0 +1,535 @@
+"""One MQTT connection: CONNECT, packets in, keep alive, blocking, DISCONNECT."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.adapters.mqtt import subscribing
+from leveret.adapters.mqtt.acks import Acks
+from leveret.adapters.mqtt.delivery import Delivery
+from leveret.adapters.mqtt.handshake import Handshake, Refusal
+from leveret.adapters.mqtt.packets import (
+    PINGRESP,
+    decode_ack,
+    decode_auth,
+    decode_disconnect,
+    decode_subscribe,
+    decode_unsubscribe,
+    disconnect,
+)
+from leveret.adapters.mqtt.parser import PacketParser
+from leveret.adapters.mqtt.publishing import Publisher
+from leveret.adapters.mqtt.spec import V5, Connect, MqttFault, PacketType, Properties, Reason
+from leveret.adapters.outbox import Outbox
+from leveret.adapters.pacing import PAUSE_S, Pacer
+from leveret.core.errors import AuthorizationPending, BrokerError
+
+if TYPE_CHECKING:
+    from leveret.adapters.mqtt.adapter import MqttAdapter
+    from leveret.adapters.mqtt.session import MqttSession
+    from leveret.adapters.transport import Transport
+    from leveret.core.session import Session
+    from leveret.core.timers import Timer
+
+__all__ = ["MqttConnection"]
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0  # for the last bytes to a slow peer
+AUTHORIZE_S = 15.0  # how long one packet may wait for an authorization backend
+VERSIONS = {3: "MQTT 3.1", 4: "MQTT 3.1.1", 5: "MQTT 5.0"}
+
+
+class MqttConnection:
+    """State of one connection.
+
+    state   starting (before CONNECT), running, closed
+    version 3, 4 or 5 once CONNECT was seen
+    """
+
+    __slots__ = (
+        "_deadline", "_deferred", "_drained", "_handshake", "_is_lost", "_keep_alive_s", "_last_received", "_nursery",
+        "_pacer", "_reading", "acks", "adapter", "broker", "client_id", "connected_at", "is_publisher", "mqtt_session", "name",
+        "outbox", "parser", "publisher", "received_bytes", "session", "settings", "state", "transport", "version",
+    )  # fmt: skip
+
+    mqtt_session: MqttSession
+    publisher: Publisher
+
+    def __init__(self, adapter: MqttAdapter, transport: Transport) -> None:
+        self.adapter = adapter
+        self.broker = adapter.broker
+        self.settings = adapter.settings
+        self.transport = transport
+        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
+        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
+        self.state = "starting"
+        self.version = 0
+        self.client_id = ""
+        self.session: Session | None = None
+        self.is_publisher = False
+        self.connected_at = self.broker.timers.wall_ms(self.broker.timers.now)
+        self.received_bytes = 0
+        self.parser = PacketParser(self, self.settings.max_packet_size_unauthenticated)
+        self._pacer: Pacer | None = None  # of those who publish
+        self._handshake: Handshake | None = Handshake(self)
+        self._is_lost = True  # until DISCONNECT says otherwise: the will is due
+        self._keep_alive_s = 0.0
+        self._last_received = 0.0
+        self._deadline: Timer | None = None
+        self._deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next packet
+        self._nursery: trio.Nursery | None = None
+        self._reading = trio.CancelScope()
+        self._drained: trio.Event | None = None
+        self.outbox = Outbox(
+            transport,
+            self.broker.pump,
+            self.settings.outbox_bytes,
+            spawn=self._spawn,
+            on_drained=self._on_drained,
+            on_lost=self.cancel,
+        )
+        self.acks = Acks(self.outbox, self.broker.store)
+
+    def __repr__(self) -> str:
+        return f"<MqttConnection {self.name!r} {self.state} client={self.client_id!r}>"
+
+    # -- the life of it
+
+    async def run(self) -> None:
+        """From accept to end. The session, if it may, stays; nothing else does."""
+        broker = self.broker
+        broker.connections.add(self)
+        self._deadline = broker.timers.at(
+            trio.current_time() + self.settings.handshake_timeout_s, self._on_handshake_timeout
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                with self._reading:
+                    await self._read()
+                self._hand_back()
+                await self._say_goodbye()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._teardown()
+            broker.connections.discard(self)
+
+    async def _read(self) -> None:
+        broker, transport = self.broker, self.transport
+        statistics = self.adapter.statistics
+        while self.state != "closed":
+            if self._deferred is not None:
+                await self._settle_deferred()
+                data = b""
+            else:
+                if self.is_reading_paused:
+                    await broker.wait_for_room()
+                if self.outbox.bytes > 2 * self.outbox.limit:
+                    # It asks and does not read the answers: no more questions until it has.
+                    self._drained = trio.Event()
+                    await self._drained.wait()
+                try:
+                    data = await transport.receive()
+                except OSError as error:
+                    log.info("conn=%s client=%r lost: %s", self.name, self.client_id, error)
+                    return
+                if not data:
+                    if self.state == "running":
+                        log.info("conn=%s client=%r closed by the peer", self.name, self.client_id)
+                    return
+                self.received_bytes += len(data)
+                statistics.bytes_received += len(data)
+            now = self._last_received = broker.timers.tick()
+            self._feed(data)
+            self.acks.close_chunk()
+            broker.pump.run()
+            if self._pacer is not None and self._pacer.after(len(data), now):
+                transport.acknowledge()
+                await trio.sleep(PAUSE_S)
+
+    async def _settle_deferred(self) -> None:
+        """A frame of its own, so that nothing of CONNECT stays alive with the connection."""
+        deferred, self._deferred = self._deferred, None
+        assert deferred is not None
+        await deferred()
+        if self.state != "closed":
+            self.parser.is_suspended = False
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed(data)
+        except MqttFault as fault:
+            self.fail(fault)
+        except AuthorizationPending as pending:
+            self._ask(pending)
+        except BrokerError as error:
+            self.fail(MqttFault(Reason.UNSPECIFIED_ERROR, str(error)))
+        except Exception:
+            log.exception("conn=%s client=%r internal error", self.name, self.client_id)
+            self.fail(MqttFault(Reason.UNSPECIFIED_ERROR, "internal error"))
+
+    def _ask(self, pending: AuthorizationPending) -> None:
+        """A backend must be asked: the same packet is offered again with the answer."""
+        session = self.session
+        assert session is not None
+
+        async def ask() -> None:
+            try:
+                with trio.fail_after(AUTHORIZE_S):
+                    await session.authorize(pending)
+            except trio.TooSlowError:
+                self.fail(MqttFault(Reason.SERVER_BUSY, "an authorization backend did not answer in time"))
+
+        self.parser.is_suspended = True
+        self._deferred = ask
+
+    async def _say_goodbye(self) -> None:
+        """What was answered already leaves, and what waits for the store; who is slow has a moment."""
+        with trio.move_on_after(DRAIN_S):
+            committed = trio.Event()
+            if not self.broker.store.after_commit(committed.set):
+                await committed.wait()
+            await self.outbox.drain()
+
+    def _hand_back(self) -> None:
+        """The session goes on without us, or ends; the will, if we are missed, is due."""
+        self.state = "closed"
+        self.broker.timers.tick()  # clocks start now: of the session's expiry, of the will's delay
+        mine = self.mqtt_session if self.session is not None else None
+        if mine is None or mine.connection is not self:
+            return
+        expiry_s, vhost = mine.expiry_s, mine.vhost.name
+        mine.detach()
+        if self._is_lost:
+            self.adapter.wills.fire(vhost, self.client_id, session_expiry_s=expiry_s)
+
+    def _teardown(self) -> None:
+        was_running = self.session is not None
+        self._hand_back()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.outbox.is_closed = True
+        self.acks.is_closed = True
+        statistics = self.adapter.statistics
+        statistics.bytes_sent += self.outbox.sent_total
+        if was_running:
+            statistics.client_disconnected()
+            assert self.session is not None
+            self.session.close()
+            log.info("conn=%s client=%r closed", self.name, self.client_id)
+        self.broker.pump.run()
+
+    def _spawn(self, task: Callable[[], Any]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
+
+    @property
+    def is_reading_paused(self) -> bool:
+        """We do not read from it, so that its silence proves nothing."""
+        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
+
+    def cancel(self) -> None:
+        """End it now, without a word."""
+        self.state = "closed"
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _on_handshake_timeout(self) -> None:
+        if self.state == "starting":
+            log.warning("conn=%s no CONNECT in time", self.name)
+            self.cancel()
+
+    def _on_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+        if self.session is not None and self.mqtt_session.delivery is not None:
+            self.mqtt_session.delivery.on_drained()
+
+    # -- packets (PacketHandler)
+
+    def on_publish(
+        self, flags: int, topic: bytes, properties: bytes, packet_ids: list[int], payloads: list[bytes]
+    ) -> None:
+        if not self.is_publisher:
+            self.is_publisher = True
+            self._pacer = Pacer()
+        self.publisher.publish(flags, topic, properties, packet_ids, payloads)
+
+    def on_acks(self, packet: PacketType, packet_ids: list[int]) -> None:
+        if packet is PacketType.PUBREL:
+            self.publisher.release(packet_ids)
+            return
+        delivery = self.mqtt_session.delivery
+        if delivery is None:  # taken over a moment ago
+            return
+        if packet is PacketType.PUBACK:
+            delivery.on_puback(packet_ids)
+        elif packet is PacketType.PUBREC:
+            delivery.on_pubrec(packet_ids)
+        else:
+            delivery.on_pubcomp(packet_ids)
+
+    def on_packet(self, first: int, payload: bytes) -> None:
+        if self.state == "closed":
+            return
+        self.adapter.statistics.messages_received += 1
+        packet, flags = first >> 4, first & 15
+        if self.session is None:
+            if packet != PacketType.CONNECT or flags:
+                raise MqttFault(Reason.PROTOCOL_ERROR, f"packet of type {packet} instead of CONNECT")
+            self._on_connect(payload)
+        elif packet == PacketType.PINGREQ:
+            if flags or payload:
+                raise MqttFault(Reason.MALFORMED_PACKET, "PINGREQ with flags or payload")
+            self.answer(PINGRESP)
+        elif packet == PacketType.SUBSCRIBE:
+            self._with_definitions(
+                lambda: subscribing.on_subscribe(self, decode_subscribe(payload, self.version, flags))
+            )
+        elif packet == PacketType.UNSUBSCRIBE:
+            self._with_definitions(
+                lambda: subscribing.on_unsubscribe(self, decode_unsubscribe(payload, self.version, flags))
+            )
+        elif packet == PacketType.DISCONNECT:
+            if flags:
+                raise MqttFault(Reason.MALFORMED_PACKET, "DISCONNECT with flags")
+            self._on_disconnect(payload)
+        elif PacketType.PUBACK <= packet <= PacketType.PUBCOMP:
+            if flags != (2 if packet == PacketType.PUBREL else 0):
+                raise MqttFault(Reason.MALFORMED_PACKET, "an acknowledgement with wrong flags")
+            self._on_long_ack(PacketType(packet), payload)
+        elif packet == PacketType.AUTH and self.version == V5:
+            decode_auth(payload)
+            raise MqttFault(Reason.PROTOCOL_ERROR, "AUTH without an authentication method")
+        else:
+            raise MqttFault(Reason.PROTOCOL_ERROR, f"packet of type {packet} from a client that is connected")
+
+    def _on_long_ack(self, packet: PacketType, payload: bytes) -> None:
+        packet_id, reason = decode_ack(payload, self.version)
+        delivery = self.mqtt_session.delivery
+        if reason >= 0x80 and packet in (PacketType.PUBACK, PacketType.PUBREC):
+            if delivery is not None:
+                delivery.on_refused(packet, packet_id)
+            return
+        self.on_acks(packet, [packet_id])
+
+    def _with_definitions(self, act: Callable[[], None]) -> None:
+        """What changes durable sessions is answered when they are durable."""
+        store = self.broker.store
+        before = store.definition_writes
+        act()
+        if store.definition_writes != before:
+            self.hold_until_durable()
+
+    def hold_until_durable(self) -> None:
+        """The answer, and all behind it, leaves after the commit."""
+        if not self.broker.store.after_commit(self.outbox.release):
+            self.outbox.hold()
+
+    def answer(self, data: bytes) -> None:
+        self.acks.close_chunk()  # what was asked before is answered before
+        self.adapter.statistics.messages_sent += 1
+        self.outbox.write(data)
+
+    # -- coming and going
+
+    def _on_connect(self, payload: bytes) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        try:
+            packet = handshake.decode(payload)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+
+        async def accept() -> None:
+            try:
+                await handshake.accept(packet)
+            except Refusal as refusal:
+                if refusal.is_login:
+                    await trio.sleep(self.broker.settings.amqp.login_failure_delay_s)
+                self._refuse(refusal)
+
+        self.parser.version = self.version
+        self.parser.is_suspended = True
+        self._deferred = accept
+
+    def _refuse(self, refusal: Refusal) -> None:
+        assert self._handshake is not None
+        self.outbox.write(self._handshake.refuse(refusal))
+        self.state = "closed"
+        self.broker.pump.run()
+
+    def opened(self, packet: Connect, session: Session, assigned: str | None) -> None:
+        """CONNECT is accepted: take the client id, find or make the session, answer, go on where it was."""
+        handshake, adapter, properties = self._handshake, self.adapter, packet.properties
+        assert handshake is not None
+        self.broker.timers.tick()
+        self.client_id = assigned or packet.client_id
+        self.session = session
+        vhost = session.vhost
+        expiry_s = self._expiry_asked(packet)
+        store = self.broker.store
+        before = store.definition_writes
+        mine, session_present = adapter.session(self, packet.clean_start, expiry_s)
+        self.mqtt_session = mine
+        self.publisher = Publisher(self, session, self.settings.receive_maximum)
+        if packet.will is not None:
+            adapter.wills.register(
+                vhost.name, self.client_id, session.principal.username, packet.will, mine.expiry_s
+            )
+        keep_alive_s = self._keep_alive_of(packet)
+        self.outbox.write(
+            handshake.answer(
+                packet, session_present=session_present, assigned=assigned, expiry_s=mine.expiry_s,
+                keep_alive_s=keep_alive_s,
+            )
+        )  # fmt: skip
+        if store.definition_writes != before:
+            self.hold_until_durable()
+        self.state = "running"
+        self.parser.max_size = self.settings.max_packet_size
+        self._handshake = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        adapter.statistics.client_connected()
+        asked = min(
+            (properties.topic_alias_maximum or 0) if packet.version == V5 else 0,
+            self.settings.topic_alias_maximum,
+        )
+        delivery = Delivery(
+            self,
+            mine,
+            window=min(properties.receive_maximum or 65535, self.settings.max_inflight),
+            max_packet=properties.maximum_packet_size,
+            alias_maximum=asked,
+        )
+        mine.attach(self, delivery)
+        self._start_keep_alive(keep_alive_s)
+        log.info(
+            "conn=%s client=%r vhost=%s user=%s version=%d clean=%s present=%s connected",
+            self.name, self.client_id, vhost.name, session.principal.username, packet.version, packet.clean_start,
+            session_present,
+        )  # fmt: skip
+        self.broker.pump.run()
+
+    def _expiry_asked(self, packet: Connect) -> int:
+        """How long the session outlives us: as asked, or for version 3 without clean session as long as may be."""
+        longest = self.settings.max_session_expiry_s
+        if packet.version == V5:
+            return min(packet.properties.session_expiry_s or 0, longest)
+        return 0 if packet.clean_start else longest
+
+    def _on_disconnect(self, payload: bytes) -> None:
+        packet = decode_disconnect(payload, self.version)
+        expiry_s = packet.properties.session_expiry_s
+        mine = self.mqtt_session
+        if expiry_s is not None and mine.connection is self:
+            if expiry_s and not mine.expiry_s:
+                raise MqttFault(Reason.PROTOCOL_ERROR, "DISCONNECT gives a session that had none an expiry")
+            mine.set_expiry(min(expiry_s, self.settings.max_session_expiry_s))
+        if packet.reason != Reason.DISCONNECT_WITH_WILL:
+            self._is_lost = False
+            if mine.connection is self:
+                self.adapter.wills.discard(mine.vhost.name, self.client_id)
+        self.acks.close_chunk()
+        self.state = "closed"
+        self.parser.is_suspended = True  # nothing behind it counts
+
+    def taken_over(self) -> None:
+        """Another connection has our client id now, and our session (5.0 3.1.4)."""
+        self._is_lost = False  # whoever comes decides about the will
+        self._end(Reason.SESSION_TAKEN_OVER, "the session was taken over")
+
+    def fail(self, fault: MqttFault) -> None:
+        """The peer's mistake, or our refusal: version 5 is told, then it is over."""
+        if self.state == "closed":
+            return
+        log.warning("conn=%s client=%r error=0x%02x %s", self.name, self.client_id, fault.reason, fault.text)
+        if self.session is None:
+            handshake = self._handshake
+            if self.version and handshake is not None:
+                self.outbox.write(handshake.refuse(Refusal(fault.reason, fault.text)))
+            self._close()
+            return
+        self._end(fault.reason, fault.text)
+
+    def _end(self, reason: Reason, text: str) -> None:
+        """Tell it, hand the session back at once, and close when the last bytes are out."""
+        self.acks.close_chunk()
+        if self.state != "closed" and self.version == V5 and self.session is not None:
+            self.outbox.write(disconnect(reason, Properties(reason_string=text[:1000])))
+        self._close()
+
+    def _close(self) -> None:
+        """No more is read; what was written leaves."""
+        self.parser.is_suspended = True
+        self._hand_back()
+        self._reading.cancel()
+        self.broker.pump.soon()
+
+    def close(self, reason: str, *, code: int = 320) -> None:
+        """The broker ends it: shutdown, an operator, a deleted virtual host."""
+        if self.state == "running":
+            is_stopping = "shutdown" in reason
+            self._end(Reason.SERVER_SHUTTING_DOWN if is_stopping else Reason.ADMINISTRATIVE_ACTION, reason)
+        elif self.state != "closed":
+            self.cancel()
+
+    # -- keep alive
+
+    def _keep_alive_of(self, packet: Connect) -> int:
+        """What holds: the client's, or ours where version 5 may be told so (5.0 3.2.2.3.14)."""
+        longest = self.settings.max_keep_alive_s
+        if longest and packet.version == V5 and not 0 < packet.keep_alive_s <= longest:
+            return longest
+        return packet.keep_alive_s
+
+    def _start_keep_alive(self, seconds: int) -> None:
+        self._keep_alive_s = seconds * 1.5
+        self._last_received = self.broker.timers.now
+        if seconds:
+            self._deadline = self.broker.timers.after(self._keep_alive_s, self._on_keep_alive)
+
+    def _on_keep_alive(self) -> None:
+        timers = self.broker.timers
+        due = self._last_received + self._keep_alive_s
+        if self.is_reading_paused or due > timers.now + 0.001:
+            self._deadline = timers.at(max(due, timers.now + 1.0), self._on_keep_alive)
+            return
+        self.fail(MqttFault(Reason.KEEP_ALIVE_TIMEOUT, f"silent for {self._keep_alive_s:g} s"))
+
+    def info(self) -> dict[str, Any]:
+        """Under RabbitMQ's field names."""
+        peer, local, session = self.transport.peer or ("", 0), self.transport.local or ("", 0), self.session
+        blocked = self.state == "running" and self.is_publisher and self.broker.flow.is_blocking
+        return {
+            "name": self.name,
+            "state": "blocked" if blocked else self.state,
+            "protocol": VERSIONS.get(self.version, "MQTT"),
+            "user": session.principal.username if session else None,
+            "vhost": session.vhost.name if session else None,
+            "peer_host": peer[0],
+            "peer_port": peer[1],
+            "host": local[0],
+            "port": local[1],
+            "channels": 0,
+            "channel_max": 0,
+            "frame_max": 0,
+            "timeout": int(self._keep_alive_s / 1.5),
+            "auth_mechanism": "MQTT",
+            "client_properties": {"client_id": self.client_id, "product": "MQTT client"},
+            "client_id": self.client_id,
+            "connected_at": self.connected_at,
+            "recv_oct": self.received_bytes,
+            "send_oct": self.outbox.sent_total,
+            "send_pend": self.outbox.bytes,
+            "ssl": bool(self.transport.tls_info),
+            **self.transport.tls_info,
+        }

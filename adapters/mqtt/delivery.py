@@ -1,0 +1,424 @@
+"""Delivering to one client: PUBLISH packets out, packet ids, and what is in flight (5.0 4.3, 4.4, 4.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from leveret.adapters.mqtt.acks import short_acks
+from leveret.adapters.mqtt.packets import ack, encode_remaining_length
+from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Reason, Subscription
+from leveret.adapters.mqtt.topics import matches
+from leveret.adapters.mqtt.view import BY_REFERENCE_BYTES, View, packer, publish_packet, view_of
+from leveret.core.consumer import UNLIMITED, Consumer
+
+if TYPE_CHECKING:
+    from leveret.adapters.mqtt.connection import MqttConnection
+    from leveret.adapters.mqtt.session import Grant, MqttSession
+    from leveret.core.message import Envelope, Message
+    from leveret.core.queue import Queue
+
+__all__ = ["Delivery"]
+
+IDS = 65535
+PUBREL = 0x6202
+DUP = 8
+UNDELIVERABLE = -1
+
+
+class Delivery:
+    """The receiving half of a connection: the sink of its session's queue and of the groups it is a member of.
+
+    window   QoS 1 and 2 messages in flight at once: the client's receive maximum, and mqtt.max_inflight
+    inflight by packet id: messages that the client owes an acknowledgement for
+    A packet id follows from the message's position in the session's queue, so that it is the same when the message is
+    sent again (MQTT-4.4.0-1), whatever has been restarted. Messages of groups get ids that are free.
+    """
+
+    __slots__ = (
+        "_adapter", "_alias_maximum", "_aliases", "_connection", "_consumer", "_consumers", "_envelope", "_expiry",
+        "_first", "_groups", "_head", "_identifiers", "_is_redelivered", "_is_stalled", "_middle", "_next_id", "_outbox",
+        "_pack", "_qos", "_session", "_size", "_statistics", "_tail", "_view", "inflight", "is_plain", "is_v5",
+        "max_packet", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: MqttConnection,
+        session: MqttSession,
+        *,
+        window: int,
+        max_packet: int | None,
+        alias_maximum: int,
+    ) -> None:
+        self._connection = connection
+        self._adapter = connection.adapter
+        self._statistics = connection.adapter.statistics
+        self._outbox = connection.outbox
+        self._session = session
+        self.is_v5 = connection.version == V5
+        self.window = window
+        self.max_packet = max_packet or UNLIMITED
+        self._alias_maximum = alias_maximum
+        self._aliases: dict[str, int] | None = {} if alias_maximum else None
+        self.is_plain = max_packet is None and not alias_maximum  # its packets may be everybody's
+        self.inflight: dict[int, tuple[Message, int]] = {}  # with the QoS
+        self._groups: dict[Consumer, tuple[Subscription, str]] | None = None  # with the filter behind $share
+        self._consumer: Consumer | None = None  # of the session's own queue
+        self._consumers = 0
+        self._is_stalled = False  # an id that is needed is in use
+        self._next_id = IDS
+        # What is alike in a run of messages, from the last one.
+        self._envelope: Envelope | None = None
+        self._view: View | None = None
+        self._is_redelivered = False
+        self._qos = UNDELIVERABLE
+        self._first = 0
+        self._identifiers: tuple[int, ...] = ()
+        self._expiry = False
+        self._middle = self._tail = self._head = b""
+        self._size = -1
+        self._pack: Callable[..., bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self._session.client_id!r} inflight={len(self.inflight)} window={self.window}>"
+
+    # -- coming and going
+
+    def start(self) -> None:
+        """The client is here: PUBRELs that it may have missed, then the queue and the groups (MQTT-4.4.0-1)."""
+        session = self._session
+        if session.released:
+            self._outbox.write(short_acks(PUBREL, list(session.released)))
+        for packet_id, (message, qos) in session.held.items():
+            self.inflight[packet_id] = message, qos
+            self._write_one(message, qos, packet_id)
+        session.held.clear()
+        self.consume_queue()
+        for text in session.shared:
+            self._adapter.groups.attach(session, text)
+
+    def consume_queue(self) -> None:
+        """From the session's own queue, once it has one."""
+        queue = self._session.queue
+        if queue is not None and self._consumer is None and not queue.is_closed:
+            consumer = Consumer(queue, self, self._session.client_id)
+            queue.attach(consumer)
+            self._consumer = consumer
+
+    def join(self, queue: Queue, subscription: Subscription, text: str) -> Consumer:
+        """From the queue of a group. text: the filter behind `$share/group/`."""
+        consumer = Consumer(queue, self, self._session.client_id)
+        if self._groups is None:
+            self._groups = {}
+        self._groups[consumer] = subscription, text
+        queue.attach(consumer)
+        return consumer
+
+    def leave(self, queue: Queue) -> None:
+        """The group's messages that are in flight stay so until they are acknowledged, or the client goes."""
+        for consumer in list(self._groups or ()):
+            if consumer.queue is queue:
+                assert self._groups is not None
+                del self._groups[consumer]
+                queue.detach(consumer)
+
+    def release(self) -> None:
+        """The client is gone. Its own messages go back to their places; a group's go to the other members, but for
+        those of QoS 2, which are this client's (MQTT-4.8.2-4)."""
+        if self._consumer is not None:
+            self._consumer.queue.detach(self._consumer)
+            self._consumer = None
+        for consumer in list(self._groups or ()):
+            consumer.queue.detach(consumer)
+        self._groups = None
+        inflight, self.inflight = self.inflight, {}
+        back: dict[Queue, list[Message]] = {}
+        session = self._session
+        for packet_id, (message, qos) in inflight.items():
+            queue = message.queue
+            if qos == 2 and queue is not session.queue:
+                if session.expiry_s and not session.is_ended:
+                    session.held[packet_id] = message, qos
+                else:
+                    queue.settle([message])
+            else:
+                back.setdefault(queue, []).append(message)
+        for queue, messages in back.items():
+            queue.requeue(messages, counts=False)
+
+    # -- Sink
+
+    def capacity(self, consumer: Consumer) -> int:
+        if self._outbox.is_congested or self._is_stalled:
+            return 0
+        return self.window - len(self.inflight) - len(self._session.released)
+
+    def on_cancelled(self, consumer: Consumer, reason: str) -> None:
+        """Its queue was deleted. A session without its queue is none: the client is told, and may come again."""
+        if consumer is self._consumer:
+            self._consumer = None
+            self._connection.fail(MqttFault(Reason.ADMINISTRATIVE_ACTION, f"the session's queue is {reason}"))
+        elif self._groups is not None:
+            self._groups.pop(consumer, None)
+
+    def describe(self) -> dict[str, Any]:
+        return {"connection_name": self._connection.name, "channel": 0, "client_id": self._session.client_id}
+
+    # -- QoS 0
+
+    def deliver_qos0(self, view: View, grant: Grant, bodies: list[bytes]) -> None:
+        """At most once: not at all if the client is too slow."""
+        outbox, statistics = self._outbox, self._statistics
+        if outbox.is_congested:
+            self._session.dropped_total += len(bodies)
+            statistics.publish_dropped += len(bodies)
+            return
+        retain = view.retain and grant.retain_as_published
+        if self.is_plain:
+            packets = self._adapter.fanout.packets(view, bodies, (self.is_v5, retain, grant.identifiers))
+            outbox.chunks.append(packets)
+            outbox.added(len(packets))
+            statistics.publish_sent += len(bodies)
+            return
+        for body in bodies:
+            self.write_qos0(view, body, retain=retain, identifiers=grant.identifiers, expiry_s=view.expiry_s)
+
+    def write_qos0(
+        self, view: View, body: bytes, *, retain: bool, identifiers: tuple[int, ...], expiry_s: int | None
+    ) -> None:
+        """One message, whatever waits already."""
+        middle, tail = self._head_of(view, identifiers, expiry_s)
+        self._emit(0x31 if retain else 0x30, middle, 0, tail, body)
+
+    def _head_of(self, view: View, identifiers: tuple[int, ...], expiry_s: int | None) -> tuple[bytes, bytes]:
+        """Topic and properties, with a topic alias where the client takes one (5.0 3.3.2.3.4)."""
+        if not self.is_v5:
+            return view.topic_bytes, b""
+        aliases = self._aliases
+        if aliases is None:
+            return view.topic_bytes, view.properties_bytes(identifiers, expiry_s)
+        alias = aliases.get(view.topic)
+        if alias is not None:
+            return b"\0\0", view.aliased(alias, identifiers, expiry_s)
+        if len(aliases) >= self._alias_maximum:
+            return view.topic_bytes, view.properties_bytes(identifiers, expiry_s)
+        alias = aliases[view.topic] = len(aliases) + 1
+        self._envelope = None  # what was kept of the last message has the topic in full
+        return view.topic_bytes, view.aliased(alias, identifiers, expiry_s)
+
+    def _emit(self, first: int, middle: bytes, packet_id: int, tail: bytes, body: bytes) -> bool:
+        """False: it is larger than the client allows, and was not sent (MQTT-3.1.2-25)."""
+        pieces = publish_packet(first, middle, packet_id, tail, body)
+        size = sum(map(len, pieces))
+        if size > self.max_packet:
+            self._session.dropped_total += 1
+            self._statistics.publish_dropped += 1
+            self._envelope = None
+            if self._aliases is not None and middle != b"\0\0":  # the client has not seen the alias
+                self._aliases.popitem() if self._aliases else None
+            return False
+        self._outbox.chunks += pieces
+        self._outbox.added(size)
+        self._statistics.publish_sent += 1
+        return True
+
+    # -- QoS 1 and 2
+
+    def deliver(self, consumer: Consumer, messages: list[Message]) -> None:
+        outbox, inflight = self._outbox, self.inflight
+        own = consumer is self._consumer
+        if not own:
+            self._envelope = None  # the subscription decides, too
+        append = outbox.chunks.append
+        total = sent = 0
+        gone: list[Message] = []
+        for position, message in enumerate(messages):
+            envelope, body = message.envelope, message.body
+            if envelope is not self._envelope or message.is_redelivered is not self._is_redelivered:
+                self._shape(envelope, consumer, message.is_redelivered)
+            qos = self._qos
+            if qos <= 0:
+                if not qos:
+                    outbox.added(total)
+                    total = 0
+                    self._write_one(message, 0, 0)
+                gone.append(message)
+                continue
+            packet_id = 1 + (message.position - 1) % IDS if own else self._free_id()
+            if packet_id in inflight or packet_id in self._session.released:
+                self._is_stalled = True
+                consumer.queue.requeue(messages[position:], counts=False)
+                break
+            inflight[packet_id] = message, qos
+            message.consumer = consumer
+            size = len(body)
+            if size == self._size and self._pack is not None and not self._expiry:
+                append(self._pack(self._head, packet_id, self._tail, body))
+                total += len(self._head) + 2 + len(self._tail) + size
+                sent += 1
+                continue
+            outbox.added(total)
+            total = 0
+            if not self._write_one(message, qos, packet_id):
+                del inflight[packet_id]
+                gone.append(message)
+        outbox.added(total)
+        self._statistics.publish_sent += sent
+        if gone:
+            self._settle(gone)
+
+    def _shape(self, envelope: Envelope, consumer: Consumer, is_redelivered: bool) -> None:
+        """What is alike in deliveries of this envelope to this consumer."""
+        self._envelope, self._is_redelivered, self._pack, self._size = envelope, is_redelivered, None, -1
+        session = self._session
+        view = self._view = view_of(envelope, session.keymap)
+        subscription, text = (self._groups or {}).get(consumer, (None, ""))
+        if view is None or (subscription is not None and not matches(text, view.topic)):
+            self._qos = UNDELIVERABLE
+            return
+        identifiers: tuple[int, ...] = ()
+        granted, retain_as_published = 2, False  # of a subscription that is gone meanwhile
+        if subscription is not None:
+            granted, retain_as_published = subscription.qos, subscription.retain_as_published
+            if subscription.identifier is not None:
+                identifiers = (subscription.identifier,)
+        else:
+            grant = session.grants.get(view.topic) or session.grant(view.topic)
+            if grant is not None:
+                granted, identifiers = grant.qos, grant.identifiers
+                retain_as_published = grant.retain_as_published
+        self._qos = qos = min(view.qos, granted)
+        self._identifiers = identifiers
+        retain = view.is_retained_copy or (view.retain and retain_as_published)
+        dup = is_redelivered and qos and subscription is None
+        self._first = 0x30 | (DUP if dup else 0) | qos << 1 | retain
+        self._expiry = self.is_v5 and envelope.expiration is not None
+
+    def _write_one(self, message: Message, qos: int, packet_id: int) -> bool:
+        """A message that is not like the last one; then it is. False: too large for the client."""
+        if self._envelope is not message.envelope:
+            assert message.consumer is not None or not qos
+            if message.consumer is not None:
+                self._shape(message.envelope, message.consumer, message.is_redelivered)
+        view = self._view
+        assert view is not None
+        expiry_s = view.expiry_s
+        if self._expiry and message.expires_at is not None:
+            # What is left of it (MQTT-3.3.2-6); at least a second, for it has not expired.
+            expiry_s = max(1, ceil(message.expires_at - self._adapter.broker.timers.now))
+        middle, tail = self._head_of(view, self._identifiers, expiry_s)
+        body = message.body
+        if not self._emit(self._first, middle, packet_id, tail, body):
+            return False
+        size = len(body)
+        if qos and self._envelope is not None and size < BY_REFERENCE_BYTES and not self._aliases:
+            remaining = encode_remaining_length(len(middle) + 2 + len(tail) + size)
+            self._head = bytes((self._first,)) + remaining + middle
+            self._tail, self._size = tail, size
+            self._pack = packer(len(self._head), len(tail), size)
+        return True
+
+    def _free_id(self) -> int:
+        """For a message of a group: from the top, far from those that follow from positions."""
+        inflight, released = self.inflight, self._session.released
+        for _ in range(IDS):
+            packet_id = self._next_id
+            self._next_id = packet_id - 1 or IDS
+            if packet_id not in inflight and packet_id not in released:
+                return packet_id
+        return self._next_id
+
+    # -- acknowledgements
+
+    def on_puback(self, packet_ids: list[int]) -> None:
+        """QoS 1: delivered. Unknown ids are old news (a message may have been dropped meanwhile)."""
+        pop = self.inflight.pop
+        done: list[Message] = []
+        for packet_id in packet_ids:
+            found = pop(packet_id, None)
+            if found is not None:
+                if found[1] == 2:
+                    self.inflight[packet_id] = found
+                    raise MqttFault(
+                        Reason.PROTOCOL_ERROR, f"PUBACK for packet id {packet_id}, which has QoS 2"
+                    )
+                done.append(found[0])
+        if done:
+            self._settle(done)
+            self._go_on()
+
+    def on_pubrec(self, packet_ids: list[int]) -> None:
+        """QoS 2: the client has it. It is ours no more, but for the id; PUBREL once that is known to the store."""
+        session, acks = self._session, self._connection.acks
+        done: list[Message] = []
+        answers: list[bytes] = []
+        for packet_id in packet_ids:
+            found = self.inflight.get(packet_id)
+            if found is not None:
+                if found[1] == 1:
+                    raise MqttFault(
+                        Reason.PROTOCOL_ERROR, f"PUBREC for packet id {packet_id}, which has QoS 1"
+                    )
+                del self.inflight[packet_id]
+                done.append(found[0])
+                session.released[packet_id] = None
+                if session.is_durable:
+                    self._adapter.records.add_released(session.vhost.name, session.client_id, packet_id)
+                answers.append(short_acks(PUBREL, [packet_id]))
+            elif packet_id in session.released or not self.is_v5:
+                answers.append(short_acks(PUBREL, [packet_id]))
+            else:
+                answers.append(ack(PacketType.PUBREL, packet_id, V5, Reason.PACKET_IDENTIFIER_NOT_FOUND))
+        if done:
+            self._settle(done)
+        acks.add(b"".join(answers), needs_store=session.is_durable)
+
+    def on_pubcomp(self, packet_ids: list[int]) -> None:
+        """QoS 2: done; the id is free."""
+        session = self._session
+        for packet_id in packet_ids:
+            if packet_id in session.released:
+                del session.released[packet_id]
+                if session.is_durable:
+                    self._adapter.records.remove_released(session.vhost.name, session.client_id, packet_id)
+        self._go_on()
+
+    def on_refused(self, packet: PacketType, packet_id: int) -> None:
+        """PUBACK or PUBREC with a reason of failure: the client does not want it; it is done with (5.0 4.3.3)."""
+        found = self.inflight.pop(packet_id, None)
+        if found is not None:
+            self._settle([found[0]])
+            self._go_on()
+
+    def _settle(self, messages: list[Message]) -> None:
+        """Of one queue, mostly."""
+        queue = messages[0].queue
+        if all(message.queue is queue for message in messages):
+            queue.settle(messages)
+            return
+        by_queue: dict[Queue, list[Message]] = {}
+        for message in messages:
+            by_queue.setdefault(message.queue, []).append(message)
+        for queue, some in by_queue.items():
+            queue.settle(some)
+
+    def _go_on(self) -> None:
+        """There is room in the window again."""
+        self._is_stalled = False
+        pump = self._adapter.broker.pump
+        if self._consumer is not None and self._consumer.queue.message_count:
+            pump.touch(self._consumer.queue)
+        for consumer in self._groups or ():
+            if consumer.queue.message_count:
+                pump.touch(consumer.queue)
+
+    def on_drained(self) -> None:
+        """The client took what was waiting: its queues go on, in the next pass."""
+        again = self._adapter.broker.pump.again
+        if self._consumer is not None and self._consumer.queue.message_count:
+            again(self._consumer.queue)
+        for consumer in self._groups or ():
+            if consumer.queue.message_count:
+                again(consumer.queue)
