@@ -210,4 +210,4 @@ class Deliveries:
 
 
 def _unknown(tag: int) -> StompFault:
-    return StompFault("precondition_failed", f"PRECONDITION_FAILED - unknown delivery tag {tag}\n")
+    return StompFault("precondition_failed", f"PRECONDITION_FAILED - unknown delivery tag {tag}")

@@ -177,7 +177,7 @@ class StompConnection:
             self._ask(pending)
         except Exception:
             log.exception("conn=%s internal error", self.name)
-            self.fail(StompFault("internal_error", "INTERNAL_ERROR - internal error\n"))
+            self.fail(StompFault("internal_error", "INTERNAL_ERROR - internal error"))
 
     def _ask(self, pending: AuthorizationPending) -> None:
         """A backend must be asked: the same frame is offered again with the answer."""
@@ -190,7 +190,7 @@ class StompConnection:
                     await session.authorize(pending)
             except trio.TooSlowError as error:
                 raise StompFault(
-                    "internal_error", "INTERNAL_ERROR - an authorization backend did not answer in time\n"
+                    "internal_error", "INTERNAL_ERROR - an authorization backend did not answer in time"
                 ) from error
 
         self._defer(ask)
@@ -398,7 +398,7 @@ class StompConnection:
         return True  # its receipt says that all that was sent before is safe
 
     def _leave(self) -> None:
-        self.parser.is_deaf = True
+        self.parser.is_deaf = self.parser.is_suspended = True  # what it says behind is not looked at
         self._release()
         self._end()
 
@@ -470,7 +470,7 @@ class StompConnection:
             self.fail(
                 StompFault(
                     "precondition_failed",
-                    f"PRECONDITION_FAILED - delivery acknowledgement timed out. Timeout value used: {timeout_ms} ms\n",
+                    f"PRECONDITION_FAILED - delivery acknowledgement timed out. Timeout value used: {timeout_ms} ms",
                 )
             )
 
@@ -514,7 +514,7 @@ class StompConnection:
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
         if self.state == "running":
-            self.fail(StompFault("connection_forced", f"CONNECTION_FORCED - {reason}\n"))
+            self.fail(StompFault("connection_forced", f"CONNECTION_FORCED - {reason}"))
         elif self.state == "starting":
             self.cancel()
 

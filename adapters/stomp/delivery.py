@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["MessageEncoder"]
 
 BY_REFERENCE_BYTES = 8192  # bodies at least this large go to the socket without being copied into a frame
+CHUNK_BYTES = 65536  # of frames formatted at once; a WebSocket client gets them as one message
 REMEMBERED = "stomp"  # an envelope's lines, by version and topic exchange, for all its subscribers
 
 
@@ -77,6 +78,8 @@ class MessageEncoder:
                 tag += 1
                 continue
             start = index
+            room = CHUNK_BYTES
+            overhead = len(self._head)
             values: list[int | bytes] = []
             while True:
                 body = message.body
@@ -89,7 +92,8 @@ class MessageEncoder:
                     values += (tag, size, body)
                 tag += 1
                 index += 1
-                if index == count:
+                room -= overhead + size
+                if index == count or room <= 0:
                     break
                 message = messages[index]
                 if message.envelope is not envelope or message.is_redelivered is not redelivered:

@@ -34,4 +34,4 @@ class StompFault(Exception):
 def fault_of(error: errors.BrokerError) -> StompFault:
     """The one translation point from core's refusals."""
     name = next((NAMES[kind] for kind in type(error).__mro__ if kind in NAMES), "internal_error")
-    return StompFault(name, f"{name.upper()} - {error}\n")
+    return StompFault(name, f"{name.upper()} - {error}")

@@ -20,7 +20,7 @@ __all__ = ["FrameHandler", "FrameParser", "Limits", "SendHead"]
 
 REMEMBERED_HEADS = 512  # per connection; then all are forgotten: who has more different ones repeats none
 REMEMBERED_BYTES = 2048  # longer heads are parsed each time
-COMMAND_BYTES = 32  # RabbitMQ's limit, too
+COMMAND_BYTES = 32  # RabbitMQ's limit, too; the line end not counted
 NEAR_BYTES = 1024  # where the end of a head usually is
 SMALL_BODY = 1024  # below, runs are taken apart by a struct; above, copying costs more than looking
 LF, CR = 10, 13
@@ -104,6 +104,7 @@ class FrameParser:
         self._kept_size = 0
         self._missing = 0
         self._wanted = b""
+        self._line_room = 0  # while it waits for a line end: how long the line may still become
 
     @property
     def kept_bytes(self) -> int:
@@ -125,7 +126,11 @@ class FrameParser:
                     return
             elif self._wanted and self._wanted not in data:
                 self._check_size(self._kept_size)
-                return
+                if self._wanted == b"\0":
+                    return
+                self._line_room -= len(data)
+                if self._line_room >= 0 and b"\0" not in data:
+                    return
             data = b"".join(self._kept) if len(self._kept) > 1 else self._kept[0]
             self._kept.clear()
             self._kept_size = 0
@@ -151,7 +156,9 @@ class FrameParser:
         try:
             while pos < end and not self.is_suspended:
                 first = data[pos]
-                if first == LF:  # between frames: a heart-beat, or the line end of the frame before
+                if (
+                    first == LF or not first
+                ):  # a heart-beat, the line end of the frame before, or a NUL too many
                     pos += 1
                     continue
                 if first == CR and (pos + 1 == end or data[pos + 1] == LF):
@@ -283,13 +290,15 @@ class FrameParser:
         self._wanted = b"\n"
         size = len(data) - pos
         line_end = data.find(b"\n", pos)
-        if (line_end if line_end >= 0 else len(data)) - pos > COMMAND_BYTES:
+        if (line_end if line_end >= 0 else len(data)) - pos > COMMAND_BYTES + 1:
             raise self._no_command(data[pos : pos + COMMAND_BYTES])
         if data.find(b"\0", pos) >= 0:
             raise StompFault("Malformed frame", "A NUL comes before the blank line that ends the headers\n")
         if data.count(b"\n", pos) > self.limits.headers + 1:
             raise self._too_many_headers()
-        if len(data) - max(pos, data.rfind(b"\n", pos) + 1) > self.limits.header_bytes:
+        longest = COMMAND_BYTES + 1 if line_end < 0 else self.limits.header_bytes
+        self._line_room = longest - (len(data) - max(pos, data.rfind(b"\n", pos) + 1))
+        if self._line_room < 0:
             raise self._header_too_long()
         self._check_size(size)
 

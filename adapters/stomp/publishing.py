@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from leveret.adapters.stomp.destinations import Destination, parse_destination
 from leveret.adapters.stomp.faults import StompFault
@@ -10,6 +10,7 @@ from leveret.adapters.stomp.headers import boolean, properties_of, queue_argumen
 from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
+from leveret.core.reply_to import is_reply_queue
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
@@ -36,14 +37,7 @@ class Target:
         self.queues: tuple[Queue, ...] | None = None  # once known, if only the routing key decides
 
 
-class DirectReplies(Protocol):
-    """What an adapter may have as `replies`: requesters that wait for answers without a queue (AMQP's direct reply-to)."""
-
-    def deliver(self, address: str, envelope: Envelope, bodies: list[bytes]) -> bool: ...
-
-
 TEMPORARY = "/temp-queue/"
-DIRECT_REPLY = "amq.rabbitmq.reply-to."
 
 
 class Publisher:
@@ -79,22 +73,22 @@ class Publisher:
             if name not in self._declared or name not in self._vhost.queues:
                 declare_queue(session, destination, headers, boolean(headers, "durable"))
                 self._declared.add(name)
-        exchange = session.target(destination.exchange, destination.routing_key).exchange
+        resolved = session.target(destination.exchange, destination.routing_key)
         # A reply queue may have gone meanwhile; all else of an envelope is in the headers.
         if target is not None and not headers.get("reply-to", "").startswith(TEMPORARY):
             envelope = target.envelope
         else:
-            envelope = self._envelope(destination, headers)
+            envelope = self._envelope(resolved.exchange.name, resolved.routing_key, headers)
         properties = envelope.properties
         is_routed_by_headers = properties.headers is not None and (
             "CC" in properties.headers or "BCC" in properties.headers
         )
         head.target = target = Target(
-            self._vhost.epoch, exchange, envelope, is_routed_by_headers=is_routed_by_headers
+            self._vhost.epoch, resolved.exchange, envelope, is_routed_by_headers=is_routed_by_headers
         )
         return target
 
-    def _envelope(self, destination: Destination, headers: dict[str, str]) -> Envelope:
+    def _envelope(self, exchange: str, routing_key: str, headers: dict[str, str]) -> Envelope:
         reply_to = headers.get("reply-to")
         temporary: str | None = None
         if reply_to is not None and reply_to.startswith(TEMPORARY):
@@ -103,7 +97,7 @@ class Publisher:
         try:
             properties = properties_of(headers, temporary)
             self._session.check_user_id(properties.user_id)
-            return Envelope.of(destination.exchange, destination.routing_key, properties)
+            return Envelope.of(exchange, routing_key, properties)
         except InvalidArgument:  # an expiration that is none
             raise
         except (FieldError, ValueError) as error:
@@ -124,7 +118,7 @@ class Publisher:
         envelope = published = target.envelope
         queues = target.queues
         if queues is None or target.is_routed_by_headers:
-            if not target.exchange.name and envelope.routing_key.startswith(DIRECT_REPLY):
+            if not target.exchange.name and is_reply_queue(envelope.routing_key):
                 return self._reply(envelope, bodies)
             routed = self._session.route(target.exchange, envelope)
             queues, envelope = routed.queues, routed.envelope
@@ -149,13 +143,10 @@ class Publisher:
         return rejected, needs_store
 
     def _reply(self, envelope: Envelope, bodies: list[bytes]) -> tuple[int, bool]:
-        """To a requester behind another door, which waits without a queue."""
+        """To a requester that consumes from amq.rabbitmq.reply-to: no queue, straight to its channel."""
         self.published_total += len(bodies)
-        for adapter in self._connection.broker.adapters:
-            replies: DirectReplies | None = getattr(adapter, "replies", None)
-            if replies is not None and replies.deliver(envelope.routing_key, envelope, bodies):
-                return 0, False
-        self.unroutable_total += len(bodies)
+        if not self._connection.broker.replies.deliver(envelope.routing_key, envelope, bodies):
+            self.unroutable_total += len(bodies)
         return 0, False
 
 
