@@ -74,6 +74,15 @@ class FifoBacklog:
             tuple[str, str, bytes, bool], Envelope
         ] = {}  # of messages read back; bounded, see _revive
 
+    @property
+    def in_memory_count(self) -> int:
+        return self.count - self._paged_count
+
+    @property
+    def in_memory_bytes(self) -> int:
+        """Of the window; what was returned or waits behind a paged range is little, and not counted."""
+        return self._window_bytes
+
     def recover(self, log: Log) -> None:
         """At start: everything live in the log is ready."""
         self.log = log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
@@ -61,6 +62,7 @@ class Origin:
 class HttpContext:
     """The broker, and what handlers need beside it. Handlers are asyncio coroutines in the broker's own thread.
 
+    started_at  seconds since the epoch
     stopping    is set when the server shuts down: whoever makes a request wait (a long poll, a stream of events) watches it
     """
 
@@ -68,6 +70,7 @@ class HttpContext:
         self.broker = broker
         self.loop = loop
         self.rates = Rates(broker)
+        self.started_at = time.time()
         self.stopping = asyncio.Event()
         self._logins = RecentLogins(broker)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,10 @@ __all__ = ["open_loop"]
 
 log = logging.getLogger(__name__)
 
-BATCH = 256  # callbacks in one pass of trio's scheduler; then the other tasks have their turn
+BATCH, BATCH_S = (
+    256,
+    0.002,
+)  # callbacks, seconds in one pass of trio's scheduler; then the other tasks have their turn
 
 
 @asynccontextmanager
@@ -48,8 +52,11 @@ class _Batches:
         library = sniffio.thread_local
         before, library.name = library.name, "asyncio"
         handle: Any = None
+        until = time.perf_counter() + BATCH_S
         try:
             for _ in range(BATCH):
+                if time.perf_counter() > until:
+                    return
                 try:
                     handle = receive()
                 except (trio.WouldBlock, trio.EndOfChannel):

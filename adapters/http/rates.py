@@ -215,6 +215,13 @@ class Rates:
 
     # -- asking
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of the samples."""
+        series = [self.node, self.all, *self._vhosts.values()]
+        series += [one for known in self._series.values() for one in known.values()]
+        return sum(len(ring.data) * 8 for one in series for ring in one.rings)
+
     def of(self, kind: Kind, thing: Any) -> Series | None:
         return self._series[kind].get(thing)
 

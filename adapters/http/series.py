@@ -97,9 +97,11 @@ class Series:
         ring = self._ring(now_ms - wanted.age_s * 1000)
         times = ring.times()
         at_ms = now_ms // step_ms * step_ms
-        for _ in range(max(1, wanted.age_s // wanted.step_s)):
+        for _ in range(wanted.age_s // wanted.step_s + 1):
             row = bisect_right(times, at_ms) - 1
-            yield (ring.value(row, column) if row >= 0 else 0), at_ms
+            if row < 0:
+                return
+            yield ring.value(row, column), at_ms
             at_ms -= step_ms
 
     def _ring(self, since_ms: int) -> Ring:

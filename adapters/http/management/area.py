@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["RESOURCES", "routes", "table"]
 
 RESOURCES = (
-    "overview",
-    "whoami",
-)
+    "overview", "nodes", "connections", "channels", "consumers", "exchanges", "queues", "bindings", "vhosts", "users",
+    "permissions", "parameters", "policies", "limits", "checks", "features", "whoami",
+)  # fmt: skip
 """Modules beside this one, each with `ROUTES`."""
 
 

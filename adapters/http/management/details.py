@@ -84,9 +84,12 @@ class Details:
         if wanted is not None:
             rows = zip(*(series.samples(column, wanted, rates.now_ms) for column in columns), strict=True)
             samples = [{"sample": sum(value for value, _ in row), "timestamp": row[0][1]} for row in rows]
-            first, last = samples[-1], samples[0]
-            span_ms = last["timestamp"] - first["timestamp"]
             details["samples"] = samples
-            details["avg_rate"] = (last["sample"] - first["sample"]) * 1000 / span_ms if span_ms else 0.0
-            details["avg"] = sum(sample["sample"] for sample in samples) / len(samples)
+            details["avg_rate"] = details["avg"] = 0.0
+            if samples:
+                first, last = samples[-1], samples[0]
+                span_ms = last["timestamp"] - first["timestamp"]
+                if span_ms:
+                    details["avg_rate"] = (last["sample"] - first["sample"]) * 1000 / span_ms
+                details["avg"] = sum(sample["sample"] for sample in samples) / len(samples)
         return details

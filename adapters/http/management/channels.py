@@ -1,0 +1,129 @@
+"""Channels of the connections that have any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from leveret.adapters.http.management.consumers import consumer_item
+from leveret.adapters.http.management.details import Details
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list, trimmed
+from leveret.adapters.http.management.overview import message_stats
+from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
+from leveret.adapters.http.rates import CHANNEL
+
+__all__ = ["CHANNELS", "ROUTES", "channels_of"]
+
+PUBLISHER = ("confirm", "drop_unroutable", "publish", "return_unroutable")
+
+
+class ChannelEntry:
+    """A channel with what it says of itself."""
+
+    __slots__ = ("channel", "connection", "info")
+
+    def __init__(self, channel: Any, connection: dict[str, Any]) -> None:
+        self.channel = channel
+        self.info: dict[str, Any] = channel.info()
+        self.connection = connection
+
+
+def _base(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
+    info, connection = entry.info, entry.connection
+    item.update(
+        {name: value for name, value in info.items() if name not in ("message_stats", "connection_name")}
+    )
+    item.setdefault("messages_uncommitted", 0)
+    item.setdefault("acks_uncommitted", 0)
+    item.update(
+        node=view.broker.node_name,
+        state="running",
+        connection_details={
+            "name": connection.get("name", ""),
+            "peer_host": connection.get("peer_host", ""),
+            "peer_port": connection.get("peer_port", 0),
+        },
+        user_who_performed_action=info.get("user"),
+    )
+
+
+def _stats(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
+    values: dict[str, int] = entry.info.get("message_stats", {})
+    details = Details(view.rates, CHANNEL, view.rates.of(CHANNEL, entry.channel))
+    stats: dict[str, Any] = {}
+    if values.get("publish"):
+        details.put(stats, {name: values.get(name, 0) for name in PUBLISHER}, view.ranges.msg_rates)
+    delivery = {name: value for name, value in values.items() if name not in PUBLISHER}
+    stats |= message_stats(delivery, details, view.ranges)
+    if stats:
+        item["message_stats"] = stats
+
+
+CHANNELS: Table[ChannelEntry] = Table(
+    (
+        Part(
+            frozenset({
+                "name", "number", "user", "vhost", "node", "state", "connection_details", "consumer_count", "confirm",
+                "transactional", "prefetch_count", "global_prefetch_count", "messages_unacknowledged",
+                "messages_unconfirmed", "messages_uncommitted", "acks_uncommitted", "user_who_performed_action",
+            }),
+            _base,
+        ),
+        Part(frozenset({"message_stats"}), _stats),
+    ),
+    lambda entry: str(entry.info.get("name", "")),
+)  # fmt: skip
+
+
+def channels_of(connections: Iterable[Any]) -> list[ChannelEntry]:
+    """In the order of names and numbers."""
+    return [
+        ChannelEntry(channel, connection.info())
+        for connection in sorted(connections, key=lambda one: str(one.name))
+        for _, channel in sorted(getattr(connection, "channels", {}).items())
+        if hasattr(channel, "info")
+    ]
+
+
+def _visible(call: Call) -> list[ChannelEntry]:
+    entries = channels_of(call.broker.connections)
+    if call.sees_all:
+        return entries
+    return [entry for entry in entries if entry.info.get("user") == call.principal.username]
+
+
+async def channels(call: Call) -> Any:
+    """Channels: the user's own, or of everybody for those who may see that."""
+    return await answer_list(call, _visible(call), CHANNELS)
+
+
+async def vhost_channels(call: Call) -> Any:
+    """Channels in one virtual host."""
+    vhost = await call.vhost()
+    return await answer_list(
+        call, [entry for entry in _visible(call) if entry.info.get("vhost") == vhost.name], CHANNELS
+    )
+
+
+async def channel(call: Call) -> dict[str, Any]:
+    """One channel, with its consumers."""
+    name = call.part("channel")
+    entry = next((one for one in channels_of(call.broker.connections) if one.info.get("name") == name), None)
+    if entry is None:
+        raise not_found()
+    if not call.sees_all and entry.info.get("user") != call.principal.username:
+        raise not_authorised("User not authorised to access object")
+    view = View(call)
+    item = CHANNELS.item(entry, view)
+    item["consumer_details"] = [
+        consumer_item(consumer, view) for consumer in getattr(entry.channel, "consumers", {}).values()
+    ]
+    item["publishes"], item["deliveries"] = [], []
+    return trimmed(call, item)
+
+
+ROUTES = (
+    Route("GET", "/channels", channels),
+    Route("GET", "/vhosts/{vhost}/channels", vhost_channels),
+    Route("GET", "/channels/{channel}", channel),
+)

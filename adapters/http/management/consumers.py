@@ -1,0 +1,67 @@
+"""Consumers, and the channels they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from leveret.adapters.http.management.lists import View, answer_list, plain_table
+from leveret.adapters.http.management.routes import Call, Route
+
+if TYPE_CHECKING:
+    from leveret.core.consumer import Consumer
+
+__all__ = ["ROUTES", "consumer_item"]
+
+
+def _channel_details(consumer: Consumer, view: View) -> dict[str, Any]:
+    """As the sink describes itself, and where its connection comes from."""
+    described: Mapping[str, Any] = consumer.sink.describe()
+    connection_name = described.get("connection_name", "")
+    connection = view.connections.get(connection_name, {})
+    return {
+        "name": described.get("name", ""),
+        "number": described.get("number", 0),
+        "user": described.get("user", ""),
+        "connection_name": connection_name,
+        "peer_host": described.get("peer_host", connection.get("peer_host", "")),
+        "peer_port": described.get("peer_port", connection.get("peer_port", 0)),
+        "node": view.broker.node_name,
+    }
+
+
+def consumer_item(consumer: Consumer, view: View) -> dict[str, Any]:
+    queue = consumer.queue
+    is_single = queue.consumers.is_single_active
+    is_active = not is_single or queue.consumers.active is consumer
+    return {
+        "arguments": consumer.arguments,
+        "ack_required": not consumer.no_ack,
+        "active": is_active,
+        "activity_status": ("single_active" if is_active else "waiting") if is_single else "up",
+        "channel_details": _channel_details(consumer, view),
+        "consumer_tag": consumer.tag,
+        "exclusive": consumer.is_exclusive,
+        "prefetch_count": consumer.prefetch,
+        "queue": {"name": queue.name, "vhost": queue.vhost.name},
+    }
+
+
+async def consumers(call: Call) -> Any:
+    """Consumers: of the virtual hosts that the user may enter; the user's own, unless it may see others'."""
+    view = View(call)
+    items = [
+        consumer_item(consumer, view)
+        for vhost in await call.vhosts()
+        for _, queue in sorted(vhost.queues.items())
+        for consumer in queue.consumers
+    ]
+    if not call.sees_all:
+        items = [item for item in items if item["channel_details"]["user"] == call.principal.username]
+    return await answer_list(call, items, plain_table("consumer_tag"))
+
+
+ROUTES = (
+    Route("GET", "/consumers", consumers),
+    Route("GET", "/consumers/{vhost}", consumers),
+)

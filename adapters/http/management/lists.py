@@ -1,0 +1,229 @@
+"""Lists: `columns`, `sort`, `page` and `name`, and items made of parts so that only what is asked for is worked out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import regex
+from aiohttp import web
+
+from leveret.adapters.http.errors import Refusal
+from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.management.details import Ranges
+from leveret.adapters.http.management.routes import NO_CACHE, Call
+
+if TYPE_CHECKING:
+    from leveret.core.broker import Broker
+
+__all__ = ["Part", "Table", "View", "answer_list", "plain_table", "trimmed"]
+
+T = TypeVar("T")
+Tree = Mapping[str, Any]  # columns, nested: {"message_stats": {"publish": {}}}; empty: all of it
+
+PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
+SLICE = 64  # items between two turns of the others
+MATCH_LIMIT_S = 0.02
+
+
+class View:
+    """What the parts of an item may look at beside the thing itself. One per request."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.broker: Broker = call.broker
+        self.rates = call.context.rates
+        self.ranges = Ranges.of(call)
+        self.is_terse = call.flag("disable_stats")
+        self.has_totals = call.flag("enable_queue_totals")
+        self._infos: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def connections(self) -> dict[str, dict[str, Any]]:
+        """How connections describe themselves, by name; collected once."""
+        if self._infos is None:
+            self._infos = {connection.name: connection.info() for connection in self.broker.connections}
+        return self._infos
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[T]):
+    """Some members of an item, and what puts them there. names: all that it may put."""
+
+    names: frozenset[str]
+    put: Callable[[dict[str, Any], T, View], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[T]):
+    """name_of: what `name` filters by."""
+
+    parts: Sequence[Part[T]]
+    name_of: Callable[[T], str]
+
+    def item(self, thing: T, view: View, wanted: frozenset[str] | None = None) -> dict[str, Any]:
+        """wanted: top-level names; other parts are left out. None: all."""
+        item: dict[str, Any] = {}
+        for part in self.parts:
+            if wanted is None or not wanted.isdisjoint(part.names):
+                part.put(item, thing, view)
+        return item
+
+
+def plain_table(name: str = "name") -> Table[dict[str, Any]]:
+    """For things that are items already."""
+    return Table((), lambda item: str(item.get(name, "")))
+
+
+# -- columns
+
+
+def columns_of(call: Call) -> Tree | None:
+    text = call.query("columns")
+    if not text:
+        return None
+    tree: dict[str, Any] = {}
+    for path in text.split(","):
+        branch = tree
+        for name in path.split("."):
+            branch = branch.setdefault(name, {})
+    return tree
+
+
+def _cut(value: Any, tree: Tree) -> Any:
+    if not tree:
+        return value
+    if isinstance(value, list):
+        return [_cut(item, tree) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _cut(value[name], branch) for name, branch in tree.items() if name in value}
+    return value
+
+
+def trimmed(call: Call, item: dict[str, Any]) -> dict[str, Any]:
+    """A single object, with the `columns` that were asked for."""
+    tree = columns_of(call)
+    return item if tree is None else _cut(item, tree)
+
+
+# -- order
+
+
+def _path(item: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        item = item.get(name) if isinstance(item, Mapping) else None
+    return item
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """Any two can be compared: nothing, numbers, texts, the rest."""
+    if value is None:
+        return 0, 0
+    if isinstance(value, (bool, int, float)):
+        return 1, value
+    if isinstance(value, str):
+        return 2, value
+    return 3, encode(value)
+
+
+# -- pages
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    number: int
+    size: int
+    name: str
+    is_regex: bool
+
+    @classmethod
+    def of(cls, call: Call) -> Page | None:
+        """None: all in one array. Raise Refusal (400) in RabbitMQ's words."""
+        query = call.request.query
+        if "page" not in query:
+            return None
+        number_text, size_text = query["page"], query.get("page_size")
+        try:
+            number, size = int(number_text), PAGE_SIZE if size_text is None else int(size_text)
+        except ValueError:
+            raise Refusal(400, "bad_request", "Pagination parameters are invalid") from None
+        if number < 1 or not 1 <= size <= MAX_PAGE_SIZE:
+            raise Refusal(
+                400,
+                "invalid_pagination_parameters",
+                f"Invalid pagination parameters: page number {number}, page size {size_text or 'undefined'}",
+            )
+        return cls(number, size, query.get("name", ""), query.get("use_regex") == "true")
+
+    def matching(self, things: list[T], name_of: Callable[[T], str]) -> list[T]:
+        """By a part of the name, or a regular expression; case does not count. Raise Refusal (400)."""
+        if not self.name:
+            return things
+        if not self.is_regex:
+            part = self.name.lower()
+            return [thing for thing in things if part in name_of(thing).lower()]
+        try:
+            pattern = regex.compile(self.name, regex.IGNORECASE)
+            return [thing for thing in things if pattern.search(name_of(thing), timeout=MATCH_LIMIT_S)]
+        except (regex.error, TimeoutError, OverflowError, RecursionError):
+            raise Refusal(400, "bad_request", "Pagination parameters are invalid") from None
+
+
+# -- the answer
+
+
+async def answer_list(call: Call, things: Iterable[T], table: Table[T]) -> web.Response:
+    """An array, or with `page` an object with a page of it. Others have their turn while it is made."""
+    view, tree, page = View(call), columns_of(call), Page.of(call)
+    listed = list(things)
+    total = len(listed)
+    if page is not None:
+        listed = page.matching(listed, table.name_of)
+    filtered = len(listed)
+    make = table.item if table.parts else _as_it_is
+    if sort := call.query("sort"):
+        names = sort.split(".")
+        top = frozenset(names[:1])
+        ranked: list[tuple[tuple[int, Any], T]] = []
+        for number, thing in enumerate(listed):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            ranked.append((_rank(_path(make(thing, view, top), names)), thing))
+        ranked.sort(key=lambda pair: pair[0])
+        listed = [thing for _, thing in ranked]
+    if call.flag("sort_reverse"):
+        listed.reverse()
+    if page is not None:
+        start = (page.number - 1) * page.size
+        if start >= filtered and page.number > 1:
+            raise Refusal(
+                400,
+                "page_out_of_range",
+                f"Page out of range, page: {page.number} page size: {page.size}, len: {filtered}",
+            )
+        listed = listed[start : start + page.size]
+    wanted = None if tree is None else frozenset(tree)
+    chunks: list[bytes] = []
+    for number, thing in enumerate(listed):
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        item = make(thing, view, wanted)
+        chunks.append(encode(item if tree is None else _cut(item, tree)))
+    body = b"[" + b",".join(chunks) + b"]"
+    if page is not None:
+        head = {
+            "total_count": total,
+            "item_count": len(chunks),
+            "filtered_count": filtered,
+            "page": page.number,
+            "page_size": page.size,
+            "page_count": -(-filtered // page.size),
+        }
+        body = encode(head)[:-1] + b',"items":' + body + b"}"
+    return web.Response(body=body, content_type="application/json", headers=NO_CACHE)
+
+
+def _as_it_is(thing: Any, view: View, wanted: frozenset[str] | None = None) -> Any:
+    return thing

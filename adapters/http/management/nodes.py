@@ -1,0 +1,153 @@
+"""Nodes: this one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import resource
+import time
+from typing import Any
+
+from leveret import __version__
+from leveret.adapters.http.management.details import Details, Ranges
+from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.overview import RATES_MODE, contexts, exchange_types
+from leveret.adapters.http.management.routes import Call, Route, not_found
+from leveret.adapters.http.rates import NODE
+
+__all__ = ["ROUTES", "check_node"]
+
+MECHANISMS = {
+    "PLAIN": "SASL PLAIN authentication mechanism",
+    "AMQPLAIN": "QPid AMQPLAIN mechanism",
+    "EXTERNAL": "TLS peer verification mechanism",
+    "ANONYMOUS": "SASL ANONYMOUS authentication mechanism",
+}
+# What a connection, a channel and a message cost beside their bytes: estimates for the breakdown of memory.
+CONNECTION_BYTES, CHANNEL_BYTES, MESSAGE_BYTES, QUEUE_BYTES = 24_000, 6_000, 250, 4_096
+
+
+def check_node(call: Call, part: str = "node") -> None:
+    """There is one. Raise Refusal (404)."""
+    if call.part(part) != call.broker.node_name:
+        raise not_found()
+
+
+def _applications() -> list[dict[str, str]]:
+    """What this is made of."""
+    found = [{"name": "leveret", "description": "Leveret", "version": __version__}]
+    for name in ("trio", "aiohttp", "lmdb"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # another store, perhaps
+            continue
+        found.append({"name": name, "description": name, "version": version})
+    return found
+
+
+def node_item(call: Call, ranges: Ranges) -> dict[str, Any]:
+    broker, rates = call.broker, call.context.rates
+    settings = broker.settings
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    item: dict[str, Any] = {
+        "name": broker.node_name,
+        "type": "disc",
+        "running": True,
+        "being_drained": False,
+        "partitions": [],
+        "os_pid": str(os.getpid()),
+        "fd_total": soft,
+        "sockets_total": soft,
+        "mem_limit": broker.flow.memory_limit,
+        "mem_alarm": "memory" in broker.flow.alarms,
+        "mem_calculation_strategy": "rss",
+        "disk_free_limit": broker.flow.disk_free_limit,
+        "disk_free_alarm": "disk" in broker.flow.alarms,
+        "proc_total": 1_048_576,
+        "rates_mode": RATES_MODE,
+        "uptime": int((time.time() - call.context.started_at) * 1000),
+        "run_queue": 0,
+        "processors": os.cpu_count() or 1,
+        "exchange_types": exchange_types(call),
+        "auth_mechanisms": [
+            {"name": name, "description": description, "enabled": name in settings.auth.mechanisms}
+            for name, description in MECHANISMS.items()
+        ],
+        "applications": _applications(),
+        "contexts": contexts(call),
+        "log_files": [settings.log.file or "<stderr>"],
+        "db_dir": str(settings.server.data_dir),
+        "config_files": [],
+        "net_ticktime": 60,
+        "enabled_plugins": sorted({"rabbitmq_management", *settings.plugins.enabled}),
+        "cluster_links": [],
+        "metrics_gc_queue_length": {},
+    }
+    values = dict(zip(NODE.names, rates.node_values(), strict=True))
+    Details(rates, NODE, rates.node).put(item, values, ranges.node_stats)
+    return item
+
+
+def memory(call: Call) -> dict[str, Any]:
+    """Where the memory goes, roughly; the rest is code and what the interpreter keeps."""
+    broker = call.broker
+    queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
+    waiting = sum(fifo.in_memory_count for queue in queues for fifo in queue.fifos)
+    bodies = sum(fifo.in_memory_bytes for queue in queues for fifo in queue.fifos)
+    channels = sum(connection.info().get("channels") or 0 for connection in broker.connections)
+    used = broker.flow.memory_used
+    parts = {
+        "connection_readers": 0,
+        "connection_writers": sum(one.info().get("send_pend") or 0 for one in broker.connections),
+        "connection_channels": channels * CHANNEL_BYTES,
+        "connection_other": len(broker.connections) * CONNECTION_BYTES,
+        "queue_procs": len(queues) * QUEUE_BYTES + waiting * MESSAGE_BYTES,
+        "quorum_queue_procs": 0,
+        "stream_queue_procs": 0,
+        "binary": bodies,
+        "mgmt_db": call.context.rates.memory_bytes,
+        "plugins": 0,
+    }
+    parts["other_proc"] = max(0, used - sum(parts.values()))
+    return {**parts, "strategy": "rss", "total": {"erlang": used, "rss": used, "allocated": used}}
+
+
+async def nodes(call: Call) -> Any:
+    """The nodes of the cluster: this one."""
+    return await answer_list(call, [node_item(call, Ranges.of(call))], plain_table())
+
+
+async def node(call: Call) -> dict[str, Any]:
+    """This node; with `memory=true` where its memory goes."""
+    check_node(call)
+    item = node_item(call, Ranges.of(call))
+    if call.flag("memory"):
+        item["memory"] = memory(call)
+    if call.flag("binary"):
+        item["binary"] = {}
+    return trimmed(call, item)
+
+
+async def node_memory(call: Call) -> dict[str, Any]:
+    """Where the memory goes, in bytes."""
+    check_node(call)
+    return {"memory": memory(call)}
+
+
+async def node_memory_relative(call: Call) -> dict[str, Any]:
+    """The same, in percent."""
+    check_node(call)
+    parts = memory(call)
+    total = parts["total"]["rss"] or 1
+    shares = {
+        name: -(-value * 100 // total) for name, value in parts.items() if name not in ("strategy", "total")
+    }
+    return {"memory": {"total": 100, **shares}}
+
+
+ROUTES = (
+    Route("GET", "/nodes", nodes, needs="monitoring"),
+    Route("GET", "/nodes/{node}", node, needs="monitoring"),
+    Route("GET", "/nodes/{node}/memory", node_memory, needs="monitoring"),
+    Route("GET", "/nodes/{node}/memory/relative", node_memory_relative, needs="monitoring"),
+)

@@ -1,0 +1,231 @@
+"""Queues."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from leveret.adapters.http.management.bindings import binding_item
+from leveret.adapters.http.management.consumers import consumer_item
+from leveret.adapters.http.management.details import Details
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table, trimmed
+from leveret.adapters.http.management.overview import message_stats, queue_totals
+from leveret.adapters.http.management.routes import Call, Route, not_found
+from leveret.adapters.http.rates import QUEUE
+
+if TYPE_CHECKING:
+    from leveret.core.queue import Queue
+
+__all__ = ["QUEUES", "ROUTES", "find_queue"]
+
+
+def _base(item: dict[str, Any], queue: Queue, view: View) -> None:
+    item.update(
+        name=queue.name,
+        vhost=queue.vhost.name,
+        type=queue.type,
+        durable=queue.is_durable,
+        auto_delete=queue.is_auto_delete,
+        exclusive=queue.is_exclusive,
+        arguments=queue.arguments,
+        node=view.broker.node_name,
+        state="running",
+    )
+
+
+def _lengths(item: dict[str, Any], queue: Queue, view: View) -> None:
+    values = {"messages_ready": queue.message_count, "messages_unacknowledged": queue.unacked_count}
+    if view.is_terse:
+        if view.has_totals:
+            item.update(values, messages=sum(values.values()))
+        return
+    details = Details(view.rates, QUEUE, view.rates.of(QUEUE, queue))
+    item.update(queue_totals(values, details, view.ranges))
+
+
+def _stats(item: dict[str, Any], queue: Queue, view: View) -> None:
+    """Not there at all before anything has happened."""
+    if view.is_terse:
+        return
+    values = dict(zip(QUEUE.names, QUEUE.read(queue), strict=True))
+    details = Details(view.rates, QUEUE, view.rates.of(QUEUE, queue))
+    if stats := message_stats(values, details, view.ranges):
+        item["message_stats"] = stats
+
+
+def _numbers(item: dict[str, Any], queue: Queue, view: View) -> None:
+    """Of memory and bytes: ready messages, as far as this node counts them."""
+    if view.is_terse:
+        return
+    ready, unacknowledged = queue.message_count, queue.unacked_count
+    logs = [fifo.log for fifo in queue.fifos if fifo.log is not None]
+    in_memory = sum(fifo.in_memory_count for fifo in queue.fifos)
+    in_memory_bytes = sum(fifo.in_memory_bytes for fifo in queue.fifos)
+    item.update(
+        message_bytes=queue.message_bytes,
+        message_bytes_ready=queue.message_bytes,
+        message_bytes_ram=in_memory_bytes,
+        message_bytes_persistent=sum(log.bytes for log in logs),
+        message_bytes_paged_out=queue.message_bytes - in_memory_bytes,
+        messages_persistent=sum(log.count for log in logs),
+        messages_ram=in_memory + unacknowledged,
+        messages_ready_ram=in_memory,
+        messages_unacknowledged_ram=unacknowledged,
+        messages_paged_out=ready - in_memory,
+        memory=QUEUE_BYTES + in_memory_bytes + MESSAGE_BYTES * (in_memory + unacknowledged),
+    )
+
+
+QUEUE_BYTES, MESSAGE_BYTES = 4096, 250
+"""What a queue and a message cost beside the body: estimates."""
+
+
+def _consumers(item: dict[str, Any], queue: Queue, view: View) -> None:
+    if view.is_terse:
+        return
+    consumers = queue.consumers
+    # RabbitMQ averages over time; here: can what waits be delivered at once?
+    capacity = 0.0
+    if len(consumers):
+        capacity = 1.0 if not queue.message_count or consumers.eligible() else 0.0
+    exclusive = consumers.exclusive
+    item.update(
+        consumers=len(consumers),
+        consumer_capacity=capacity,
+        consumer_utilisation=capacity,
+        exclusive_consumer_tag=None if exclusive is None else exclusive.tag,
+        single_active_consumer_tag=consumers.active.tag
+        if consumers.is_single_active and consumers.active is not None
+        else None,
+    )
+
+
+def _policies(item: dict[str, Any], queue: Queue, view: View) -> None:
+    if view.is_terse:
+        return
+    effective: Mapping[str, Any] = {}
+    if queue.policy_name is not None or queue.operator_policy_name is not None:
+        effective = view.broker.policies.effective(
+            queue.vhost.name, "queue", queue.name, queue.type
+        ).definition
+    item.update(
+        policy=queue.policy_name,
+        operator_policy=queue.operator_policy_name,
+        effective_policy_definition=effective,
+    )
+    limit = queue.limits.delivery_limit
+    if limit is not None:
+        item["delivery_limit"] = limit if limit >= 0 else "unlimited"
+
+
+def _others(item: dict[str, Any], queue: Queue, view: View) -> None:
+    if view.is_terse:
+        return
+    # What is on the disk stays there: a look at all queues must not read a window for each.
+    is_near = any(fifo.in_memory_count for fifo in queue.fifos)
+    head = queue.backlog.head() if is_near else None
+    item["head_message_timestamp"] = None if head is None else head.envelope.properties.timestamp
+    series = view.rates.of(QUEUE, queue)
+    if series is not None and series.changed_ms < view.rates.now_ms:
+        item["idle_since"] = iso_time(series.changed_ms)
+    if queue.type == "quorum":
+        node = view.broker.node_name
+        item.update(leader=node, members=[node], online=[node])
+    owner = queue.owner
+    if queue.is_exclusive and owner is not None:
+        info = view.connections.get(getattr(owner, "name", ""), {})
+        item["owner_pid_details"] = {
+            "name": getattr(owner, "name", ""),
+            "peer_host": info.get("peer_host", ""),
+            "peer_port": info.get("peer_port", 0),
+        }
+
+
+def iso_time(wall_ms: int) -> str:
+    """As RabbitMQ writes times: 2026-11-21T10:00:11.064+00:00."""
+    return datetime.datetime.fromtimestamp(wall_ms / 1000, datetime.UTC).isoformat(timespec="milliseconds")
+
+
+QUEUES: Table[Queue] = Table(
+    (
+        Part(
+            frozenset({
+                "name", "vhost", "type", "durable", "auto_delete", "exclusive", "arguments", "node", "state",
+            }),
+            _base,
+        ),
+        Part(
+            frozenset({
+                "messages", "messages_ready", "messages_unacknowledged", "messages_details", "messages_ready_details",
+                "messages_unacknowledged_details",
+            }),
+            _lengths,
+        ),
+        Part(frozenset({"message_stats"}), _stats),
+        Part(
+            frozenset({
+                "message_bytes", "message_bytes_ready", "message_bytes_ram", "message_bytes_persistent",
+                "message_bytes_paged_out", "messages_persistent", "messages_ram", "messages_ready_ram",
+                "messages_unacknowledged_ram", "messages_paged_out", "memory",
+            }),
+            _numbers,
+        ),
+        Part(
+            frozenset({
+                "consumers", "consumer_capacity", "consumer_utilisation", "exclusive_consumer_tag",
+                "single_active_consumer_tag",
+            }),
+            _consumers,
+        ),
+        Part(frozenset({"policy", "operator_policy", "effective_policy_definition", "delivery_limit"}), _policies),
+        Part(
+            frozenset({
+                "head_message_timestamp", "idle_since", "leader", "members", "online", "owner_pid_details",
+            }),
+            _others,
+        ),
+    ),
+    lambda queue: queue.name,
+)  # fmt: skip
+
+
+async def find_queue(call: Call) -> Queue:
+    """The one in the path. Raise Refusal (404, 401)."""
+    queue = (await call.vhost()).queues.get(call.part("queue"))
+    if queue is None:
+        raise not_found()
+    return queue
+
+
+async def queues(call: Call) -> Any:
+    """Queues of the virtual hosts that the user may enter."""
+    found = [queue for vhost in await call.vhosts() for _, queue in sorted(vhost.queues.items())]
+    return await answer_list(call, found, QUEUES)
+
+
+async def queue(call: Call) -> dict[str, Any]:
+    """One queue, with its consumers."""
+    found = await find_queue(call)
+    view = View(call)
+    item = QUEUES.item(found, view)
+    item["consumer_details"] = [consumer_item(consumer, view) for consumer in found.consumers]
+    item["incoming"] = []
+    item["deliveries"] = []
+    return trimmed(call, item)
+
+
+async def queue_bindings(call: Call) -> Any:
+    """What leads to a queue, the default exchange's binding included."""
+    found = await find_queue(call)
+    items = [binding_item(source, binding) for source, binding in found.vhost.bindings_to(found)]
+    return await answer_list(call, items, plain_table("routing_key"))
+
+
+ROUTES = (
+    Route("GET", "/queues", queues),
+    Route("GET", "/queues/detailed", queues),
+    Route("GET", "/queues/{vhost}", queues),
+    Route("GET", "/queues/{vhost}/{queue}", queue),
+    Route("GET", "/queues/{vhost}/{queue}/bindings", queue_bindings),
+)
