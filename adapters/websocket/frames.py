@@ -4,7 +4,7 @@ wsproto makes the handshake; it is not used for frames, by measurement (CPython 
 bytes per masked frame, chunks of 64 KiB):
 
     wsproto     11.7 us a frame,    85,000/s before anything has looked at the packet
-    here         0.5 us a frame, 1,900,000/s
+    here         0.3 us a frame, 2,900,000/s (text of 100 bytes: 0.6 us; 64 KiB a frame: 680 MB/s)
 
 What makes the difference: no event per frame, and one XOR per chunk: the payloads are joined, their masks are
 joined, and both are one large integer each.
@@ -13,12 +13,13 @@ joined, and both are one large integer each.
 from __future__ import annotations
 
 import codecs
+import itertools
 from dataclasses import dataclass
 
 __all__ = ["BINARY", "CLOSE", "PING", "PONG", "TEXT", "Ending", "FrameReader", "close_frame", "frame_head"]
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-FINAL_BINARY = 0x80 | BINARY
+FINAL_TEXT, FINAL_BINARY = 0x80 | TEXT, 0x80 | BINARY
 CONTROL_BYTES = 125  # RFC 6455 5.5: no control frame is longer
 
 # RFC 6455 7.4 and IANA's registry. 1004-1006 and 1015 are never on the wire, 1016-2999 mean nothing yet.
@@ -75,8 +76,8 @@ class FrameReader:
     """
 
     __slots__ = (
-        "_decoder", "_is_final", "_left", "_mask", "_max_message_size", "_message_bytes", "_opcode", "_spans", "_tail",
-        "_takes_text", "ending", "pings",
+        "_decoder", "_is_final", "_left", "_mask", "_max_message_size", "_message_bytes", "_opcode", "_tail",
+        "_takes_text", "_texts", "ending", "pings",
     )  # fmt: skip
 
     def __init__(self, max_message_size: int, *, takes_text: bool) -> None:
@@ -91,9 +92,9 @@ class FrameReader:
         self._mask = b""  # that frame's, turned so that it starts at the next byte
         self._is_final = True  # that frame ends its message
         self._decoder: codecs.IncrementalDecoder | None = None  # of a text message whose end has not come
-        self._spans: list[
-            tuple[int, int, bool]
-        ] = []  # text in this chunk's payload: from, to, ends a message
+        self._texts: list[
+            tuple[int, bool]
+        ] = []  # of this chunk: which pieces are text; does it end a message
 
     def feed(self, data: bytes) -> bytes:
         """The payload of all data frames in `data`, one after the other. Look at `pings` and `ending` afterwards."""
@@ -112,8 +113,8 @@ class FrameReader:
         if payload:
             key = int.from_bytes(keys[0] if len(keys) == 1 else b"".join(keys), "little")
             payload = (int.from_bytes(payload, "little") ^ key).to_bytes(len(payload), "little")
-        if self._spans:
-            valid = self._check_text(payload)
+        if self._texts:
+            valid = self._check_text(payload, masked)
             if valid is not None:
                 payload = payload[:valid]
                 ending = Ending(1007, "text is not UTF-8", is_fault=True)
@@ -125,12 +126,16 @@ class FrameReader:
         position, end = 0, len(data)
         if self._left:
             position = self._take(data, 0, masked, keys)
+        plain = (FINAL_BINARY, FINAL_TEXT) if self._takes_text else (FINAL_BINARY,)
         while position < end:
-            if end - position >= 6 and data[position] == FINAL_BINARY and not self._opcode:
-                # A whole short binary message: nearly all that MQTT clients send.
+            first = data[position]
+            if first in plain and end - position >= 6 and not self._opcode:
+                # A whole short message: nearly all that clients send.
                 size = data[position + 1] - 128
                 start = position + 6
                 if 0 <= size < 126 and start + size <= end:
+                    if first == FINAL_TEXT:
+                        self._texts.append((len(masked), True))
                     masked.append(data[start : start + size])
                     keys.append((data[position + 2 : start] * 32)[:size])
                     position = start + size
@@ -199,15 +204,12 @@ class FrameReader:
         self._left -= taken
         ends = not self._left and self._is_final
         if self._opcode == TEXT:
-            # Where it will be in the joined payload is known only by counting, which binary frames are spared.
-            before = sum(map(len, masked))
-            self._spans.append((before, before + taken, ends))
-        if taken:
-            masked.append(data[position : position + taken])
-            keys.append((mask * (taken // 4 + 1))[:taken])
-            if self._left:
-                turn = taken & 3
-                self._mask = mask[turn:] + mask[:turn]
+            self._texts.append((len(masked), ends))
+        masked.append(data[position : position + taken])
+        keys.append((mask * (taken // 4 + 1))[:taken])
+        if self._left:
+            turn = taken & 3
+            self._mask = mask[turn:] + mask[:turn]
         if ends:
             self._opcode = 0
         return position + taken
@@ -228,13 +230,14 @@ class FrameReader:
             self.ending = _peer_close(payload)
         return start + size
 
-    def _check_text(self, payload: bytes) -> int | None:
-        """Where invalid text starts; None: all of it is UTF-8 so far."""
-        spans, self._spans = self._spans, []
-        if self._decoder is None and spans[-1][2] and payload.isascii():
+    def _check_text(self, payload: bytes, masked: list[bytes]) -> int | None:
+        """Where the piece with invalid text starts; None: all of it is UTF-8 so far."""
+        texts, self._texts = self._texts, []
+        if self._decoder is None and texts[-1][1] and payload.isascii():
             return None  # whole messages that cannot be wrong, as most are
-        for start, stop, ends in spans:
-            text = payload[start:stop]
+        starts = list(itertools.accumulate(map(len, masked), initial=0))
+        for index, ends in texts:
+            text = payload[starts[index] : starts[index + 1]]
             try:
                 if self._decoder is None:
                     if ends:
@@ -243,7 +246,7 @@ class FrameReader:
                     self._decoder = codecs.getincrementaldecoder("utf-8")()
                 self._decoder.decode(text, final=ends)
             except UnicodeDecodeError:
-                return start
+                return starts[index]
             if ends:
                 self._decoder = None
         return None
