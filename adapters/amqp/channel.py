@@ -62,7 +62,10 @@ class Channel:
         ] = []  # (time, last tag then): ages of unacked, without a clock each
         self.acknowledged_total = 0
         self.delivered_total = 0
-        self.confirmed_total = 0
+        self.delivered_no_ack_total = 0
+        self.get_total = 0
+        self.get_no_ack_total = 0
+        self.get_empty_total = 0
 
     def __repr__(self) -> str:
         return (
@@ -213,8 +216,10 @@ class Channel:
         first = self.last_tag + 1
         count = len(messages)
         self.last_tag += count
-        self.delivered_total += count
-        if not consumer.no_ack:
+        if consumer.no_ack:
+            self.delivered_no_ack_total += count
+        else:
+            self.delivered_total += count
             unacked = self.unacked
             tag = first
             for message in messages:
@@ -263,10 +268,14 @@ class Channel:
             "transactional": self.transaction is not None,
             "message_stats": {
                 "publish": self.publisher.published_total,
-                "confirm": self.confirmed_total,
+                "confirm": self.confirms.confirmed_total if self.confirms is not None else 0,
                 "return_unroutable": self.publisher.returned_total,
                 "drop_unroutable": self.publisher.unroutable_total - self.publisher.returned_total,
                 "deliver": self.delivered_total,
+                "deliver_no_ack": self.delivered_no_ack_total,
+                "get": self.get_total,
+                "get_no_ack": self.get_no_ack_total,
+                "get_empty": self.get_empty_total,
                 "ack": self.acknowledged_total,
             },
         }

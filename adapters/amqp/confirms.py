@@ -34,6 +34,7 @@ class Confirms:
         self._needs_store = False
         self._waiting: deque[list[tuple[int, bool]]] = deque()
         self.is_closed = False
+        self.confirmed_total = 0  # positively
 
     @property
     def unconfirmed_count(self) -> int:
@@ -82,7 +83,10 @@ class Confirms:
             while position < count and outcomes[position][1] is is_positive:
                 last = outcomes[position][0]
                 position += 1
-            multiple = last - self._sent > 1
+            covered = last - self._sent
+            multiple = covered > 1
+            if is_positive:
+                self.confirmed_total += covered
             self._sent = last
             self._outbox.write(
                 _method(1, self._number, 13, 60, ACK if is_positive else NACK, last, multiple, 0xCE)

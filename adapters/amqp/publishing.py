@@ -111,6 +111,7 @@ class Publisher:
         count = len(bodies)
         self.published_total += count
         target.exchange.published_in += count
+        target.exchange.published_out += count * len(queues)
         if not queues:
             self.unroutable_total += count
             if target.is_mandatory:

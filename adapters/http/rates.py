@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -97,7 +98,10 @@ QUEUE = Kind(
     _same("deliver", "deliver_no_ack", "get", "get_no_ack", "get_empty", "redeliver", "ack"),
 )  # fmt: skip
 EXCHANGE = Kind(("publish_in", "publish_out"), _exchange, {"publish": "publish_in"})
-CHANNEL_NAMES = ("publish", "confirm", "return_unroutable", "drop_unroutable", "deliver", "ack")
+CHANNEL_NAMES = (
+    "publish", "confirm", "return_unroutable", "drop_unroutable", "deliver", "deliver_no_ack", "get", "get_no_ack",
+    "get_empty", "ack",
+)  # fmt: skip
 CHANNEL = Kind(CHANNEL_NAMES, _channel, _same("confirm", "return_unroutable", "drop_unroutable"))
 CONNECTION = Kind(("recv_oct", "send_oct"), _connection, _same("recv_oct", "send_oct"))
 
@@ -110,7 +114,7 @@ BYTES = ("recv_oct", "send_oct")
 VHOST_NAMES = MESSAGES + QUEUE_TOTALS + BYTES
 VHOST = Kind(VHOST_NAMES, tuple, {})
 NODE_NAMES = (
-    "mem_used", "fd_used", "sockets_used", "proc_used", "disk_free", "gc_num", "io_write_count", "io_sync_count",
+    "mem_used", "fd_used", "sockets_used", "proc_used", "disk_free", "gc_num", "context_switches", "io_sync_count",
     "connection_created", "connection_closed", "channel_created", "channel_closed", "queue_declared", "queue_created",
     "queue_deleted",
 )  # fmt: skip
@@ -249,10 +253,11 @@ class Rates:
         files = 0
         with suppress(OSError):
             files = len(os.listdir(FD_DIRECTORY))
-        commits = int(statistics.get("commits", 0))
+        usage = resource.getrusage(resource.RUSAGE_SELF)
         return (
             broker.flow.memory_used, files, len(broker.connections), threading.active_count(), broker.flow.disk_free,
-            sum(generation["collections"] for generation in gc.get_stats()), commits, commits,
+            sum(generation["collections"] for generation in gc.get_stats()),
+            usage.ru_nvcsw + usage.ru_nivcsw, int(statistics.get("commits", 0)),
             churn.connections_opened, churn.connections_closed, churn.channels_opened, churn.channels_closed,
             churn.queues_declared, churn.queues_created, churn.queues_deleted,
         )  # fmt: skip

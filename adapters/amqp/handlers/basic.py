@@ -90,10 +90,14 @@ def on_get(channel: Channel, method: methods.BasicGet) -> None:
     queue = channel.session.queue_for_get(queue_name(channel, method.queue))
     message = queue.get(no_ack=method.no_ack)
     if message is None:
+        channel.get_empty_total += 1
         channel.send(methods.BasicGetEmpty(cluster_id=""))
         return
     channel.last_tag += 1
-    if not method.no_ack:
+    if method.no_ack:
+        channel.get_no_ack_total += 1
+    else:
+        channel.get_total += 1
         channel.unacked[channel.last_tag] = message
     message = channel.stamped([message])[0]
     envelope = message.envelope

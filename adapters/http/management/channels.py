@@ -6,15 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from leveret.adapters.http.management.consumers import consumer_item
-from leveret.adapters.http.management.details import Details
+from leveret.adapters.http.management.details import Details, iso_time
 from leveret.adapters.http.management.lists import Part, Table, View, answer_list, trimmed
 from leveret.adapters.http.management.overview import message_stats
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CHANNEL
 
 __all__ = ["CHANNELS", "ROUTES", "channels_of"]
-
-PUBLISHER = ("confirm", "drop_unroutable", "publish", "return_unroutable")
 
 
 class ChannelEntry:
@@ -35,6 +33,9 @@ def _base(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
     )
     item.setdefault("messages_uncommitted", 0)
     item.setdefault("acks_uncommitted", 0)
+    series = view.rates.of(CHANNEL, entry.channel)
+    if series is not None and series.changed_ms < view.rates.now_ms:
+        item["idle_since"] = iso_time(series.changed_ms)
     item.update(
         node=view.broker.node_name,
         state="running",
@@ -50,12 +51,7 @@ def _base(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
 def _stats(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
     values: dict[str, int] = entry.info.get("message_stats", {})
     details = Details(view.rates, CHANNEL, view.rates.of(CHANNEL, entry.channel))
-    stats: dict[str, Any] = {}
-    if values.get("publish"):
-        details.put(stats, {name: values.get(name, 0) for name in PUBLISHER}, view.ranges.msg_rates)
-    delivery = {name: value for name, value in values.items() if name not in PUBLISHER}
-    stats |= message_stats(delivery, details, view.ranges)
-    if stats:
+    if stats := message_stats(values, details, view.ranges):
         item["message_stats"] = stats
 
 
@@ -66,6 +62,7 @@ CHANNELS: Table[ChannelEntry] = Table(
                 "name", "number", "user", "vhost", "node", "state", "connection_details", "consumer_count", "confirm",
                 "transactional", "prefetch_count", "global_prefetch_count", "messages_unacknowledged",
                 "messages_unconfirmed", "messages_uncommitted", "acks_uncommitted", "user_who_performed_action",
+                "idle_since",
             }),
             _base,
         ),

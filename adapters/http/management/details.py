@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from leveret.adapters.http.rates import Kind, Rates
     from leveret.adapters.http.series import Series
 
-__all__ = ["DELIVER", "Details", "Ranges"]
+__all__ = ["DELIVER", "Details", "Ranges", "iso_time"]
 
 DELIVER = ("deliver", "deliver_no_ack", "get", "get_no_ack")
 """What deliver_get is the sum of."""
@@ -93,3 +94,8 @@ class Details:
                     details["avg_rate"] = (last["sample"] - first["sample"]) * 1000 / span_ms
                 details["avg"] = sum(sample["sample"] for sample in samples) / len(samples)
         return details
+
+
+def iso_time(wall_ms: int) -> str:
+    """As RabbitMQ writes times: 2026-11-21T10:00:11.064+00:00."""
+    return datetime.datetime.fromtimestamp(wall_ms / 1000, datetime.UTC).isoformat(timespec="milliseconds")

@@ -24,6 +24,13 @@ MECHANISMS = {
     "ANONYMOUS": "SASL ANONYMOUS authentication mechanism",
 }
 # What a connection, a channel and a message cost beside their bytes: estimates for the breakdown of memory.
+ERLANGS = (
+    "queue_slave_procs", "quorum_queue_procs", "quorum_queue_dlx_procs", "stream_queue_procs",
+    "stream_queue_replica_reader_procs", "stream_queue_coordinator_procs", "plugins", "metadata_store", "metrics",
+    "mnesia", "quorum_ets", "metadata_store_ets", "other_ets", "msg_index", "code", "atom", "other_system",
+    "allocated_unused", "reserved_unallocated",
+)  # fmt: skip
+"""What only Erlang has, and clients' types demand."""
 CONNECTION_BYTES, CHANNEL_BYTES, MESSAGE_BYTES, QUEUE_BYTES = 24_000, 6_000, 250, 4_096
 
 
@@ -102,12 +109,10 @@ def memory(call: Call) -> dict[str, Any]:
         "connection_channels": channels * CHANNEL_BYTES,
         "connection_other": len(broker.connections) * CONNECTION_BYTES,
         "queue_procs": len(queues) * QUEUE_BYTES + waiting * MESSAGE_BYTES,
-        "quorum_queue_procs": 0,
-        "stream_queue_procs": 0,
         "binary": bodies,
         "mgmt_db": call.context.rates.memory_bytes,
-        "plugins": 0,
     }
+    parts = dict.fromkeys(ERLANGS, 0) | parts
     parts["other_proc"] = max(0, used - sum(parts.values()))
     return {**parts, "strategy": "rss", "total": {"erlang": used, "rss": used, "allocated": used}}
 

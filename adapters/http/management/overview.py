@@ -17,6 +17,7 @@ CHURN = (
     "channel_closed", "channel_created", "connection_closed", "connection_created", "queue_created",
     "queue_declared", "queue_deleted",
 )  # fmt: skip
+PUBLISHING = MESSAGES[:4]
 DELIVERY_KEYS = (
     "ack",
     "deliver",
@@ -78,6 +79,7 @@ def contexts(call: Call) -> list[dict[str, Any]]:
             "description": "RabbitMQ Prometheus" if door.name == "prometheus" else "RabbitMQ Management",
             "path": "/",
             "cowboy_opts": "[]",
+            "ssl_opts": [],
             "ip": door.host,
             "port": str(door.port),
         }
@@ -87,8 +89,9 @@ def contexts(call: Call) -> list[dict[str, Any]]:
 
 
 def message_stats(values: dict[str, int], details: Details, ranges: Ranges) -> dict[str, Any]:
-    """Empty when nothing has happened; else what has. All of the delivery's numbers come together."""
-    shown = {name: values[name] for name in MESSAGES[:4] if values.get(name)}
+    """Empty when nothing has happened; else what has: the numbers of publishing together, and those of delivery."""
+    publishing = {name: values[name] for name in PUBLISHING if name in values}
+    shown = dict(publishing) if any(publishing.values()) else {}
     delivery = {name: values.get(name, 0) for name in MESSAGES[4:]}
     if any(delivery.values()):
         delivery["deliver_get"] = sum(delivery[name] for name in DELIVER)

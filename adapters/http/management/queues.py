@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.bindings import binding_item
 from leveret.adapters.http.management.consumers import consumer_item
-from leveret.adapters.http.management.details import Details
+from leveret.adapters.http.management.details import Details, iso_time
 from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table, trimmed
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
@@ -55,18 +54,21 @@ def _stats(item: dict[str, Any], queue: Queue, view: View) -> None:
 
 
 def _numbers(item: dict[str, Any], queue: Queue, view: View) -> None:
-    """Of memory and bytes: ready messages, as far as this node counts them."""
+    """Of memory and bytes. Of unacknowledged bodies the persistent ones count: the store knows those."""
     if view.is_terse:
         return
     ready, unacknowledged = queue.message_count, queue.unacked_count
     logs = [fifo.log for fifo in queue.fifos if fifo.log is not None]
     in_memory = sum(fifo.in_memory_count for fifo in queue.fifos)
     in_memory_bytes = sum(fifo.in_memory_bytes for fifo in queue.fifos)
+    persistent_bytes = sum(log.bytes for log in logs)
+    unacknowledged_bytes = max(0, persistent_bytes - queue.message_bytes) if unacknowledged else 0
     item.update(
-        message_bytes=queue.message_bytes,
+        message_bytes=queue.message_bytes + unacknowledged_bytes,
+        message_bytes_unacknowledged=unacknowledged_bytes,
         message_bytes_ready=queue.message_bytes,
         message_bytes_ram=in_memory_bytes,
-        message_bytes_persistent=sum(log.bytes for log in logs),
+        message_bytes_persistent=persistent_bytes,
         message_bytes_paged_out=queue.message_bytes - in_memory_bytes,
         messages_persistent=sum(log.count for log in logs),
         messages_ram=in_memory + unacknowledged,
@@ -142,11 +144,6 @@ def _others(item: dict[str, Any], queue: Queue, view: View) -> None:
         }
 
 
-def iso_time(wall_ms: int) -> str:
-    """As RabbitMQ writes times: 2026-11-21T10:00:11.064+00:00."""
-    return datetime.datetime.fromtimestamp(wall_ms / 1000, datetime.UTC).isoformat(timespec="milliseconds")
-
-
 QUEUES: Table[Queue] = Table(
     (
         Part(
@@ -166,7 +163,7 @@ QUEUES: Table[Queue] = Table(
         Part(
             frozenset({
                 "message_bytes", "message_bytes_ready", "message_bytes_ram", "message_bytes_persistent",
-                "message_bytes_paged_out", "messages_persistent", "messages_ram", "messages_ready_ram",
+                "message_bytes_paged_out", "message_bytes_unacknowledged", "messages_persistent", "messages_ram", "messages_ready_ram",
                 "messages_unacknowledged_ram", "messages_paged_out", "memory",
             }),
             _numbers,
