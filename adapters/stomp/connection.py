@@ -481,7 +481,7 @@ class StompConnection:
         if self.state in ("closing", "closed"):
             return
         log.error(
-            "conn=%s vhost=%s user=%s state=%s error=%r %s",
+            "conn=%s vhost=%s user=%s state=%s error=%r %r",
             self.name,
             self.vhost_name,
             self.username,
