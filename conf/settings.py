@@ -407,7 +407,7 @@ class Auth:
 class Plugins:
     """What is loaded beside the core. `leveret plugins list` shows what there is."""
 
-    enabled: tuple[str, ...] = setting(("tracing",), "plugins to start")
+    enabled: tuple[str, ...] = setting(("tracing", "webhooks"), "plugins to start")
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Settings of plugins, by plugin and name: the file's [plugins.NAME]. Each plugin declares its own."""
 

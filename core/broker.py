@@ -24,7 +24,7 @@ from leveret.core.pump import Pump
 from leveret.core.reply_to import Replies
 from leveret.core.session import Session
 from leveret.core.timers import Timers
-from leveret.core.vhost import Vhost
+from leveret.core.vhost import ParameterComponent, Vhost
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
@@ -68,6 +68,8 @@ class Broker:
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
         self.doors: list[Any] = []
         self.tls_context: Any = None
+        self.components: dict[str, ParameterComponent] = {}  # who checks runtime parameters, by component
+        self.services: dict[str, Any] = {}  # what plugins that run offer to doors, by plugin
         self._room = trio.Event()
 
     def _auth_chain(self) -> AuthChain:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core import records, routing
 from leveret.core.exchange import Arguments, Binding, ExchangeType
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leveret.core.message import Envelope
     from leveret.core.tracer import Tracer
 
-__all__ = ["PREDECLARED", "TRACE_EXCHANGE", "Exchange", "Vhost"]
+__all__ = ["PREDECLARED", "TRACE_EXCHANGE", "Exchange", "ParameterComponent", "Vhost"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,16 @@ PREDECLARED = (
     ("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.headers", "headers"), ("amq.match", "headers"),
     (TRACE_EXCHANGE, "topic"), ("amq.topic", "topic"),
 )  # fmt: skip
+
+
+class ParameterComponent(Protocol):
+    """Who owns the runtime parameters of a component, in `Broker.components`."""
+
+    def check(self, vhost: Vhost, name: str, value: Any) -> Any:
+        """The value as it is to be kept. Raise InvalidArgument."""
+
+    def masked(self, value: Any) -> Any:
+        """The value as it may be shown: without secrets."""
 
 
 class Exchange:
@@ -363,10 +373,14 @@ class Vhost:
         )
 
     def set_parameter(self, component: str, name: str, value: Any) -> None:
-        """A runtime parameter, for whoever looks for its component."""
+        """A runtime parameter, for whoever looks for its component. Raise InvalidArgument if its owner refuses it."""
+        owner = self.broker.components.get(component)
+        if owner is not None:
+            value = owner.check(self, name, value)
         self.parameters[component, name] = value
         records.save_parameter(self.broker.store, self.name, component, name, value)
-        self.broker.events.emit("parameter.set", vhost=self.name, component=component, name=name, value=value)
+        shown = value if owner is None else owner.masked(value)
+        self.broker.events.emit("parameter.set", vhost=self.name, component=component, name=name, value=shown)
 
     def clear_parameter(self, component: str, name: str) -> bool:
         """False: it was not there."""

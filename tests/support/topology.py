@@ -62,7 +62,7 @@ class FakeBroker(SimpleNamespace):
         super().__init__(
             settings=Settings(), registry=registry, store=store, pump=Pump(), timers=Timers(),
             events=Events(), users=SimpleNamespace(revision=1), auth=FakeAuth(), vhosts={}, connections=set(),
-            churn=Churn(),
+            churn=Churn(), components={}, services={},
         )  # fmt: skip
         self.policies = Policies(self)  # type: ignore[arg-type]  # a fake
 

@@ -1,0 +1,1 @@
+"""Webhooks out: messages of a queue, each as an HTTP request to an endpoint; signed, retried, recorded."""

@@ -1,0 +1,463 @@
+"""One subscription at work: takes from its queue, sends, decides what becomes of each message.
+
+A message under way stays unsettled in its queue until it is delivered or dead. One that failed waits there for its next
+attempt, its record in the ledger; as many as `max_retrying` may wait, then the queue is left alone until some are done:
+what is behind stays in the queue, on the disk. Everything here but `run` and the workers is synchronous.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.core.deliveries import Deliveries, Delivery, consume_queue
+from leveret.plugins.webhooks.attempts import Attempt
+from leveret.plugins.webhooks.client import Connection, Reply, RequestFailed
+from leveret.plugins.webhooks.ledger import Retry, RetryLedger
+from leveret.plugins.webhooks.rendering import render, signed
+from leveret.plugins.webhooks.schedule import Breaker, Bucket, retry_after_s
+from leveret.plugins.webhooks.template import TemplateRefused
+
+if TYPE_CHECKING:
+    from leveret.core.queue import Queue
+    from leveret.core.timers import Timer
+    from leveret.plugins.webhooks.desk import Desk
+
+__all__ = ["Endpoint"]
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 20.0  # a worker without work keeps its connection so long
+GRACE_S = 3.0  # for requests under way when the subscription changes or the broker stops
+REFUSED_AGAIN_S = 60.0  # a dead-letter queue that takes nothing is asked again
+THROTTLE_S = 60.0  # the longest rest after a 429 that does not say how long
+MIN_WINDOW = 32  # messages at hand beside those that wait, so that workers do not wait for the queue
+
+_order = itertools.count()
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One message on its way. next_at: monotonic seconds; key: of its order, or None."""
+
+    delivery: Delivery
+    webhook_id: str
+    key: str | None = None
+    attempts: int = 0
+    first_at: int = 0
+    next_at: float = 0.0
+    status: int | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A task with a connection of its own."""
+
+    connection: Connection
+    job: Job | None = None
+    wake: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+
+
+class Endpoint:
+    """From `run` to its end with one version of a subscription. The desk is what lasts longer: records, counters."""
+
+    def __init__(self, desk: Desk, queue: Queue) -> None:
+        self.desk = desk
+        self.queue = queue
+        self.subscription = desk.subscription
+        subscription = self.subscription
+        self._timers = queue.vhost.broker.timers
+        self._ledger: RetryLedger = desk.ledger_of(queue)
+        self._breaker = Breaker(subscription.breaker) if subscription.breaker is not None else None
+        limit = subscription.rate_limit
+        self._bucket = None if limit is None else Bucket(limit.requests, limit.per_s, limit.burst)
+        self._window = max(MIN_WINDOW, 2 * subscription.concurrency)
+        self._deliveries: Deliveries | None = None
+        self._nursery: trio.Nursery | None = None
+        self._due: deque[Job] = deque()
+        self._again: deque[Job] = deque()  # due again after a failure: before the others
+        self._waiting: list[tuple[float, int, Job]] = []  # for their next attempts
+        self._keys: dict[str, deque[Job]] = {}  # of messages under way, and what is behind each of them
+        self._parked = 0  # in _waiting and behind keys
+        self._running = 0
+        self._idle: list[Worker] = []
+        self._under_way: set[trio.CancelScope] = set()
+        self._is_stopping = False
+        paused_until = desk.state.paused_until
+        self._paused_until = 0.0 if paused_until is None else self._timers.monotonic(paused_until)
+        self._timer: Timer | None = None
+
+    # -- the life of it
+
+    async def run(self) -> None:
+        """Until cancelled, or the queue is gone. What is under way has a moment to end."""
+        facts = {"name": f"webhook {self.subscription.name}", "user": ""}
+        async with (
+            consume_queue(
+                self.queue, credit=self._window, max_bytes=self.desk.max_bytes, counts=False, facts=facts
+            ) as self._deliveries,
+            trio.open_nursery() as self._nursery,
+        ):
+            try:
+                async for delivery in self._deliveries:
+                    self._accept(delivery)
+                    self._advance()
+            finally:
+                self._stop()
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = trio.current_time() + GRACE_S
+        for scope in self._under_way:
+            scope.deadline = min(scope.deadline, deadline)
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+
+    def facts(self) -> dict[str, Any]:
+        """For answers: what goes on just now."""
+        now = trio.current_time()
+        return {
+            "in_flight": self._running,
+            "retrying": len(self._waiting),
+            "waiting": self._parked - len(self._waiting),
+            "is_backpressured": self._parked >= self.subscription.max_retrying,
+            "paused_for_s": round(max(0.0, self._paused_until - now), 3),
+            "circuit_breaker": "off" if self._breaker is None else self._breaker.state,
+        }
+
+    # -- in
+
+    def _accept(self, delivery: Delivery) -> None:
+        message = delivery.message
+        retry = self._ledger.get(message)
+        if retry is None:
+            job = Job(delivery, self.desk.webhook_id(message))
+        else:
+            job = Job(
+                delivery, retry.webhook_id, attempts=retry.attempts, first_at=retry.first_at,
+                next_at=self._timers.monotonic(retry.next_at), status=retry.status, reason=retry.reason,
+            )  # fmt: skip
+        key = self._key_of(delivery)
+        if key is not None:
+            behind = self._keys.get(key)
+            if behind is not None:
+                behind.append(job)
+                self._park(1)
+                return
+            self._keys[key] = deque()
+            job.key = key
+        self._admit(job)
+
+    def _key_of(self, delivery: Delivery) -> str | None:
+        """Messages without what the order goes by are in no order."""
+        by = self.subscription.order_by
+        if not by:
+            return None
+        if by == "queue":
+            return ""
+        if by == "routing_key":
+            return delivery.routing_key
+        properties = delivery.properties
+        if by.startswith("header:"):
+            value = (properties.headers or {}).get(by.removeprefix("header:"))
+            return None if value is None else f"{type(value).__name__}:{value!r}"
+        found: str | None = getattr(properties, by)
+        return found
+
+    def _admit(self, job: Job) -> None:
+        if job.next_at > trio.current_time():
+            heapq.heappush(self._waiting, (job.next_at, next(_order), job))
+            self._park(1)
+        else:
+            self._due.append(job)
+
+    def _park(self, change: int) -> None:
+        """Those that wait do not use up the window of the others, up to a number."""
+        self._parked += change
+        if self._deliveries is not None:
+            self._deliveries.credit = self._window + min(self._parked, self.subscription.max_retrying)
+
+    def _release(self, job: Job) -> None:
+        """It is settled: the next one of its key may go."""
+        if job.key is None:
+            return
+        behind = self._keys[job.key]
+        if not behind:
+            del self._keys[job.key]
+            return
+        following = behind.popleft()
+        following.key = job.key
+        self._park(-1)
+        self._admit(following)
+
+    # -- who is next
+
+    def _advance(self) -> None:
+        """Start all that can start now. After every change."""
+        while self._running < self.subscription.concurrency and not self._is_stopping:
+            job = self._take()
+            if job is None:
+                return
+            self._running += 1
+            if self._idle:
+                worker = self._idle.pop()
+                worker.job = job
+                worker.wake.unpark()
+            else:
+                worker = Worker(Connection(self.desk.dialer, self.subscription.target), job)
+                assert self._nursery is not None
+                self._nursery.start_soon(self._work, worker, name=f"webhook {self.subscription.name}")
+
+    def _take(self) -> Job | None:
+        """The next job, if it may start now; else the timer is set for when one may."""
+        now = trio.current_time()
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= now:
+            self._again.append(heapq.heappop(waiting)[2])
+            self._park(-1)
+        while self._again or self._due:
+            wait = self._wait_s(now)
+            if wait is None:
+                break
+            if wait > 0:
+                self._wake_at(now + wait)
+                return None
+            job = (self._again or self._due).popleft()
+            if self._is_expired(job, now):
+                self._bury(job, "expired", "")
+                continue
+            if self._bucket is not None:
+                self._bucket.take()
+            if self._breaker is not None:
+                self._breaker.started()
+            return job
+        if waiting:
+            self._wake_at(waiting[0][0])
+        return None
+
+    def _wait_s(self, now: float) -> float | None:
+        """None: until a request that is under way has ended."""
+        if now < self._paused_until:
+            return self._paused_until - now
+        if self._breaker is not None:
+            wait = self._breaker.wait_s(now)
+            if wait is None or wait > 0:
+                return wait
+        return 0.0 if self._bucket is None else self._bucket.wait_s(now)
+
+    def _wake_at(self, when: float) -> None:
+        timer = self._timer
+        if timer is not None and timer.callback is not None:
+            if timer.when <= when:
+                return
+            timer.cancel()
+        self._timer = self._timers.at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._is_stopping:
+            self._advance()
+
+    def _is_expired(self, job: Job, now: float) -> bool:
+        expires_at = job.delivery.message.expires_at
+        if expires_at is not None and expires_at <= now:
+            return True
+        max_age_s = self.subscription.max_age_s
+        return bool(
+            max_age_s and job.first_at and self._timers.wall_ms(now) >= job.first_at + max_age_s * 1000
+        )
+
+    # -- out
+
+    async def _work(self, worker: Worker) -> None:
+        """Requests, one after the other; ends after a while without any."""
+        try:
+            while True:
+                job, worker.job = worker.job, None
+                if job is None:
+                    self._idle.append(worker)
+                    with trio.move_on_after(IDLE_S):
+                        await worker.wake.park()
+                    if worker.job is None:
+                        self._idle.remove(worker)
+                        return
+                    continue
+                await self._attempt(job, worker.connection)
+                self._running -= 1
+                if not self._is_stopping:
+                    worker.job = self._take()
+                    if worker.job is not None:
+                        self._running += 1
+                    self._advance()
+        finally:
+            worker.connection.close()
+
+    async def _attempt(self, job: Job, connection: Connection) -> None:
+        subscription, delivery = self.subscription, job.delivery
+        try:
+            rendering = render(subscription, delivery.envelope, delivery.body, job.webhook_id)
+        except TemplateRefused as error:
+            if self._breaker is not None:
+                self._breaker.abandoned()
+            self._bury(job, "template", str(error))
+            return
+        started_at = trio.current_time()
+        headers = signed(subscription, rendering, job.webhook_id, job.attempts + 1, time.time())
+        reply: Reply | None = None
+        failure: RequestFailed | None = None
+        # A request that is on its way is not torn down with the task: the endpoint may have it already.
+        with trio.CancelScope(shield=True) as scope:
+            self._under_way.add(scope)
+            if self._is_stopping:
+                scope.deadline = started_at + GRACE_S
+            try:
+                reply = await connection.request(
+                    subscription.method, headers, rendering.body, timeout_s=subscription.timeout_s,
+                    snippet_bytes=subscription.snippet_bytes,
+                )  # fmt: skip
+            except RequestFailed as error:
+                failure = error
+            finally:
+                self._under_way.discard(scope)
+        if self._deliveries is None or self._deliveries.cancelled is not None:
+            return  # the queue is gone, and the message with it
+        if (
+            reply is None and failure is None
+        ):  # torn down after all: back to the queue, as if it had not been tried
+            return
+        latency_s = trio.current_time() - started_at
+        if reply is not None and 200 <= reply.status < 300:
+            self._succeeded(job, reply, latency_s)
+        else:
+            self._failed(job, reply, failure, latency_s)
+
+    def _succeeded(self, job: Job, reply: Reply, latency_s: float) -> None:
+        if self._breaker is not None:
+            self._breaker.succeeded(trio.current_time())
+        job.attempts += 1
+        job.delivery.ack()
+        if job.attempts > 1:
+            self._ledger.delete(job.delivery.message)
+        self._record(job, "delivered", reply, "", reply.note, latency_s)
+        self.desk.succeeded(job.attempts)
+        self._release(job)
+
+    def _failed(self, job: Job, reply: Reply | None, failure: RequestFailed | None, latency_s: float) -> None:
+        """Another attempt later, or none."""
+        subscription = self.subscription
+        now = trio.current_time()
+        now_ms = self._timers.wall_ms(now)
+        if self._breaker is not None:
+            self._breaker.failed(now)
+        job.attempts += 1
+        job.first_at = job.first_at or now_ms
+        job.status = reply.status if reply is not None else None
+        job.reason = failure.reason if failure is not None else "status"
+        error = str(failure) if failure is not None else reply.note if reply is not None else ""
+        self.desk.failed(job.attempts, job.reason, job.status, now_ms)
+        delay_s = subscription.retry.delay_s(job.attempts, random.random())
+        verdict = ""
+        if job.status == 410:
+            verdict = "gone"
+        elif job.status in subscription.dead_letter_on:
+            verdict = "status"
+        elif delay_s is None:
+            verdict = "exhausted"
+        else:
+            delay_s = max(delay_s, self._throttle(reply, delay_s, now))
+            job.next_at = now + delay_s
+            if self._is_expired(job, job.next_at):
+                verdict = "expired"
+        if verdict:
+            self._bury(job, verdict, error, reply, latency_s)
+        else:
+            next_at = self._timers.wall_ms(job.next_at)
+            retry = Retry(job.attempts, job.first_at, next_at, job.webhook_id, job.status, job.reason)
+            self._ledger.put(job.delivery.message, retry)
+            self._record(job, "retry", reply, job.reason, error, latency_s, next_at)
+            heapq.heappush(self._waiting, (job.next_at, next(_order), job))
+            self._park(1)
+        if job.status == 410:
+            self.desk.disable("the endpoint answered 410 Gone")
+        else:
+            self.desk.disable_if_failing_too_long(now_ms)
+
+    def _throttle(self, reply: Reply | None, delay_s: float, now: float) -> float:
+        """What the endpoint asks for, in seconds; 429 and 503 are meant for all messages, so all of them wait."""
+        if reply is None:
+            return 0.0
+        asked_s = retry_after_s(_header(reply, "retry-after"), time.time())
+        if asked_s is None:
+            if reply.status == 429:
+                self._pause(now + min(delay_s, THROTTLE_S))
+            return 0.0
+        asked_s = min(asked_s, self.subscription.max_retry_after_s)
+        if reply.status in (429, 503):
+            self._pause(now + asked_s)
+        return asked_s
+
+    def _pause(self, until: float) -> None:
+        if until > self._paused_until:
+            self._paused_until = until
+            self.desk.pause(self._timers.wall_ms(until))
+
+    def _bury(
+        self, job: Job, reason: str, error: str, reply: Reply | None = None, latency_s: float = 0.0
+    ) -> None:
+        """Into the dead-letter queue, in the same commit as out of its own."""
+        message = job.delivery.message
+        if not self.desk.bury(message, job.webhook_id, reason, job.status, job.attempts, error or job.reason):
+            job.next_at = trio.current_time() + REFUSED_AGAIN_S
+            heapq.heappush(self._waiting, (job.next_at, next(_order), job))
+            self._park(1)
+            self._wake_at(job.next_at)
+            return
+        job.delivery.ack()
+        self._ledger.delete(message)
+        self._record(job, "dead", reply, reason, error, latency_s)
+        self._release(job)
+
+    def _record(
+        self,
+        job: Job,
+        outcome: str,
+        reply: Reply | None,
+        reason: str,
+        error: str,
+        latency_s: float,
+        next_at: int | None = None,
+    ) -> None:
+        attempts, envelope = self.desk.attempts, job.delivery.envelope
+        attempts.add(
+            Attempt(
+                attempts.next_id(),
+                self._timers.wall_ms(trio.current_time()),
+                job.webhook_id,
+                job.delivery.message.position,
+                envelope.exchange,
+                envelope.routing_key,
+                job.attempts,
+                outcome,
+                job.status if reply is None else reply.status,
+                round(latency_s * 1000, 3),
+                reason,
+                error[:512],
+                "" if reply is None else reply.snippet.decode("utf-8", "replace"),
+                next_at,
+            )
+        )
+
+
+def _header(reply: Reply, name: str) -> str | None:
+    return reply.headers.get(name)

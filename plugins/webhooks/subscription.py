@@ -1,0 +1,414 @@
+"""A subscription: what goes where, and how. The value of a runtime parameter, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from leveret.core.errors import InvalidArgument
+from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical
+from leveret.plugins.webhooks.client import Target
+from leveret.plugins.webhooks.schedule import BreakerRules, RetrySchedule
+from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret, new_secret
+from leveret.plugins.webhooks.template import Template, TemplateRefused
+
+__all__ = ["COMPONENT", "FORMATS", "MASK", "RateLimit", "Subscription", "masked", "normalized"]
+
+COMPONENT = "webhook"
+MASK = "********"
+FORMATS = ("raw", "json", "cloudevents-binary", "cloudevents-structured", "template")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+OURS = frozenset({
+    "connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authenticate",
+    "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+})  # fmt: skip
+"""Headers that are the client's business; content-type is a field of its own."""
+MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
+MAX_DELAYS = 100
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    requests: float
+    per_s: float
+    burst: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """exchange: bind the subscription's own queue there; queue: consume that one. Exactly one of them is set.
+
+    order_by: "" (none), "queue", "routing_key", "message_id", "correlation_id" or "header:NAME".
+    headers: sent as they are, authorization included. dead_letter_on: statuses that are not worth another attempt.
+    """
+
+    name: str
+    target: Target
+    url: str
+    exchange: str | None
+    routing_keys: tuple[str, ...]
+    arguments: Mapping[str, Any]
+    queue: str | None
+    is_enabled: bool
+    secrets: tuple[Secret, ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    method: str
+    format: str
+    content_type: str
+    template: Template | None
+    source: str
+    forward_headers: bool
+    timeout_s: float
+    concurrency: int
+    order_by: str
+    max_retrying: int
+    retry: RetrySchedule
+    max_retry_after_s: float
+    dead_letter_on: frozenset[int]
+    max_age_s: float
+    message_ttl_s: float
+    rate_limit: RateLimit | None
+    breaker: BreakerRules | None
+    disable_after_s: float
+    attempts_kept: int
+    snippet_bytes: int
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue if self.queue is not None else f"webhook.{self.name}"
+
+    @property
+    def dead_queue_name(self) -> str:
+        return f"webhook.{self.name}.dead"
+
+    @classmethod
+    def of(
+        cls, name: str, value: Any, *, policy: AddressPolicy | None = None, https_only: bool = False
+    ) -> Subscription:
+        """From a parameter's value, complete (`normalized`). Raise InvalidArgument, naming the field."""
+        if not NAME.fullmatch(name):
+            raise InvalidArgument(f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ -")
+        given = _Fields(value)
+        url = given.text("url", "")
+        try:
+            target = Target.of(url)
+        except ValueError as error:
+            raise InvalidArgument(f"webhook '{name}': url: {error}") from None
+        if https_only and target.scheme != "https":
+            raise InvalidArgument(f"webhook '{name}': url: only https is allowed here")
+        if policy is not None:
+            try:
+                policy.check(str(canonical(target.host)))
+            except ValueError:
+                pass  # a name: its addresses are checked at each connect
+            except AddressRefused as error:
+                raise InvalidArgument(f"webhook '{name}': url: {error}") from None
+        exchange, queue = given.optional_text("exchange"), given.optional_text("queue")
+        if (exchange is None) == (queue is None):
+            raise InvalidArgument(f"webhook '{name}' needs either 'exchange' or 'queue'")
+        keys = given.texts("routing_keys", [given.text("routing_key", "")])
+        given.take("routing_key", None)
+        form = given.choice("format", FORMATS, "template" if value.get("template") else "raw")
+        template = _template(given.optional_text("template"), form)
+        content_type = given.text("content_type", "")
+        if content_type and not HEADER_VALUE.fullmatch(content_type):
+            raise InvalidArgument("content_type must be visible ASCII")
+        order_by = given.text("order_by", "")
+        if order_by not in ("", "queue", "routing_key", "message_id", "correlation_id") and not (
+            order_by.startswith("header:") and len(order_by) > len("header:")
+        ):
+            raise InvalidArgument(
+                "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
+            )
+        headers = _headers(given.mapping("headers")) + _authorization(given.mapping("auth"))
+        subscription = cls(
+            name=name,
+            target=target,
+            url=url,
+            exchange=exchange,
+            routing_keys=tuple(dict.fromkeys(keys)),
+            arguments=given.mapping("arguments"),
+            queue=queue,
+            is_enabled=given.flag("enabled", True),
+            secrets=_secrets(given.take("secrets", [])),
+            headers=headers,
+            method=given.choice("method", ("POST", "PUT", "PATCH"), "POST"),
+            format=form,
+            content_type=content_type,
+            template=template,
+            source=given.text("source", ""),
+            forward_headers=given.flag("forward_headers", True),
+            timeout_s=given.number("timeout_s", 15.0, 0.1, 120.0),
+            concurrency=given.integer("concurrency", 16, 1, 256),
+            order_by=order_by,
+            max_retrying=given.integer("max_retrying", 1000, 1, 100_000),
+            retry=_retry(given.mapping("retry")),
+            max_retry_after_s=given.number("max_retry_after_s", 86400.0, 0.0, 604800.0),
+            dead_letter_on=_statuses(given.take("dead_letter_on", [])),
+            max_age_s=given.number("max_age_s", 0.0, 0.0, 31_536_000.0),
+            message_ttl_s=given.number("message_ttl_s", 0.0, 0.0, 31_536_000.0),
+            rate_limit=_rate_limit(given.take("rate_limit", None)),
+            breaker=_breaker(given.take("circuit_breaker", {})),
+            disable_after_s=given.number("disable_after_s", 432_000.0, 0.0, 31_536_000.0),
+            attempts_kept=given.integer("attempts_kept", 1000, 0, 10_000),
+            snippet_bytes=given.integer("response_snippet_bytes", 1024, 0, 16384),
+        )
+        given.finish()
+        return subscription
+
+
+class _Fields:
+    """A JSON object's members, taken one by one; what is left in the end nobody knows. All raise InvalidArgument."""
+
+    def __init__(self, value: Any, where: str = "") -> None:
+        if not isinstance(value, Mapping):
+            raise InvalidArgument(f"{where or 'a webhook'} must be an object")
+        self._left = dict(value)
+        self._where = f"{where}." if where else ""
+
+    def take(self, name: str, default: Any) -> Any:
+        value = self._left.pop(name, default)
+        return default if value is None else value
+
+    def _typed(self, name: str, default: T, check: Callable[[Any], bool], what: str) -> T:
+        value: T = self.take(name, default)
+        if not check(value):
+            raise InvalidArgument(f"{self._where}{name} must be {what}")
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        return self._typed(
+            name, default, lambda value: isinstance(value, str) and len(value) <= 16384, "a string"
+        )
+
+    def optional_text(self, name: str) -> str | None:
+        return self._typed(name, None, lambda value: value is None or isinstance(value, str), "a string")
+
+    def texts(self, name: str, default: list[str]) -> list[str]:
+        return self._typed(
+            name, default,
+            lambda value: isinstance(value, list) and 0 < len(value) <= 100 and all(isinstance(one, str) for one in value),
+            "a list of 1 to 100 strings",
+        )  # fmt: skip
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        return dict(self._typed(name, {}, lambda value: isinstance(value, Mapping), "an object"))
+
+    def flag(self, name: str, default: bool) -> bool:
+        return self._typed(name, default, lambda value: isinstance(value, bool), "true or false")
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        return self._typed(name, default, lambda value: value in choices, f"one of {', '.join(choices)}")
+
+    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
+        return float(self._typed(
+            name, default,
+            lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and minimum <= value <= maximum,
+            f"a number from {minimum:g} to {maximum:g}",
+        ))  # fmt: skip
+
+    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
+        return self._typed(
+            name, default,
+            lambda value: isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum,
+            f"an integer from {minimum} to {maximum}",
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        if self._left:
+            raise InvalidArgument(f"there is no field {self._where}{min(self._left)}")
+
+
+def _template(source: str | None, form: str) -> Template | None:
+    if (source is not None) != (form == "template"):
+        raise InvalidArgument("template and the format 'template' need each other")
+    if source is None:
+        return None
+    try:
+        return Template(source)
+    except TemplateRefused as error:
+        raise InvalidArgument(f"template: {error}") from None
+
+
+def _headers(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if len(given) > MAX_HEADERS:
+        raise InvalidArgument(f"headers: at most {MAX_HEADERS}")
+    for name, value in given.items():
+        lower = name.lower()
+        if not TOKEN.fullmatch(name):
+            raise InvalidArgument(f"headers: {name!r} is no header name")
+        if lower in OURS or lower.startswith(("webhook-", "ce-")):
+            raise InvalidArgument(f"headers: {name} cannot be set")
+        if (
+            not isinstance(value, str)
+            or len(value) > MAX_HEADER_CHARS
+            or (value and not HEADER_VALUE.fullmatch(value))
+        ):
+            raise InvalidArgument(
+                f"headers.{name} must be visible ASCII, at most {MAX_HEADER_CHARS} characters"
+            )
+    if len({name.lower() for name in given}) != len(given):
+        raise InvalidArgument("headers: a name is there twice")
+    return tuple((name, value) for name, value in given.items())
+
+
+def _authorization(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if not given:
+        return ()
+    fields = _Fields(given, "auth")
+    kind = fields.choice("type", ("basic", "bearer"), "")
+    if kind == "bearer":
+        token = fields.text("token", "")
+        if not HEADER_VALUE.fullmatch(token):
+            raise InvalidArgument("auth.token must be visible ASCII")
+        value = f"Bearer {token}"
+    else:
+        import base64
+
+        username, password = fields.text("username", ""), fields.text("password", "")
+        if ":" in username:
+            raise InvalidArgument("auth.username must not have a colon")
+        value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    fields.finish()
+    return (("Authorization", value),)
+
+
+def _secrets(given: Any) -> tuple[Secret, ...]:
+    """Strings, or {"secret", "expires_at"}. [] signs nothing."""
+    if not isinstance(given, list) or len(given) > MAX_SECRETS:
+        raise InvalidArgument(f"secrets must be a list of at most {MAX_SECRETS}")
+    found = []
+    for index, one in enumerate(given):
+        where = f"secrets[{index}]"
+        fields = _Fields(one if isinstance(one, Mapping) else {"secret": one}, where)
+        text = fields.text("secret", "")
+        expires_at = fields.number("expires_at", 0.0, 0.0, 1e12) or None
+        fields.finish()
+        try:
+            found.append(Secret.of(text, expires_at))
+        except ValueError as error:
+            raise InvalidArgument(f"{where}: {error}") from None
+    return tuple(found)
+
+
+def _retry(given: Mapping[str, Any]) -> RetrySchedule:
+    fields = _Fields(given, "retry")
+    delays = fields.take("delays_s", None)
+    if delays is not None and not (
+        isinstance(delays, list)
+        and len(delays) <= MAX_DELAYS
+        and all(
+            isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one <= 604800
+            for one in delays
+        )
+    ):
+        raise InvalidArgument(f"retry.delays_s must be at most {MAX_DELAYS} numbers from 0 to 604800")
+    schedule = RetrySchedule(
+        attempts=fields.integer("attempts", 12, 1, 1000),
+        initial_s=fields.number("initial_s", 5.0, 0.01, 86400.0),
+        factor=fields.number("factor", 3.0, 1.0, 100.0),
+        max_s=fields.number("max_s", 36000.0, 0.01, 604800.0),
+        jitter=fields.number("jitter", 0.2, 0.0, 1.0),
+        delays_s=None if delays is None else tuple(map(float, delays)),
+    )
+    fields.finish()
+    return schedule
+
+
+def _statuses(given: Any) -> frozenset[int]:
+    if not isinstance(given, list) or not all(type(one) is int and 300 <= one <= 599 for one in given):
+        raise InvalidArgument("dead_letter_on must be a list of statuses from 300 to 599")
+    return frozenset(given)
+
+
+def _rate_limit(given: Any) -> RateLimit | None:
+    if given is None:
+        return None
+    fields = _Fields(given, "rate_limit")
+    limit = RateLimit(
+        fields.number("requests", 1000.0, 0.001, 1e6),
+        fields.number("per_s", 60.0, 0.001, 86400.0),
+        fields.number("burst", 0.0, 0.0, 1e6) or None,
+    )
+    fields.finish()
+    return limit
+
+
+def _breaker(given: Any) -> BreakerRules | None:
+    """False: none."""
+    if given is False:
+        return None
+    fields = _Fields(given, "circuit_breaker")
+    rules = BreakerRules(
+        fields.number("window_s", 300.0, 1.0, 86400.0),
+        fields.number("sample_s", 30.0, 0.1, 3600.0),
+        fields.integer("min_requests", 10, 1, 100_000),
+        fields.number("failure_ratio", 0.7, 0.01, 1.0),
+        fields.number("open_s", 30.0, 0.1, 3600.0),
+    )
+    fields.finish()
+    return rules
+
+
+# -- the parameter as JSON
+
+
+def normalized(value: Any, previous: Any = None) -> dict[str, Any]:
+    """As it is kept: masked members have their previous values again, and there is a secret unless none is wanted.
+
+    Raise InvalidArgument.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidArgument("a webhook must be an object")
+    kept = dict(value)
+    old = previous if isinstance(previous, Mapping) else {}
+    for name in ("headers", "auth"):
+        given = kept.get(name)
+        if isinstance(given, Mapping):
+            before = old.get(name)
+            kept[name] = {key: _unmasked(one, before, key, name) for key, one in given.items()}
+    if "secrets" not in kept or kept["secrets"] is None:
+        kept["secrets"] = old.get("secrets") or [new_secret()]
+    elif isinstance(kept["secrets"], list):
+        before = old.get("secrets")
+        kept["secrets"] = [_unmasked_secret(one, before, index) for index, one in enumerate(kept["secrets"])]
+    return kept
+
+
+def _unmasked(value: Any, before: Any, key: str, where: str) -> Any:
+    if value != MASK:
+        return value
+    if isinstance(before, Mapping) and key in before:
+        return before[key]
+    raise InvalidArgument(f"{where}.{key} is masked, and there is no earlier value")
+
+
+def _unmasked_secret(value: Any, before: Any, index: int) -> Any:
+    if (value.get("secret") if isinstance(value, Mapping) else value) != MASK:
+        return value
+    if isinstance(before, list) and index < len(before):
+        return before[index]
+    raise InvalidArgument(f"secrets[{index}] is masked, and there is no earlier value")
+
+
+def masked(value: Any) -> Any:
+    """For answers, events and logs: without secrets, credentials and values of headers."""
+    if not isinstance(value, Mapping):
+        return value
+    shown = dict(value)
+    headers = shown.get("headers")
+    if isinstance(headers, Mapping):
+        shown["headers"] = dict.fromkeys(headers, MASK)
+    auth = shown.get("auth")
+    if isinstance(auth, Mapping):
+        shown["auth"] = {key: one if key in ("type", "username") else MASK for key, one in auth.items()}
+    secrets = shown.get("secrets")
+    if isinstance(secrets, list):
+        shown["secrets"] = [{**one, "secret": MASK} if isinstance(one, Mapping) else MASK for one in secrets]
+    return shown
