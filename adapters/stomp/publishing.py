@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from leveret.adapters.stomp.destinations import Destination, parse_destination
+from leveret.adapters.stomp.destinations import parse_destination
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, properties_of, queue_arguments
 from leveret.core.errors import InvalidArgument
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from leveret.core.session import Session
     from leveret.core.vhost import Exchange
 
-__all__ = ["Publisher", "Target", "declare_queue"]
+__all__ = ["Publisher", "Target"]
+
+REMEMBERED_QUEUES = 4096  # then all are forgotten, and declared again
 
 
 class Target:
@@ -48,7 +51,7 @@ class Publisher:
         self._session = session
         self._vhost = session.vhost
         self._topic_exchange = connection.settings.stomp.default_topic_exchange
-        self._declared: set[str] = set()  # queues that this connection has declared by sending to them
+        self._declared: set[str] = set()  # by this connection
         self.published_total = 0
         self.unroutable_total = 0
 
@@ -69,10 +72,7 @@ class Publisher:
             raise StompFault("Invalid destination", f"'{text}' is not a valid destination for 'SEND'\n")
         session = self._session
         if destination.kind == "queue":
-            name = destination.queue
-            if name not in self._declared or name not in self._vhost.queues:
-                declare_queue(session, destination, headers, boolean(headers, "durable"))
-                self._declared.add(name)
+            self.declare(destination.queue, headers, boolean(headers, "durable"))
         resolved = session.target(destination.exchange, destination.routing_key)
         # A reply queue may have gone meanwhile; all else of an envelope is in the headers.
         if target is not None and not headers.get("reply-to", "").startswith(TEMPORARY):
@@ -102,6 +102,28 @@ class Publisher:
             raise
         except (FieldError, ValueError) as error:
             raise StompFault("Invalid header", f"A header does not fit: {error}\n") from error
+
+    def declare(self, name: str, headers: Mapping[str, str], is_durable: bool | None) -> Queue:
+        """The queue of a /queue destination, durable unless is_durable is false; of SEND and SUBSCRIBE alike.
+
+        Once per connection, as RabbitMQ does: later frames need not repeat the headers. Raise core's refusals and
+        StompFault.
+        """
+        known = self._vhost.queues.get(name)
+        if known is not None and name in self._declared:
+            return known
+        options: dict[str, bool] = {"durable": True}
+        if is_durable is False:  # RabbitMQ's defaults for those: they are private
+            options = {"durable": False, "exclusive": True, "auto_delete": True}
+        for option, header in (("exclusive", "exclusive"), ("auto_delete", "auto-delete")):
+            value = boolean(headers, header)
+            if value is not None:
+                options[option] = value
+        queue = self._session.queue_declare(name, arguments=queue_arguments(headers), **options)
+        if len(self._declared) >= REMEMBERED_QUEUES:
+            self._declared.clear()
+        self._declared.add(name)
+        return queue
 
     def check(self, head: SendHead) -> None:
         """All that `publish` could refuse. Raise StompFault, BrokerError, AuthorizationPending."""
@@ -148,20 +170,3 @@ class Publisher:
         if not self._connection.broker.replies.deliver(envelope.routing_key, envelope, bodies):
             self.unroutable_total += len(bodies)
         return 0, False
-
-
-def declare_queue(
-    session: Session, destination: Destination, headers: dict[str, str], is_durable: bool | None
-) -> Queue:
-    """The queue of a /queue destination, durable unless is_durable is false; of SEND and SUBSCRIBE alike.
-
-    Raise core's refusals and StompFault.
-    """
-    options: dict[str, bool] = {"durable": True}
-    if is_durable is False:  # RabbitMQ's defaults for those: they are private
-        options = {"durable": False, "exclusive": True, "auto_delete": True}
-    for option, name in (("exclusive", "exclusive"), ("auto_delete", "auto-delete")):
-        value = boolean(headers, name)
-        if value is not None:
-            options[option] = value
-    return session.queue_declare(destination.queue, arguments=queue_arguments(headers), **options)

@@ -18,7 +18,6 @@ from leveret.adapters.stomp.destinations import (
 )
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, integer, queue_arguments
-from leveret.adapters.stomp.publishing import declare_queue
 from leveret.auth.contracts import Permission
 from leveret.core.consumer import UNLIMITED, Consumer
 
@@ -274,9 +273,9 @@ class Subscriptions:
         """The queue to consume from, and whether it was made for this subscription alone."""
         session, destination = self._session, request.destination
         if destination.kind == "queue":
-            headers = dict(request.headers)
+            headers = request.headers
             is_durable = boolean(headers, "durable" if "durable" in headers else "persistent")
-            return declare_queue(session, destination, headers, is_durable), False
+            return self._connection.publisher.declare(destination.queue, headers, is_durable), False
         if destination.kind in ("amq/queue", "reply-queue"):
             return session.queue_for_consume(destination.queue), False
         name = request.queue_name

@@ -86,10 +86,10 @@ async def test_arguments_and_names(server: InProcess) -> None:
 
 async def test_arguments_that_differ_are_refused(server: InProcess) -> None:
     client = await StompClient.open(server)
-    (error,) = await client.ask(
-        frame("SEND", destination="/queue/a"),
-        frame("SUBSCRIBE", id=0, destination="/queue/a", x_message_ttl=5),
-    )
+    await client.ask(frame("SEND", destination="/queue/a"))
+    await client.close()
+    client = await StompClient.open(server)
+    (error,) = await client.ask(frame("SUBSCRIBE", id=0, destination="/queue/a", x_message_ttl=5))
     assert error["message"] == "precondition_failed"
     assert b"inequivalent arg 'x-message-ttl' for queue 'a'" in error.body
     await client.close()
@@ -98,6 +98,17 @@ async def test_arguments_that_differ_are_refused(server: InProcess) -> None:
         frame("SUBSCRIBE", id=0, destination="/amq/queue/a", x_message_ttl=5, receipt=1)
     )
     assert (receipt.command, message.command) == ("RECEIPT", "MESSAGE")
+    await client.close()
+
+
+async def test_a_connection_declares_a_queue_once(server: InProcess) -> None:
+    client = await StompClient.open(server)
+    (message,) = await client.ask(
+        frame("SUBSCRIBE", id=0, destination="/queue/a", x_message_ttl=5000),
+        frame("SEND", destination="/queue/a"),
+    )
+    assert message.command == "MESSAGE"
+    assert not await client.ask(frame("SUBSCRIBE", id=1, destination="/queue/a"))
     await client.close()
 
 
