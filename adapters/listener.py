@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from leveret.adapters.base import Adapter, Door, DoorSpec, Draining
+from leveret.adapters.base import Adapter, Door, DoorSpec, Draining, WebSocketSpec
 from leveret.adapters.transport import PlainTransport, TlsTransport, Transport
+from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.adapters.websocket.upgrade import upgrade
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Listener:
         self.socket = sock
         host, port = sock.getsockname()[:2]
         self.door = Door(spec.name, host, port, spec.is_tls)
-        self.is_stopping = False
+        self._is_stopping = False
+        self._upgrades: set[trio.CancelScope] = set()
 
     async def accept(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections belong to `connections`, which outlives the door while it drains."""
@@ -111,13 +113,11 @@ class Listener:
                     await tls.handshake()
                 transport = tls
             if self.spec.websocket is not None:
-                settings, timers = self.broker.settings.websocket, self.broker.timers
-                websocket = await upgrade(
-                    transport, self.spec.websocket, settings, timers, lambda: self.is_stopping
-                )
-                transport = websocket
-                await self.adapter.serve(websocket)
-                await websocket.finish()
+                websocket = await self._upgrade(transport, self.spec.websocket)
+                if websocket is not None:
+                    transport = websocket
+                    await self.adapter.serve(websocket)
+                    await websocket.finish()
             else:
                 await self.adapter.serve(transport)
         except ssl.SSLError as error:
@@ -131,6 +131,25 @@ class Listener:
             log.exception("door=%s peer=%s connection failed", self.spec.name, plain.peer)
         finally:
             transport.close()
+
+    async def _upgrade(self, transport: Transport, spec: WebSocketSpec) -> WebSocketTransport | None:
+        """None: the door was shut meanwhile."""
+        broker = self.broker
+        with trio.CancelScope() as scope:
+            self._upgrades.add(scope)
+            try:
+                return await upgrade(
+                    transport, spec, broker.settings.websocket, broker.timers, lambda: self._is_stopping
+                )
+            finally:
+                self._upgrades.discard(scope)
+        return None
+
+    def stop(self) -> None:
+        """Nobody is let in any more; who has no adapter yet to say goodbye is just left."""
+        self._is_stopping = True
+        for scope in list(self._upgrades):
+            scope.cancel()
 
 
 async def serve_all(
@@ -167,7 +186,7 @@ async def serve_all(
                 task_status.started(broker.doors)
         finally:
             for listener in listeners:
-                listener.is_stopping = True
+                listener.stop()
             drain.cancel_scope.deadline = trio.current_time() + settings.server.shutdown_timeout_s
             for connection in list(broker.connections):
                 connection.close("broker forced connection closure with reason 'shutdown'")

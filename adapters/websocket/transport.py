@@ -86,7 +86,8 @@ class WebSocketTransport:
         self._beat_s = settings.ping_interval_s
         self._timer: Timer | None = None
         if self._beat_s:
-            self._timer = timers.after(self._beat_s, self._beat)
+            # Not `after`: no entry from I/O has read the clock for us.
+            self._timer = timers.at(trio.current_time() + self._beat_s, self._beat)
 
     def __repr__(self) -> str:
         return f"<WebSocketTransport {self.peer} unsent={len(self._unsent)} ending={self._reader.ending}>"

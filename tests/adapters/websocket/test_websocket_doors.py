@@ -194,3 +194,13 @@ async def test_shutdown_says_going_away() -> None:
         await trio.testing.wait_all_tasks_blocked()  # the doors are shut, the connection drains
         adapter.transports[0].close()
         assert await peer.read() == Frame(CLOSE, close_payload(1001))
+
+
+async def test_shutdown_does_not_wait_for_handshakes(autojump_clock: trio.testing.MockClock) -> None:
+    async with echo_doors(settings()) as (_, doors, scope), peer_of(doors["echo"]) as peer:
+        await peer.stream.send_all(request()[:20])
+        await trio.testing.wait_all_tasks_blocked()
+        before = trio.current_time()
+        scope.cancel()
+        assert await peer.stream.receive_some() == b""
+        assert trio.current_time() == before
