@@ -269,6 +269,10 @@ class Delivery:
         if gone:
             self._settle(gone)
 
+    def forget(self) -> None:
+        """Subscriptions have changed: the next message is looked at anew."""
+        self._envelope = None
+
     def _shape(self, envelope: Envelope, consumer: Consumer, is_redelivered: bool) -> None:
         """What is alike in deliveries of this envelope to this consumer."""
         self._envelope, self._is_redelivered, self._pack, self._size = envelope, is_redelivered, None, -1

@@ -22,6 +22,12 @@ __all__ = ["Handshake", "Refusal"]
 
 log = logging.getLogger(__name__)
 
+SAYABLE = frozenset({
+    Reason.UNSUPPORTED_PROTOCOL_VERSION, Reason.CLIENT_IDENTIFIER_NOT_VALID, Reason.BAD_USER_NAME_OR_PASSWORD,
+    Reason.NOT_AUTHORIZED, Reason.SERVER_UNAVAILABLE, Reason.SERVER_BUSY, Reason.QUOTA_EXCEEDED,
+})  # fmt: skip
+"""What a version 3 client can be told in CONNACK."""
+
 CERTIFICATE_VHOSTS, PORT_VHOSTS = "mqtt_default_vhosts", "mqtt_port_to_vhost_mapping"
 
 
@@ -105,8 +111,11 @@ class Handshake:
         return connack(V5, Reason.SUCCESS, session_present, properties)
 
     def refuse(self, refusal: Refusal) -> bytes:
+        """CONNACK; nothing for a version 3 client whose mistake no return code names (3.1.1 MQTT-3.2.2-6)."""
         connection = self._connection
         log.warning("conn=%s CONNECT refused: %s", connection.name, refusal.text)
+        if connection.version != V5 and refusal.reason not in SAYABLE:
+            return b""
         properties = None
         if connection.version == V5 and not refusal.is_login:
             properties = Properties(reason_string=refusal.text[:1000])

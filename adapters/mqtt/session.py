@@ -134,6 +134,8 @@ class MqttSession:
     def _changed(self) -> None:
         self.grants.clear()
         self._tree = None
+        if self.delivery is not None:
+            self.delivery.forget()
         self.has_no_local = any(one.no_local for one in self.subscriptions.values())
 
     def _bind(self, key: str) -> None:
