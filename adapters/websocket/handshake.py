@@ -98,8 +98,8 @@ def _check_request_line(line: bytes, path: str) -> None:
         asked = urlsplit(target.decode("ascii")).path
     except ValueError:
         raise Refusal(400, "the request's target is malformed") from None
-    if asked.rstrip("/") != path.rstrip("/"):
-        raise Refusal(404, f"nothing is here; WebSocket is at {path}")
+    if asked.strip("/") != path.strip("/"):
+        raise Refusal(404, f"nothing is here; WebSocket is at /{path.strip('/')}")
     if method != b"GET":
         raise Refusal(405, "a WebSocket request is a GET", headers=(("Allow", "GET"),))
 

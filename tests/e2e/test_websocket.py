@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import paho.mqtt.client as paho
 import pytest
-import stomp
+import stomp  # type: ignore[import-untyped]
 import trustme
+from paho.mqtt.enums import CallbackAPIVersion
 from support.amqp_peer import Peer
 from support.server import LeveretServer, poll
 from support.websocket_peer import (
@@ -42,14 +43,14 @@ class PahoClient:
     ) -> None:
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, transport="websockets", protocol=protocol, **options
+            CallbackAPIVersion.VERSION2, transport="websockets", protocol=protocol, **options
         )
         self.client.ws_set_options(path="/ws")
         self.client.username_pw_set("guest", "guest")
         if context is not None:
             self.client.tls_set_context(context)
         self.client.on_message = lambda client, data, message: self.messages.put(
-            (message.topic, message.payload)
+            (message.topic, bytes(message.payload))
         )
         self.client.connect("localhost", port)
         self.client.loop_start()
@@ -150,7 +151,7 @@ def test_a_stomp_frame_is_a_message(shared: LeveretServer, name: str) -> None:
             for body in bodies
         )
         peer.send(b"SUBSCRIBE\nid:1\ndestination:/topic/%b\nreceipt:r\n\n\0" % name.encode() + sends)
-        found = []
+        found: list[tuple[int, bytes]] = []
         while len(found) < len(bodies):
             message = peer.read()
             assert message is not None

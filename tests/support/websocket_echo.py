@@ -69,7 +69,8 @@ class EchoAdapter:
                 scope = nursery.cancel_scope
                 outbox = Outbox(
                     transport, self.broker.pump, 1 << 20,
-                    spawn=nursery.start_soon, on_drained=lambda: None, on_lost=scope.cancel,
+                    spawn=lambda task: nursery.start_soon(task),  # type: ignore[arg-type]
+                    on_drained=lambda: None, on_lost=scope.cancel,
                 )  # fmt: skip
                 while data := await transport.receive():
                     outbox.write(data)

@@ -66,6 +66,7 @@ def test_the_path_is_a_setting() -> None:
     accepted(request("/mqtt"), settings)
     assert refused(request("/ws"), settings).status == 404
     accepted(request("/"), replace(SETTINGS, path="/"))
+    accepted(request("/ws"), replace(SETTINGS, path="ws"))
 
 
 def test_names_and_tokens_are_case_insensitive() -> None:
