@@ -67,6 +67,7 @@ class Session:
         self.vhost = vhost
         self.principal = principal
         self.connection = connection
+        self.pending_name: str | None = None  # given to a queue whose declaration waits for an authorization
         self._answers: dict[Key, bool] = {}
         self._revision = broker.users.revision
         self._asked_at: float | None = None  # the oldest answer of a backend that had to ask elsewhere

@@ -179,7 +179,8 @@ def declare_queue(
     elif queue_type == "quorum":
         raise PreconditionFailed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
     else:
-        name = _generated(vhost)
+        # Kept while a backend is asked about it: the request comes again, and must ask about the same name.
+        name = session.pending_name = session.pending_name or _generated(vhost)
     session.require(Permission.CONFIGURE, "queue", name)
     thing = resource("queue", name, vhost.name)
     existing = vhost.queues.get(name)
@@ -209,6 +210,7 @@ def declare_queue(
             if is_refused:
                 raise PreconditionFailed(f"invalid property '{what}' for {thing}")
     records.check_storable(thing, wanted)
+    session.pending_name = None
     return vhost.add_queue(
         name,
         durable=is_durable,
