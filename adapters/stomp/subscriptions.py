@@ -366,18 +366,15 @@ class Subscriptions:
     def reply_queue(self, temporary_id: str) -> str:
         """The private queue behind a /temp-queue/ reply-to; made, and subscribed to, when it is first named."""
         name = self._reply_queues.get(temporary_id)
-        vhost = self._session.vhost
-        if name is not None and name in vhost.queues:
-            return name
-        queue = self._session.queue_declare(exclusive=True, auto_delete=True)
+        queue = None if name is None else self._session.vhost.queues.get(name)
+        if queue is None:
+            queue = self._session.queue_declare(exclusive=True, auto_delete=True)
+            self._reply_queues[temporary_id] = queue.name
         id = f"{TEMPORARY}{temporary_id}"
-        subscription = Subscription(self._connection, f"T_{id}", id, "auto", "temp-queue")
-        try:
+        if f"T_{id}" not in self._by_tag:
+            # If this has to wait for an authorization, the queue is there when it comes again; it goes with us.
             self._session.queue_for_consume(queue.name)
+            subscription = Subscription(self._connection, f"T_{id}", id, "auto", "temp-queue")
             subscription.attach(queue, no_ack=True)
-        except BaseException:
-            vhost.remove_queue(queue)
-            raise
-        self._by_tag[subscription.tag] = subscription
-        self._reply_queues[temporary_id] = queue.name
+            self._by_tag[subscription.tag] = subscription
         return queue.name
