@@ -129,6 +129,7 @@ class Rates:
         self.broker = broker
         self.now_ms = 0
         self.before_ms = 0
+        self._round = 0
         self._series: dict[Kind, dict[Any, Series]] = {
             kind: {} for kind in (QUEUE, EXCHANGE, CHANNEL, CONNECTION)
         }
@@ -154,6 +155,7 @@ class Rates:
         if now_ms <= self.now_ms:  # the wall clock was set back
             self._forget()
         self.before_ms, self.now_ms = self.now_ms, now_ms
+        self._round += 1
         await self._look_at(QUEUE, [queue for vhost in self._live() for queue in vhost.queues.values()])
         await self._look_at(EXCHANGE, [one for vhost in self._live() for one in vhost.exchanges.values()])
         connections = list(self.broker.connections)
@@ -196,9 +198,10 @@ class Rates:
                 series = known[thing] = Series(width, ((0, rounds),), _vhost_of(thing))
             elif series.rings[0].capacity != rounds:
                 series.bound(rounds)
+            series.seen = self._round
             series.add(now_ms, read(thing))
         if len(known) != len(things):
-            for thing in [thing for thing, series in known.items() if series.seen_ms != now_ms]:
+            for thing in [thing for thing, series in known.items() if series.seen != self._round]:
                 self._retire(kind, thing, known.pop(thing))
 
     def _retire(self, kind: Kind, thing: Any, series: Series) -> None:

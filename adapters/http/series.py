@@ -59,21 +59,20 @@ class Series:
     """One thing's counters.
 
     last     the newest values, also when they have not changed for long
-    seen_ms  when they were looked at
+    seen     in which round they were looked at
     """
 
-    __slots__ = ("changed_ms", "group", "last", "previous", "rings", "seen_ms")
+    __slots__ = ("changed_ms", "group", "last", "previous", "rings", "seen")
 
     def __init__(self, width: int, plan: Plan, group: str = "") -> None:
         self.rings = [Ring(width, interval_ms, capacity) for interval_ms, capacity in plan]
         self.last: tuple[int, ...] = ()
         self.previous: tuple[int, ...] = ()
         self.changed_ms = 0
-        self.seen_ms = 0
+        self.seen = 0
         self.group = group
 
     def add(self, now_ms: int, values: tuple[int, ...]) -> None:
-        self.seen_ms = now_ms
         if values != self.last:
             self.previous = self.last
             self.last = values

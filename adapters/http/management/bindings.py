@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
 from leveret.adapters.http.jsons import encode
-from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ async def between(call: Call) -> Any:
 
 async def binding(call: Call) -> dict[str, Any]:
     """One binding."""
-    return trimmed(call, binding_item(*find_binding(await call.vhost(), call)))
+    return binding_item(*find_binding(await call.vhost(), call))
 
 
 ROUTES = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, trimmed
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.overview import message_stats
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CHANNEL
@@ -116,7 +116,7 @@ async def channel(call: Call) -> dict[str, Any]:
         consumer_item(consumer, view) for consumer in getattr(entry.channel, "consumers", {}).values()
     ]
     item["publishes"], item["deliveries"] = [], []
-    return trimmed(call, item)
+    return item
 
 
 ROUTES = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from leveret.adapters.http.management.channels import CHANNELS, channels_of
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CONNECTION
 
@@ -115,7 +115,7 @@ async def vhost_connections(call: Call) -> Any:
 
 async def connection(call: Call) -> dict[str, Any]:
     """One connection."""
-    return trimmed(call, CONNECTIONS.item(find_connections(call)[0], View(call)))
+    return CONNECTIONS.item(find_connections(call)[0], View(call))
 
 
 async def connection_channels(call: Call) -> Any:

@@ -20,9 +20,10 @@ def _channel_details(consumer: Consumer, view: View) -> dict[str, Any]:
     connection_name = described.get("connection_name", "")
     connection = view.connections.get(connection_name, {})
     return {
-        "name": described.get("name", ""),
-        "number": described.get("number", 0),
-        "user": described.get("user", ""),
+        # Protocols without channels have one in RabbitMQ's eyes.
+        "name": described.get("name") or f"{connection_name} (1)",
+        "number": described.get("number", 1),
+        "user": described.get("user") or connection.get("user") or "",
         "connection_name": connection_name,
         "peer_host": described.get("peer_host", connection.get("peer_host", "")),
         "peer_port": described.get("peer_port", connection.get("peer_port", 0)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.bindings import binding_item, find_exchange
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.rates import EXCHANGE
 from leveret.core.vhost import PREDECLARED
@@ -70,7 +70,7 @@ async def exchanges(call: Call) -> Any:
 async def exchange(call: Call) -> dict[str, Any]:
     """One exchange; the default one is amq.default here."""
     found = find_exchange(await call.vhost(), call.part("exchange"))
-    return trimmed(call, EXCHANGES.item(found, View(call)) | {"incoming": [], "outgoing": []})
+    return EXCHANGES.item(found, View(call)) | {"incoming": [], "outgoing": []}
 
 
 async def bindings_from(call: Call) -> Any:

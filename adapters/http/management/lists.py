@@ -1,4 +1,4 @@
-"""Lists: `columns`, `sort`, `page` and `name`, and items made of parts so that only what is asked for is worked out."""
+"""Lists: `sort`, `page`, `name` and `columns`, and items made of parts so that only what is asked for is worked out."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.management.columns import columns_of, cut
 from leveret.adapters.http.management.details import Ranges
 from leveret.adapters.http.management.routes import NO_CACHE, Call
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
 
-__all__ = ["Part", "Table", "View", "answer_list", "plain_table", "trimmed"]
+__all__ = ["Part", "Table", "View", "answer_list", "plain_table"]
 
 T = TypeVar("T")
-Tree = Mapping[str, Any]  # columns, nested: {"message_stats": {"publish": {}}}; empty: all of it
-
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
 SLICE = 64  # items between two turns of the others
 MATCH_LIMIT_S = 0.02
@@ -75,37 +74,6 @@ class Table(Generic[T]):
 def plain_table(name: str = "name") -> Table[dict[str, Any]]:
     """For things that are items already."""
     return Table((), lambda item: str(item.get(name, "")))
-
-
-# -- columns
-
-
-def columns_of(call: Call) -> Tree | None:
-    text = call.query("columns")
-    if not text:
-        return None
-    tree: dict[str, Any] = {}
-    for path in text.split(","):
-        branch = tree
-        for name in path.split("."):
-            branch = branch.setdefault(name, {})
-    return tree
-
-
-def _cut(value: Any, tree: Tree) -> Any:
-    if not tree:
-        return value
-    if isinstance(value, list):
-        return [_cut(item, tree) for item in value]
-    if isinstance(value, Mapping):
-        return {name: _cut(value[name], branch) for name, branch in tree.items() if name in value}
-    return value
-
-
-def trimmed(call: Call, item: dict[str, Any]) -> dict[str, Any]:
-    """A single object, with the `columns` that were asked for."""
-    tree = columns_of(call)
-    return item if tree is None else _cut(item, tree)
 
 
 # -- order
@@ -176,7 +144,7 @@ class Page:
 
 async def answer_list(call: Call, things: Iterable[T], table: Table[T]) -> web.Response:
     """An array, or with `page` an object with a page of it. Others have their turn while it is made."""
-    view, tree, page = View(call), columns_of(call), Page.of(call)
+    view, tree, page = View(call), columns_of(call.query("columns")), Page.of(call)
     listed = list(things)
     total = len(listed)
     if page is not None:
@@ -210,7 +178,7 @@ async def answer_list(call: Call, things: Iterable[T], table: Table[T]) -> web.R
         if number % SLICE == SLICE - 1:
             await asyncio.sleep(0)
         item = make(thing, view, wanted)
-        chunks.append(encode(item if tree is None else _cut(item, tree)))
+        chunks.append(encode(item if tree is None else cut(item, tree)))
     body = b"[" + b",".join(chunks) + b"]"
     if page is not None:
         head = {

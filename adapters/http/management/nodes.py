@@ -10,7 +10,7 @@ from typing import Any
 
 from leveret import __version__
 from leveret.adapters.http.management.details import Details, Ranges
-from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.overview import RATES_MODE, contexts, exchange_types
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import NODE
@@ -130,7 +130,7 @@ async def node(call: Call) -> dict[str, Any]:
         item["memory"] = memory(call)
     if call.flag("binary"):
         item["binary"] = {}
-    return trimmed(call, item)
+    return item
 
 
 async def node_memory(call: Call) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.policies import policy_item
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
@@ -47,7 +47,7 @@ async def parameter(call: Call) -> dict[str, Any]:
     component, name = call.part("component"), call.part("name")
     for item in parameters_of(await call.vhost()):
         if (item["component"], item["name"]) == (component, name):
-            return trimmed(call, item)
+            return item
     raise not_found()
 
 
@@ -62,7 +62,7 @@ async def global_parameter(call: Call) -> dict[str, Any]:
     name = call.part("name")
     if name not in call.broker.parameters:
         raise not_found()
-    return trimmed(call, {"name": name, "value": call.broker.parameters[name]})
+    return {"name": name, "value": call.broker.parameters[name]}
 
 
 ROUTES = (

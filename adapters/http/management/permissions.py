@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.management.users import find_user
 from leveret.adapters.http.management.vhosts import find_vhost
@@ -46,7 +46,7 @@ async def permission(call: Call) -> dict[str, Any]:
     vhost, user = find_vhost(call).name, find_user(call).name
     for item in all_permissions(call.broker):
         if item["vhost"] == vhost and item["user"] == user:
-            return trimmed(call, item)
+            return item
     raise not_found()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def _one(call: Call, *, operator: bool) -> dict[str, Any]:
     policy = call.broker.policies.get((await call.vhost()).name, call.part("policy"), operator=operator)
     if policy is None:
         raise not_found()
-    return trimmed(call, policy_item(policy))
+    return policy_item(policy)
 
 
 async def policies(call: Call) -> Any:

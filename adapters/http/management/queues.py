@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from leveret.adapters.http.management.bindings import binding_item
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import QUEUE
@@ -209,7 +209,7 @@ async def queue(call: Call) -> dict[str, Any]:
     item["consumer_details"] = [consumer_item(consumer, view) for consumer in found.consumers]
     item["incoming"] = []
     item["deliveries"] = []
-    return trimmed(call, item)
+    return item
 
 
 async def queue_bindings(call: Call) -> Any:

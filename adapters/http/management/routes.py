@@ -12,6 +12,7 @@ from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.management.columns import columns_of, cut
 from leveret.auth.contracts import Principal
 from leveret.core.session import Session
 
@@ -161,6 +162,9 @@ def _bound(context: HttpContext, row: Route) -> Any:
         answer = await handler(Call(context, request, principal))
         if isinstance(answer, web.StreamResponse):
             return answer
+        tree = columns_of(request.query.get("columns", ""))
+        if tree is not None:
+            answer = cut(answer, tree)
         return json_response(answer, headers=NO_CACHE)
 
     handle.__doc__ = handler.__doc__

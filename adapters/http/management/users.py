@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.lists import answer_list, plain_table, trimmed
+from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def users_without_permissions(call: Call) -> Any:
 
 async def user(call: Call) -> dict[str, Any]:
     """One user."""
-    return trimmed(call, user_item(find_user(call)))
+    return user_item(find_user(call))
 
 
 ROUTES = (

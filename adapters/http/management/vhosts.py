@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, trimmed
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import BYTES, VHOST
@@ -85,7 +85,7 @@ async def vhosts(call: Call) -> Any:
 
 async def vhost(call: Call) -> dict[str, Any]:
     """One virtual host."""
-    return trimmed(call, VHOSTS.item(find_vhost(call), View(call)))
+    return VHOSTS.item(find_vhost(call), View(call))
 
 
 ROUTES = (
