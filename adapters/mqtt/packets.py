@@ -38,7 +38,14 @@ __all__ = [
 ]  # fmt: skip
 
 PINGRESP = b"\xd0\x00"
+SHARED = ("$share/", "$queue/")
 PROTOCOLS = {"MQIsdp": (V3,), "MQTT": (V4, V5)}
+# What a client may say; anything else is a protocol error (5.0 table 2-6, tables 3-4 to 3-7, 3-10, 3-11).
+ACK_REASONS = frozenset((0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x92, 0x97, 0x99))
+DISCONNECT_REASONS = frozenset(
+    (0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99)
+)
+AUTH_REASONS = frozenset((0x00, 0x18, 0x19))
 RETURN_CODES = {
     Reason.SUCCESS: 0, Reason.UNSUPPORTED_PROTOCOL_VERSION: 1, Reason.CLIENT_IDENTIFIER_NOT_VALID: 2,
     Reason.BAD_USER_NAME_OR_PASSWORD: 4, Reason.NOT_AUTHORIZED: 5, Reason.BANNED: 5,
@@ -70,12 +77,13 @@ def decode_connect(payload: bytes) -> Connect:
     is_bridge = bool(level & 0x80)
     version = level & 0x7F
     if version not in PROTOCOLS.get(name, ()):
-        raise MqttFault(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"protocol {name!r}, level {version}")
+        raise MqttFault(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"protocol {name[:20]!r}, level {level}")
     if flags & 1:
         raise _malformed("CONNECT with the reserved flag")  # MQTT-3.1.2-3
     has_will, will_qos, will_retain = bool(flags & 4), flags >> 3 & 3, bool(flags & 0x20)
     has_password, has_username = bool(flags & 0x40), bool(flags & 0x80)
     if will_qos == 3 or (not has_will and (will_qos or will_retain)):
+        # 3.1.1 MQTT-3.1.2-13 to 15, 5.0 MQTT-3.1.2-11 to 13
         raise _malformed("CONNECT with wrong flags for the will")
     if has_password and not has_username and version < V5:
         raise _malformed("CONNECT with a password and no user name")  # 3.1.1 MQTT-3.1.2-22
@@ -134,12 +142,14 @@ def decode_subscribe(payload: bytes, version: int, flags: int) -> Subscribe:
         options = payload[position]
         position += 1
         qos = options & 3
-        if qos == 3 or options & (0xC0 if version == V5 else 0xFC):
+        if options & (0xC0 if version == V5 else 0xFC):  # 3.1.1 MQTT-3-8.3-4, 5.0 MQTT-3.8.3-5
             raise _malformed("subscription options with reserved bits")
+        if qos == 3:
+            raise _wrong("subscription to QoS 3") if version == V5 else _malformed("subscription to QoS 3")
         no_local = bool(options & 4)
         if options >> 4 & 3 == 3:
             raise _wrong("retain handling 3")
-        if no_local and text.startswith("$share/"):
+        if no_local and text.startswith(SHARED):
             raise _wrong("no local on a shared subscription")  # MQTT-3.8.3-4
         found.append(Subscription(text, qos, no_local, bool(options & 8), options >> 4 & 3, identifier))
     if not found:
@@ -201,6 +211,8 @@ def decode_ack(payload: bytes, version: int) -> tuple[int, int]:
         raise _wrong("an acknowledgement of packet id 0")
     if len(payload) == 2:
         return packet_id, 0
+    if payload[2] not in ACK_REASONS:
+        raise _wrong(f"an acknowledgement with reason 0x{payload[2]:02x}")
     if len(payload) > 3:
         _, end = decode_properties(payload, 3, PacketType.PUBACK)
         if end != len(payload):
@@ -229,6 +241,8 @@ def decode_disconnect(payload: bytes, version: int) -> Disconnect:
         return Disconnect()
     if not payload:
         return Disconnect()
+    if payload[0] not in DISCONNECT_REASONS:
+        raise _wrong(f"a client's DISCONNECT with reason 0x{payload[0]:02x}")  # MQTT-3.14.2-1
     properties = Properties()
     if len(payload) > 1:
         properties, end = decode_properties(payload, 1, PacketType.DISCONNECT)
@@ -245,13 +259,18 @@ def disconnect(reason: Reason, properties: Properties | None = None) -> bytes:
 
 
 def decode_auth(payload: bytes) -> Auth:
+    """A method must be in every AUTH that has anything at all (3.15.2.2.2)."""
     if not payload:
         return Auth(0)
+    if payload[0] not in AUTH_REASONS:
+        raise _wrong(f"AUTH with reason 0x{payload[0]:02x}")  # MQTT-3.15.2-1
     properties = Properties()
     if len(payload) > 1:
         properties, end = decode_properties(payload, 1, PacketType.AUTH)
         if end != len(payload):
             raise _malformed("more behind AUTH")
+    if properties.auth_method is None:
+        raise _wrong("AUTH without a method")
     return Auth(payload[0], properties)
 
 

@@ -1,12 +1,13 @@
 """Version 5 properties, to and from bytes (5.0 2.2.2, table 2-4). Sans-IO.
 
-Malformed bytes raise MqttFault 0x81; a property that a packet cannot have, or has twice, or with a value that it cannot
-have, 0x82.
+Malformed bytes, and a property that is none or none of this packet, raise MqttFault 0x81 (2.2.2.2); one that is there
+twice, or has a value of the right form that it must not have, 0x82.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from leveret.adapters.mqtt.spec import MqttFault, PacketType, Properties, Reason
@@ -15,6 +16,7 @@ __all__ = [
     "decode_properties",
     "decode_publish_properties",
     "encode_properties",
+    "read_data",
     "read_string",
     "read_varint",
     "varint",
@@ -43,11 +45,15 @@ def _is_positive(value: int) -> bool:
     return value > 0
 
 
+def _is_topic(value: str) -> bool:
+    return value != "" and "+" not in value and "#" not in value  # MQTT-3.3.2-14, MQTT-4.7.3-1
+
+
 KINDS = (
     Kind(0x01, "payload_format", "1", (PUBLISH, WILL), _is_flag),
     Kind(0x02, "message_expiry_s", "4", (PUBLISH, WILL)),
     Kind(0x03, "content_type", "s", (PUBLISH, WILL)),
-    Kind(0x08, "response_topic", "s", (PUBLISH, WILL), lambda topic: "+" not in topic and "#" not in topic),
+    Kind(0x08, "response_topic", "s", (PUBLISH, WILL), _is_topic),
     Kind(0x09, "correlation_data", "d", (PUBLISH, WILL)),
     Kind(0x0B, "subscription_identifiers", "v", (PUBLISH, SUBSCRIBE), _is_positive),
     Kind(0x11, "session_expiry_s", "4", (CONNECT, CONNACK, DISCONNECT)),
@@ -63,7 +69,9 @@ KINDS = (
     Kind(0x1F, "reason_string", "s", (CONNACK, *ACKS, DISCONNECT, AUTH)),
     Kind(0x21, "receive_maximum", "2", (CONNECT, CONNACK), _is_positive),
     Kind(0x22, "topic_alias_maximum", "2", (CONNECT, CONNACK)),
-    Kind(0x23, "topic_alias", "2", (PUBLISH,)),
+    Kind(
+        0x23, "topic_alias", "2", (PUBLISH,)
+    ),  # 0 has a code of its own, and is refused where aliases are kept
     Kind(0x24, "maximum_qos", "1", (CONNACK,), _is_flag),
     Kind(0x25, "retain_available", "1", (CONNACK,), _is_flag),
     Kind(
@@ -78,6 +86,7 @@ KINDS = (
     Kind(0x2A, "shared_subscriptions_available", "1", (CONNACK,), _is_flag),
 )
 BY_IDENTIFIER = {kind.identifier: kind for kind in KINDS}
+_values_of = attrgetter(*[kind.name for kind in KINDS])
 
 
 def varint(value: int) -> bytes:
@@ -161,7 +170,7 @@ def _decode(raw: bytes, packet: int) -> Properties:
             raise _malformed(f"property 0x{raw[position]:02x} is none")
         position += 1
         if packet not in kind.packets:
-            raise MqttFault(Reason.PROTOCOL_ERROR, f"property {kind.name} does not belong here")
+            raise _malformed(f"property {kind.name} does not belong here")
         if kind.form == "p":
             name, position = read_string(raw, position)
             text, position = read_string(raw, position)
@@ -169,7 +178,7 @@ def _decode(raw: bytes, packet: int) -> Properties:
             continue
         value, position = _value(kind, raw, position)
         if kind.check is not None and not kind.check(value):
-            raise MqttFault(Reason.PROTOCOL_ERROR, f"property {kind.name} cannot be {value!r}")
+            raise MqttFault(Reason.PROTOCOL_ERROR, f"property {kind.name} cannot be {str(value)[:100]!r}")
         if kind.form == "v" and packet == PUBLISH:
             identifiers.append(value)
             continue
@@ -202,8 +211,7 @@ def _value(kind: Kind, raw: bytes, position: int) -> tuple[Any, int]:
 def encode_properties(properties: Properties) -> bytes:
     """With their length, in the order of their identifiers."""
     pieces: list[bytes] = []
-    for identifier, name, form, _, _ in KINDS:
-        value = getattr(properties, name)
+    for (identifier, _, form, _, _), value in zip(KINDS, _values_of(properties), strict=True):
         if value is None or value == ():
             continue
         head = bytes((identifier,))

@@ -48,8 +48,7 @@ def split_shared(filter: str) -> tuple[str, str] | None:
             raise MqttFault(Reason.TOPIC_FILTER_INVALID, f"no shared subscription: {filter[:100]!r}")
     else:
         return None
-    if not rest:
-        raise MqttFault(Reason.TOPIC_FILTER_INVALID, f"no shared subscription: {filter[:100]!r}")
+    check_filter(rest)
     return group, rest
 
 
@@ -57,7 +56,7 @@ def matches(filter: str, topic: str) -> bool:
     """`+` is any one level, `#` any number of them, none included; neither matches `$` at the beginning (4.7.2)."""
     if filter == topic:
         return True
-    if topic[0] == "$" and filter[0] in "+#":
+    if topic[:1] == "$" and filter[:1] in ("+", "#"):
         return False
     if "+" not in filter:
         # At most a `#` at the end.
@@ -76,7 +75,8 @@ def matches(filter: str, topic: str) -> bool:
 class KeyMap:
     """Topics to routing keys and back, as RabbitMQ does it; with escape "percent" without loss.
 
-    "none": `/` is `.`, so that `a.b` and `a/b` are one key, which comes back as `a/b`.
+    "none": `/` is `.`, so that `a.b` and `a/b` are one key, which comes back as `a/b`. What was published over MQTT
+    carries its topic in a header where the key does not tell it (mapping.py).
     "percent": a `%`, `.`, `*` or `#` within a level is `%25`, `%2E`, `%2A`, `%23` in the key.
     """
 
@@ -105,8 +105,14 @@ class KeyMap:
             return level
         return ESCAPED.sub(lambda found: ESCAPES[found[0]], level)
 
-    def topic(self, routing_key: str) -> str | None:
-        """None: no topic that a client may be sent: it has wildcards for words, or is no UTF-8, or empty."""
+    def topic(self, routing_key: str, written: object = None) -> str | None:
+        """None: no topic that a client may be sent: it has wildcards for words, or is no UTF-8, or empty.
+
+        written: the topic as the message itself tells it; believed if it has this very routing key, so that nobody
+        can send under a topic that he may not publish to.
+        """
+        if isinstance(written, str) and self._is_topic_of(written, routing_key):
+            return written
         prefix = ""
         if self._is_sparkplug and routing_key.startswith(SPARKPLUG_KEY):
             prefix, routing_key = SPARKPLUG, routing_key[len(SPARKPLUG_KEY) :]
@@ -123,74 +129,150 @@ class KeyMap:
             return None
         return topic
 
+    def _is_topic_of(self, topic: str, routing_key: str) -> bool:
+        try:
+            check_topic(topic)
+        except (MqttFault, UnicodeEncodeError):
+            return False
+        return self.routing_key(topic) == routing_key
+
 
 class _Node(Generic[T]):
-    __slots__ = ("children", "values")
+    """The levels of `label` behind its parent's. Never one child and no values, but for the root."""
 
-    def __init__(self) -> None:
-        self.children: dict[str, _Node[T]] = {}
+    __slots__ = ("children", "label", "values")
+
+    def __init__(self, label: str) -> None:
+        self.label = label  # one level or more, with the `/` between them
+        self.children: dict[str, _Node[T]] = {}  # by the first level of the child's label
         self.values: dict[Hashable, T] = {}
 
 
 class FilterTree(Generic[T]):
-    """Filters with values, found by topic. A key tells apart the values of one filter."""
+    """Filters with values, found by topic. A key tells apart the values of one filter.
+
+    A radix tree of levels: a filter of 30,000 levels is one node, or two.
+    """
 
     __slots__ = ("_root",)
 
     def __init__(self) -> None:
-        self._root: _Node[T] = _Node()
+        self._root: _Node[T] = _Node("")
 
     def add(self, filter: str, key: Hashable, value: T) -> None:
         """The filter's value of this key, new or in place of the old one."""
-        node = self._root
-        for level in filter.split("/"):
-            node = node.children.setdefault(level, _Node())
-        node.values[key] = value
+        node, rest = self._root, filter
+        while True:
+            first = rest.partition("/")[0]
+            child = node.children.get(first)
+            if child is None:
+                child = node.children[first] = _Node(rest)
+                break
+            shared = _shared_levels(child.label, rest)
+            if shared < len(child.label):
+                child = node.children[first] = _split(child, shared)
+            if shared == len(rest):
+                break
+            node, rest = child, rest[shared + 1 :]
+        child.values[key] = value
 
     def remove(self, filter: str, key: Hashable) -> bool:
         """False: it was not there."""
-        way: list[tuple[_Node[T], str]] = []
-        node = self._root
-        for level in filter.split("/"):
-            way.append((node, level))
-            found = node.children.get(level)
-            if found is None:
+        way, node, rest = [self._root], self._root, filter
+        while True:
+            found = node.children.get(rest.partition("/")[0])
+            if found is None or _shared_levels(found.label, rest) < len(found.label):
                 return False
             node = found
+            if rest == node.label:
+                break
+            way.append(node)
+            rest = rest[len(node.label) + 1 :]
         if key not in node.values:
             return False
         del node.values[key]
-        while way and not node.values and not node.children:
-            node, level = way.pop()
-            del node.children[level]
+        parent = way[-1]
+        if not node.values and not node.children:
+            del parent.children[node.label.partition("/")[0]]
+            node = parent
+            parent = way[-2] if len(way) > 1 else parent
+        if node is not self._root:
+            _join_child(node, parent)
         return True
 
     def match(self, topic: str) -> list[T]:
         """The values of all filters that match."""
         found: list[T] = []
-        nodes = [self._root]
-        is_first = topic[:1] == "$"
-        for level in topic.split("/"):
-            following: list[_Node[T]] = []
-            for node in nodes:
-                children = node.children
-                if not is_first:
-                    rest = children.get("#")
-                    if rest is not None:
-                        found += rest.values.values()
-                    one = children.get("+")
-                    if one is not None:
-                        following.append(one)
-                exact = children.get(level)
-                if exact is not None and level not in ("+", "#"):
-                    following.append(exact)
-            nodes = following
-            is_first = False
-            if not nodes:
-                return found
-        for node in nodes:
-            found += node.values.values()
-            rest = node.children.get("#")
-            if rest is not None:  # `a/#` matches `a`, too
-                found += rest.values.values()
+        levels = topic.split("/")
+        is_hidden = topic[:1] == "$"  # from wildcards at the beginning (MQTT-4.7.2-1)
+        ways: list[tuple[_Node[T], int]] = [
+            (self._root, 0)
+        ]  # nodes, and the levels used up on the way to them
+        while ways:
+            node, at = ways.pop()
+            children = node.children
+            if at == len(levels):
+                found += node.values.values()
+                candidates = [children.get("#")]  # `a/#` matches `a`, too
+            elif at == 0 and is_hidden:
+                candidates = [children.get(levels[0])]
+            else:
+                candidates = [children.get("#"), children.get("+"), children.get(levels[at])]
+            for child in candidates:
+                if child is None:
+                    continue
+                label = child.label
+                if "/" not in label:
+                    used = -1 if label == "#" else at + 1
+                else:
+                    used = _match_label(label.split("/"), levels, at)
+                if used < 0:
+                    found += child.values.values()
+                elif used:
+                    ways.append((child, used))
         return found
+
+
+def _match_label(label: list[str], levels: list[str], at: int) -> int:
+    """How many levels of the topic are used up behind this label, whose first level matches; -1: all, by a `#`;
+    0: no match."""
+    for name in label[1:]:
+        at += 1
+        if name == "#":
+            return -1
+        if at == len(levels) or (name != "+" and name != levels[at]):
+            return 0
+    return at + 1
+
+
+def _shared_levels(label: str, rest: str) -> int:
+    """The length of the whole levels that both begin with; their first levels are the same."""
+    shorter = min(len(label), len(rest))
+    if label[:shorter] == rest[:shorter]:
+        longer = label if len(label) > shorter else rest
+        if len(longer) == shorter or longer[shorter] == "/":
+            return shorter
+    shared = at = 0
+    for one, other in zip(label.split("/"), rest.split("/"), strict=False):
+        if one != other:
+            break
+        shared = at + len(one)
+        at = shared + 1
+    return shared
+
+
+def _split(node: _Node[T], shared: int) -> _Node[T]:
+    """A new node for the first `shared` characters of the label, above the old one."""
+    upper: _Node[T] = _Node(node.label[:shared])
+    node.label = node.label[shared + 1 :]
+    upper.children[node.label.partition("/")[0]] = node
+    return upper
+
+
+def _join_child(node: _Node[T], parent: _Node[T]) -> None:
+    """A node that has no values and one child is one with its child."""
+    if node.values or len(node.children) != 1:
+        return
+    (child,) = node.children.values()
+    child.label = f"{node.label}/{child.label}"
+    parent.children[node.label.partition("/")[0]] = child
