@@ -12,6 +12,7 @@ from leveret.adapters.base import DoorSpec, WebSocketSpec
 from leveret.adapters.mqtt.connection import MqttConnection
 from leveret.adapters.mqtt.groups import Groups
 from leveret.adapters.mqtt.mapping import to_core
+from leveret.adapters.mqtt.publishing import forwarded
 from leveret.adapters.mqtt.records import SessionRecords
 from leveret.adapters.mqtt.retained import Retained, RetainedMessage
 from leveret.adapters.mqtt.session import MqttSession, queue_name
@@ -185,7 +186,14 @@ class MqttAdapter:
     def _publish_as(self, session: Session, stored: StoredWill) -> None:
         will = stored.will
         core = to_core(will.properties, qos=will.qos, retain=will.retain, keymap=self.keymap)
-        envelope = Envelope.of(self.settings.exchange, self.keymap.routing_key(will.topic), core)
+        key = self.keymap.routing_key(will.topic)
+        topic = self.keymap.topic(key) or will.topic
+        envelope = Envelope.of(self.settings.exchange, key, core)
+        origin = self.sessions.get((stored.vhost, stored.client_id))  # No Local holds for wills, too
+        properties = forwarded(will.properties)
+        envelope.encoded = {
+            "mqtt": View(topic, will.qos, will.retain, properties, will.properties.message_expiry_s, origin)
+        }
         try:
             session.publish(envelope, will.payload)
         except AuthorizationPending as pending:
@@ -201,10 +209,10 @@ class MqttAdapter:
             if will.payload:
                 expires_at_ms = None if envelope.expiration is None else now_ms + envelope.expiration
                 self.retained.set(
-                    stored.vhost, will.topic, RetainedMessage(envelope, will.payload, expires_at_ms, now_ms)
+                    stored.vhost, topic, RetainedMessage(envelope, will.payload, expires_at_ms, now_ms)
                 )
             else:
-                self.retained.clear(stored.vhost, will.topic)
+                self.retained.clear(stored.vhost, topic)
         self.broker.pump.soon()
 
     async def _ask_and_publish(

@@ -434,7 +434,7 @@ class MqttConnection:
             if expiry_s and not mine.expiry_s:
                 raise MqttFault(Reason.PROTOCOL_ERROR, "DISCONNECT gives a session that had none an expiry")
             mine.set_expiry(min(expiry_s, self.settings.max_session_expiry_s))
-        if packet.reason != Reason.DISCONNECT_WITH_WILL:
+        if packet.reason == Reason.SUCCESS:  # after any other, the will is due (MQTT-3.14.4-3)
             self._is_lost = False
             if mine.connection is self:
                 self.adapter.wills.discard(mine.vhost.name, self.client_id)

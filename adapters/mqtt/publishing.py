@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.core.session import Session, Target
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "forwarded"]
 
 log = logging.getLogger(__name__)
 
@@ -292,13 +292,19 @@ class Publisher:
         expiry_s = None
         if properties is not None:
             expiry_s = properties.message_expiry_s
-        view = View(topic, qos, retain, _forwarded(properties), expiry_s, self._connection.mqtt_session)
+        mine = self._connection.mqtt_session
+        view = View(topic, qos, retain, forwarded(properties), expiry_s, mine)
         if topic == "$SYS" or topic.startswith("$SYS/"):
             return Publication(None, None, view, Reason.NOT_AUTHORIZED)
         if topic.startswith(REPLY_TOPIC):  # an answer to an AMQP client's request
             exchange, key = "", topic[len(REPLY_TOPIC) :]
         else:
             exchange, key = adapter.settings.exchange, adapter.keymap.routing_key(topic)
+            seen = (
+                adapter.keymap.topic(key) or topic
+            )  # as all see it: a dot in a level may have become a slash
+            if seen != topic:
+                view = View(seen, qos, retain, view.properties, expiry_s, mine)
         try:
             target = self._session.target(exchange, key)
         except AccessRefused as error:
@@ -328,7 +334,7 @@ class Publisher:
             acks.add(short_acks(head, packet_ids), needs_store=False, settles=len(packet_ids))
 
 
-def _forwarded(properties: Properties | None) -> Properties | None:
+def forwarded(properties: Properties | None) -> Properties | None:
     """What of a publisher's properties its receivers get; None if nothing."""
     if properties is None:
         return None
