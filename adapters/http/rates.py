@@ -1,8 +1,9 @@
 """The sampler: every `http.rates_interval_s` it reads the plain counters of queues, exchanges, channels and connections.
 
-The broker pays nothing per message. A look at 10,000 queues takes some 20 ms, in slices between which others have
-their turn. What is kept is bounded: VALUES numbers of 8 bytes for all things together (16 MiB), so that 10,000 busy
-queues have the last minute and more, and idle ones cost one row; a node's own numbers are kept for a day.
+The broker pays nothing per message. A look at 10,000 busy queues takes 25 ms (measured), in slices of a millisecond
+between which others have their turn. What is kept is bounded: VALUES numbers of 8 bytes for each kind of thing (16 MiB,
+and an eighth of slack), so that 10,000 busy queues have the last minute and more; what is idle costs one row. A node's
+and a virtual host's own numbers are kept for a day.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
 from leveret.adapters.http.jsons import encode
-from leveret.adapters.http.management.lists import answer_list, plain_table
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from leveret.core.queue import Queue
     from leveret.core.vhost import Exchange, Vhost
 
-__all__ = ["ROUTES", "binding_item", "bindings_between", "find_binding", "find_exchange", "properties_key"]
+__all__ = [
+    "BINDINGS",
+    "ROUTES",
+    "binding_item",
+    "bindings_between",
+    "find_binding",
+    "find_exchange",
+    "properties_key",
+]
 
 DEFAULT_NAME = "amq.default"
 """What the default exchange, whose name is empty, is called in paths."""
@@ -48,6 +56,23 @@ def binding_item(source: Exchange, binding: Binding) -> dict[str, Any]:
         "arguments": binding.arguments,
         "properties_key": properties_key(binding),
     }
+
+
+def _put(item: dict[str, Any], pair: tuple[Exchange, Binding], view: View) -> None:
+    item.update(binding_item(*pair))
+
+
+BINDINGS: Table[tuple[Exchange, Binding]] = Table(
+    (
+        Part(
+            frozenset({
+                "source", "vhost", "destination", "destination_type", "routing_key", "arguments", "properties_key",
+            }),
+            _put,
+        ),
+    ),
+    lambda pair: pair[1].routing_key,
+)  # fmt: skip
 
 
 def find_exchange(vhost: Vhost, name: str) -> Exchange:
@@ -88,14 +113,13 @@ def find_binding(vhost: Vhost, call: Call) -> tuple[Exchange, Binding]:
 
 async def bindings(call: Call) -> Any:
     """Bindings of the virtual hosts that the user may enter, those of the default exchange included."""
-    items = [binding_item(*pair) for vhost in await call.vhosts() for pair in vhost.bindings()]
-    return await answer_list(call, items, plain_table("routing_key"))
+    pairs = [pair for vhost in await call.vhosts() for pair in vhost.bindings()]
+    return await answer_list(call, pairs, BINDINGS)
 
 
 async def between(call: Call) -> Any:
     """The bindings from one exchange to one queue or exchange."""
-    items = [binding_item(*pair) for pair in bindings_between(await call.vhost(), call)]
-    return await answer_list(call, items, plain_table("routing_key"))
+    return await answer_list(call, bindings_between(await call.vhost(), call), BINDINGS)
 
 
 async def binding(call: Call) -> dict[str, Any]:

@@ -61,13 +61,15 @@ async def certificate_expiration(call: Call) -> Any:
         raise Refusal(
             400, "bad_request", "Time unit not recognised. Supported units: days, weeks, months, years."
         )
-    if not text.isascii() or not text.isdigit() or len(text) > 5:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise Refusal(400, "bad_request", "Invalid expiration time")
     broker = call.broker
     doors = [door for door in broker.doors if door.is_tls]
     if not doors:
         return OK
-    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=int(text) * UNITS[unit])
+    now = datetime.datetime.now(datetime.UTC)
+    latest = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+    until = now + datetime.timedelta(days=min(int(text) * UNITS[unit], (latest - now).days))
     tls = broker.settings.tls
     expired: dict[str, str] = {}
     for key in ("certfile", "cafile"):

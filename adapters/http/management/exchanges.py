@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.bindings import binding_item, find_exchange
+from leveret.adapters.http.management.bindings import BINDINGS, find_exchange
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.rates import EXCHANGE
 from leveret.core.vhost import PREDECLARED
@@ -77,19 +77,16 @@ async def bindings_from(call: Call) -> Any:
     """Bindings of which the exchange is the source."""
     vhost = await call.vhost()
     found = find_exchange(vhost, call.part("exchange"))
-    pairs = vhost.bindings() if found is vhost.default_exchange else ()
-    items = [binding_item(source, one) for source, one in pairs if source is found] or [
-        binding_item(found, one) for one in found.bindings.values()
-    ]
-    return await answer_list(call, items, plain_table("routing_key"))
+    if found is vhost.default_exchange:  # its bindings are nowhere but in the list of queues
+        return await answer_list(call, (pair for pair in vhost.bindings() if pair[0] is found), BINDINGS)
+    return await answer_list(call, ((found, one) for one in found.bindings.values()), BINDINGS)
 
 
 async def bindings_to(call: Call) -> Any:
     """Bindings of which the exchange is the destination."""
     vhost = await call.vhost()
     found = find_exchange(vhost, call.part("exchange"))
-    items = [binding_item(source, one) for source, one in vhost.bindings_to(found)]
-    return await answer_list(call, items, plain_table("routing_key"))
+    return await answer_list(call, vhost.bindings_to(found), BINDINGS)
 
 
 ROUTES = (

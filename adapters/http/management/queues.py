@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.bindings import binding_item
+from leveret.adapters.http.management.bindings import BINDINGS
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import QUEUE
@@ -215,8 +215,7 @@ async def queue(call: Call) -> dict[str, Any]:
 async def queue_bindings(call: Call) -> Any:
     """What leads to a queue, the default exchange's binding included."""
     found = await find_queue(call)
-    items = [binding_item(source, binding) for source, binding in found.vhost.bindings_to(found)]
-    return await answer_list(call, items, plain_table("routing_key"))
+    return await answer_list(call, found.vhost.bindings_to(found), BINDINGS)
 
 
 ROUTES = (
