@@ -84,7 +84,7 @@ class Groups:
         shared = split_shared(text)
         queue = member.vhost.queues.get(group_queue_name(text))
         if shared is not None and queue is not None and member.delivery is not None:
-            member.delivery.join(queue, member.shared[text], shared[1])
+            member.delivery.join(queue, member.shared[text], self._adapter.keymap.pattern(shared[1]))
 
     def leave(self, member: MqttSession, text: str) -> bool:
         """False: it was no member. The last one takes the queue with it."""

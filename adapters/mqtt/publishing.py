@@ -313,7 +313,8 @@ class Publisher:
         except BrokerError as error:  # the exchange is gone
             log.warning("conn=%s client=%r %s", self._connection.name, self._connection.client_id, error)
             return Publication(None, None, view, Reason.UNSPECIFIED_ERROR)
-        core = to_core(properties, qos=qos, retain=retain, keymap=adapter.keymap)
+        lost = topic if adapter.keymap.topic(key) is None else None
+        core = to_core(properties, qos=qos, retain=retain, keymap=adapter.keymap, topic=lost)
         envelope = Envelope.of(target.exchange.name, target.routing_key, core)
         envelope.encoded = {"mqtt": view}
         return Publication(target, envelope, view, Reason.SUCCESS)

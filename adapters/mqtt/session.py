@@ -158,11 +158,12 @@ class MqttSession:
     def matching(self, topic: str) -> list[Subscription]:
         """Its subscriptions that match, shared ones not among them."""
         if len(self.subscriptions) <= FEW_FILTERS:
-            return [one for text, one in self.subscriptions.items() if matches(text, topic)]
+            pattern = self.keymap.pattern
+            return [one for text, one in self.subscriptions.items() if matches(pattern(text), topic)]
         if self._tree is None:
             self._tree = FilterTree()
             for text, one in self.subscriptions.items():
-                self._tree.add(text, text, one)
+                self._tree.add(self.keymap.pattern(text), text, one)
         return self._tree.match(topic)
 
     def grant(self, topic: str) -> Grant | None:

@@ -120,7 +120,9 @@ def _send_retained(connection: MqttConnection, subscription: Subscription) -> No
             delivery.write_qos0(view, payload, retain=True, identifiers=identifiers, expiry_s=None)
         return
     now_ms = adapter.broker.timers.wall_ms(adapter.broker.timers.now)
-    for topic, message in adapter.retained.match(mine.vhost.name, subscription.filter):
+    for topic, message in adapter.retained.match(
+        mine.vhost.name, adapter.keymap.pattern(subscription.filter)
+    ):
         known = view_of(message.envelope, adapter.keymap)
         if known is not None and known.topic == topic:
             view = known

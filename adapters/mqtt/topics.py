@@ -75,8 +75,8 @@ def matches(filter: str, topic: str) -> bool:
 class KeyMap:
     """Topics to routing keys and back, as RabbitMQ does it; with escape "percent" without loss.
 
-    "none": `/` is `.`, so that `a.b` and `a/b` are one key, which comes back as `a/b`. What was published over MQTT
-    carries its topic in a header where the key does not tell it (mapping.py).
+    "none": `/` is `.`, so that `a.b` and `a/b` are one key, which comes back as `a/b`. A level `*` is a word
+    that AMQP gives a meaning to: such a topic travels in a header (mapping.py).
     "percent": a `%`, `.`, `*` or `#` within a level is `%25`, `%2E`, `%2A`, `%23` in the key.
     """
 
@@ -104,6 +104,14 @@ class KeyMap:
         if level == "#" or not self._is_escaping:
             return level
         return ESCAPED.sub(lambda found: ESCAPES[found[0]], level)
+
+    def pattern(self, filter: str) -> str:
+        """What to match topics with that have been routing keys: with escape "none" a dot is a slash by then."""
+        if self._is_escaping or "." not in filter:
+            return filter
+        if self._is_sparkplug and filter.startswith(SPARKPLUG):
+            return SPARKPLUG + filter[len(SPARKPLUG) :].replace(".", "/")
+        return filter.replace(".", "/")
 
     def topic(self, routing_key: str, written: object = None) -> str | None:
         """None: no topic that a client may be sent: it has wildcards for words, or is no UTF-8, or empty.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from leveret.adapters.mqtt.mapping import from_core
+from leveret.adapters.mqtt.mapping import from_core, topic_of
 from leveret.adapters.mqtt.packets import encode_remaining_length
 from leveret.adapters.mqtt.property_codec import encode_properties
 from leveret.adapters.mqtt.spec import Properties
@@ -103,7 +103,7 @@ def view_of(envelope: Envelope, keymap: KeyMap) -> View | None:
     if encoded is not None and "mqtt" in encoded:
         known: View | None = encoded["mqtt"]
         return known
-    topic = keymap.topic(envelope.routing_key)
+    topic = topic_of(envelope.routing_key, envelope.properties, keymap)
     view = None
     if topic is not None:
         facts = from_core(envelope.properties, keymap)
