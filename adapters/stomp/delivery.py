@@ -16,7 +16,7 @@ __all__ = ["MessageEncoder"]
 
 BY_REFERENCE_BYTES = 8192  # bodies at least this large go to the socket without being copied into a frame
 CHUNK_BYTES = 65536  # of frames formatted at once; a WebSocket client gets them as one message
-REMEMBERED = "stomp"  # an envelope's lines, by version and topic exchange, for all its subscribers
+REMEMBERED = "stomp"  # an envelope's lines, by version, for all its subscribers
 
 
 class MessageEncoder:
@@ -31,8 +31,9 @@ class MessageEncoder:
         "_has_ack",
         "_head",
         "_is_redelivered",
-        "_message_id",
-        "_subscription",
+        "_middle",
+        "_middle_again",
+        "_start",
         "_template",
         "_topic_exchange",
         "_version",
@@ -49,10 +50,14 @@ class MessageEncoder:
     ) -> None:
         """subscription: None without an id (1.0). has_ack: tell the ack id (1.2, unless auto)."""
         self._version = version
-        self._subscription = (
-            b"" if subscription is None else header_line("subscription", subscription, version)
-        )
-        self._message_id = header_line("message-id", message_id_prefix, version)[:-1]
+        # All lines here are formats: what is to stand there has its percent signs doubled.
+        self._start = b"MESSAGE\n"
+        if subscription is not None:
+            self._start += header_line("subscription", subscription, version).replace(b"%", b"%%")
+        message_id = header_line("message-id", message_id_prefix, version)[:-1].replace(b"%", b"%%")
+        ack = b"ack:%d\n" if has_ack else b""
+        self._middle = message_id + b"%d\nredelivered:false\n" + ack
+        self._middle_again = message_id + b"%d\nredelivered:true\n" + ack
         self._has_ack = has_ack
         self._topic_exchange = topic_exchange
         self._envelope: Envelope | None = None
@@ -111,35 +116,28 @@ class MessageEncoder:
         """What is alike in messages of this envelope."""
         self._envelope, self._is_redelivered = envelope, is_redelivered
         destination, rest = self._lines(envelope)
-        self._head = b"".join(
-            (
-                b"MESSAGE\n",
-                self._subscription.replace(b"%", b"%%"),
-                destination,
-                self._message_id.replace(b"%", b"%%"),
-                b"%d\n",
-                b"redelivered:true\n" if is_redelivered else b"redelivered:false\n",
-                b"ack:%d\n" if self._has_ack else b"",
-                rest,
-                b"content-length:%d\n\n",
-            )
-        )
-        self._template = self._head + b"%b" + EOL
+        middle = self._middle_again if is_redelivered else self._middle
+        self._head = head = self._start + destination + middle + rest + b"content-length:%d\n\n"
+        self._template = head + b"%b\0\n"
 
     def _lines(self, envelope: Envelope) -> tuple[bytes, bytes]:
         """destination, and the lines of properties and user headers, both ready for a format."""
-        key = self._version, self._topic_exchange
+        known: dict[str, tuple[bytes, bytes]] | None
         if envelope.encoded is None:
             envelope.encoded = {}
-        known: dict[tuple[str, str], tuple[bytes, bytes]] = envelope.encoded.setdefault(REMEMBERED, {})
-        lines = known.get(key)
+            known = None
+        else:
+            known = envelope.encoded.get(REMEMBERED)
+        if known is None:
+            known = envelope.encoded[REMEMBERED] = {}
+        version = self._version
+        lines = known.get(version)
         if lines is None:
-            version = self._version
             destination = format_destination(envelope.exchange, envelope.routing_key, self._topic_exchange)
             rest = b"".join(
                 [header_line(name, value, version) for name, value in message_headers(envelope.properties)]
             )
-            lines = known[key] = (
+            lines = known[version] = (
                 header_line("destination", destination, version).replace(b"%", b"%%"),
                 rest.replace(b"%", b"%%"),
             )

@@ -22,6 +22,7 @@ _ESCAPED = {
     "1.2": str.maketrans({"\\": "\\\\", "\n": "\\n", ":": "\\c", "\r": "\\r"}),
 }
 _escape = re.compile(r"\\(.?)", re.DOTALL).sub
+_special = re.compile(r"[\\\n\r:\0]").search
 _SPACES = str.maketrans({"\n": " ", "\r": " "})
 _PLAIN_NUL = str.maketrans({"\0": None})
 
@@ -54,6 +55,8 @@ def unescape(text: str, version: str) -> str:
 
 def escape(text: str, version: str) -> str:
     """A header's name or value as the version can say it. No version has words for NUL: it is left out."""
+    if not _special(text):
+        return text
     if "\0" in text:
         text = text.translate(_PLAIN_NUL)
     table = _ESCAPED.get(version)

@@ -37,6 +37,7 @@ TEXTS = {  # header -> property
     "app-id": "app_id",
     "cluster-id": "cluster_id",
 }
+NUMBERS = (("priority", 255), ("timestamp", (1 << 63) - 1))
 # Not user headers of a message: properties, and what is said to the broker about this one frame.
 NOT_FOR_USERS = frozenset(
     (*TEXTS, "destination", "persistent", "priority", "timestamp", "content-length", "receipt", "transaction")
@@ -94,23 +95,25 @@ def properties_of(headers: Mapping[str, str], reply_to: str | None) -> Propertie
     Raise StompFault for numbers that are none or do not fit.
     """
     properties = Properties()
-    for name, attribute in TEXTS.items():
-        value = headers.get(name)
-        if value is not None:
+    user: dict[str, str] = {}
+    for name, value in headers.items():
+        attribute = TEXTS.get(name)
+        if attribute is not None:
             setattr(properties, attribute, value)
-    if reply_to is not None:
-        properties.reply_to = reply_to
-    if boolean(headers, "persistent"):
-        properties.delivery_mode = 2
-    for name, maximum in (("priority", 255), ("timestamp", (1 << 63) - 1)):
-        number = integer(headers, name)
-        if number is not None:
-            if not 0 <= number <= maximum:
-                raise _invalid(name, headers[name], f"a number from 0 to {maximum}")
-            setattr(properties, name, number)
-    user = {name: value for name, value in headers.items() if name not in NOT_FOR_USERS}
+        elif name not in NOT_FOR_USERS:
+            user[name] = value
     if user:
         properties.headers = user
+    if reply_to is not None:
+        properties.reply_to = reply_to
+    if "persistent" in headers and boolean(headers, "persistent"):
+        properties.delivery_mode = 2
+    for name, maximum in NUMBERS:
+        if name in headers:
+            number = integer(headers, name)
+            if number is None or not 0 <= number <= maximum:
+                raise _invalid(name, headers[name], f"a number from 0 to {maximum}")
+            setattr(properties, name, number)
     return properties
 
 
@@ -129,11 +132,14 @@ def queue_arguments(headers: Mapping[str, str]) -> dict[str, Any]:
 
 def message_headers(properties: Properties) -> list[tuple[str, str]]:
     """A MESSAGE's headers from its properties: user headers first, as RabbitMQ has them, then the properties."""
-    found = [
-        (name, text)
-        for name, value in (properties.headers or {}).items()
-        if name not in RESERVED and (text := _text(value)) is not None
-    ]
+    found: list[tuple[str, str]] = []
+    user = properties.headers
+    if user:
+        found = [
+            (name, text)
+            for name, value in user.items()
+            if name not in RESERVED and (text := _text(value)) is not None
+        ]
     for name, attribute in TEXTS.items():
         value = getattr(properties, attribute)
         if value is not None:

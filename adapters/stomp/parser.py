@@ -98,7 +98,7 @@ class FrameParser:
         self.is_bulk = False
         self.is_deaf = False
         self._heads: dict[bytes, Head] = {}
-        self._shared: dict[bytes, SendHead] = {}
+        self._shared: dict[tuple[tuple[str, str], ...], SendHead] = {}
         # What is not parsed yet, in pieces, and what it waits for: so many more bytes, or one of a kind.
         self._kept: list[bytes] = []
         self._kept_size = 0
@@ -321,10 +321,17 @@ class FrameParser:
         headers: dict[str, str] = {}
         # CONNECT comes before a version is known, and is never escaped (STOMP 1.2, Value Encoding).
         version = self.version if self.is_open and command not in ("CONNECT", "STOMP") else ""
-        for line in lines[1:]:
-            if len(line) > limits.header_bytes:
-                raise self._header_too_long()
-            self._header(line, version, headers)
+        if version == "1.0" or b"\\" in key or b"\r" in key or len(key) > limits.header_bytes:
+            for line in lines[1:]:
+                if len(line) > limits.header_bytes:
+                    raise self._header_too_long()
+                self._header(line, version, headers)
+        else:  # most heads: nothing in them needs a look
+            for text in key[:size].decode("utf-8", "surrogateescape").split("\n")[1:]:
+                name, colon, value = text.partition(":")
+                if not colon:
+                    raise self._no_colon(name)
+                headers.setdefault(name, value)
         if command != "SEND":
             # RabbitMQ honours content-length on SEND alone, and there are clients whose ACKs carry a wrong one.
             self._check_size(len(key))
@@ -334,7 +341,7 @@ class FrameParser:
         for name in ("receipt", "transaction"):
             if name in headers:
                 asked[name] = headers.pop(name)
-        shared = self._share(lines, headers)
+        shared = self._share(headers, len(key))
         head: Head = shared, length, command, asked
         if not asked and len(key) <= REMEMBERED_BYTES:
             if len(self._heads) >= REMEMBERED_HEADS:
@@ -347,9 +354,7 @@ class FrameParser:
             line = line[:-1]
         raw_name, colon, raw_value = line.partition(b":")
         if not colon:
-            raise StompFault(
-                "Malformed frame", f"A header without a colon: '{raw_name.decode('utf-8', 'replace')}'\n"
-            )
+            raise self._no_colon(raw_name.decode("utf-8", "surrogateescape"))
         if b"\r" in line and version == "1.2":
             raise StompFault("Malformed frame", "A carriage return within a header; 1.2 writes it as \\r\n")
         name, value = (
@@ -379,19 +384,13 @@ class FrameParser:
             )
         return int(digits)
 
-    def _share(self, lines: list[bytes], headers: dict[str, str]) -> SendHead:
-        """The same object for heads that differ in content-length, receipt and transaction only."""
-        key = b"\n".join(
-            [
-                line
-                for line in lines
-                if not line.startswith((b"content-length:", b"receipt:", b"transaction:"))
-            ]
-        )
+    def _share(self, headers: dict[str, str], size: int) -> SendHead:
+        """The same object for heads that say the same, whatever else they had: content-length, receipt, transaction."""
+        key = tuple(headers.items())
         shared = self._shared.get(key)
         if shared is None:
             shared = SendHead(headers)
-            if len(key) <= REMEMBERED_BYTES:
+            if size <= REMEMBERED_BYTES:
                 if len(self._shared) >= REMEMBERED_HEADS:
                     self._shared.clear()
                     self._heads.clear()
@@ -405,6 +404,10 @@ class FrameParser:
         hint = " (a TLS client on the plain port?)" if start[:2] == b"\x16\x03" else ""
         shown = ascii(start[:COMMAND_BYTES].decode("utf-8", "replace"))
         return StompFault("Malformed frame", f"No frame begins with {shown}{hint}\n")
+
+    @staticmethod
+    def _no_colon(name: str) -> StompFault:
+        return StompFault("Malformed frame", f"A header without a colon: '{name}'\n")
 
     def _too_many_headers(self) -> StompFault:
         return StompFault("Too many headers", f"Frames may have at most {self.limits.headers} headers\n")

@@ -22,22 +22,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher", "Target"]
 
+REMEMBERED_PLACES = 512  # per connection; then all are forgotten
 REMEMBERED_QUEUES = 4096  # then all are forgotten, and declared again
 
 
-class Target:
-    """What a SEND's headers lead to, as long as the virtual host's epoch is `epoch`."""
+class Place:
+    """What a destination leads to, checked and declared, as long as the virtual host's epoch is `epoch`."""
 
-    __slots__ = ("envelope", "epoch", "exchange", "is_routed_by_headers", "queues")
+    __slots__ = ("epoch", "exchange", "queues", "routing_key")
 
-    def __init__(
-        self, epoch: int, exchange: Exchange, envelope: Envelope, *, is_routed_by_headers: bool
-    ) -> None:
+    def __init__(self, epoch: int, exchange: Exchange, routing_key: str) -> None:
         self.epoch = epoch
         self.exchange = exchange
+        self.routing_key = routing_key
+        self.queues: tuple[Queue, ...] | None = None  # once known, if only the routing key decides
+
+
+class Target:
+    """What a SEND's headers lead to, as long as its place is what it was."""
+
+    __slots__ = ("envelope", "is_routed_by_headers", "place")
+
+    def __init__(self, place: Place, envelope: Envelope, *, is_routed_by_headers: bool) -> None:
+        self.place = place
         self.envelope = envelope
         self.is_routed_by_headers = is_routed_by_headers
-        self.queues: tuple[Queue, ...] | None = None  # once known, if only the routing key decides
 
 
 TEMPORARY = "/temp-queue/"
@@ -52,6 +61,7 @@ class Publisher:
         self._vhost = session.vhost
         self._topic_exchange = connection.settings.stomp.default_topic_exchange
         self._declared: set[str] = set()  # by this connection
+        self._places: dict[str, Place] = {}
         self.published_total = 0
         self.unroutable_total = 0
 
@@ -59,7 +69,8 @@ class Publisher:
         """Resolve; checks, and declares what the destination stands for. Raise StompFault, BrokerError,
         AuthorizationPending."""
         target: Target | None = head.target
-        if target is not None and target.epoch == self._vhost.epoch:
+        vhost = self._vhost
+        if target is not None and target.place.epoch == vhost.epoch:
             return target
         headers = head.headers
         text = headers.get("destination")
@@ -67,26 +78,35 @@ class Publisher:
             raise StompFault("Missing destination", "\"SEND\" must include a 'destination' header\n")
         if "message-id" in headers:
             raise StompFault("Invalid header", "'message-id' is not allowed on 'SEND'.\n")
-        destination = parse_destination(text, self._topic_exchange)
-        if destination.kind == "temp-queue":
-            raise StompFault("Invalid destination", f"'{text}' is not a valid destination for 'SEND'\n")
-        session = self._session
-        if destination.kind == "queue":
-            self.declare(destination.queue, headers, boolean(headers, "durable"))
-        resolved = session.target(destination.exchange, destination.routing_key)
+        place = self._place(text, headers)
         # A reply queue may have gone meanwhile; all else of an envelope is in the headers.
         if target is not None and not headers.get("reply-to", "").startswith(TEMPORARY):
             envelope = target.envelope
         else:
-            envelope = self._envelope(resolved.exchange.name, resolved.routing_key, headers)
-        properties = envelope.properties
-        is_routed_by_headers = properties.headers is not None and (
-            "CC" in properties.headers or "BCC" in properties.headers
-        )
+            envelope = self._envelope(place.exchange.name, place.routing_key, headers)
+            if place.epoch != vhost.epoch:  # it has made one
+                place = self._place(text, headers)
         head.target = target = Target(
-            self._vhost.epoch, resolved.exchange, envelope, is_routed_by_headers=is_routed_by_headers
+            place, envelope, is_routed_by_headers="CC" in headers or "BCC" in headers
         )
         return target
+
+    def _place(self, text: str, headers: Mapping[str, str]) -> Place:
+        """As `target`, for a destination."""
+        place = self._places.get(text)
+        if place is not None and place.epoch == self._vhost.epoch:
+            return place
+        destination = parse_destination(text, self._topic_exchange)
+        if destination.kind == "temp-queue":
+            raise StompFault("Invalid destination", f"'{text}' is not a valid destination for 'SEND'\n")
+        if destination.kind == "queue":
+            self.declare(destination.queue, headers, boolean(headers, "durable"))
+        resolved = self._session.target(destination.exchange, destination.routing_key)
+        place = Place(self._vhost.epoch, resolved.exchange, resolved.routing_key)
+        if len(self._places) >= REMEMBERED_PLACES:
+            self._places.clear()
+        self._places[text] = place
+        return place
 
     def _envelope(self, exchange: str, routing_key: str, headers: dict[str, str]) -> Envelope:
         reply_to = headers.get("reply-to")
@@ -129,27 +149,29 @@ class Publisher:
         """All that `publish` could refuse. Raise StompFault, BrokerError, AuthorizationPending."""
         target = self.target(head)
         if target.is_routed_by_headers:
-            self._session.route(target.exchange, target.envelope)
+            self._session.route(target.place.exchange, target.envelope)
 
     def publish(self, head: SendHead, bodies: list[bytes]) -> tuple[int, bool]:
         """Route and enqueue. Returns how many of the last bodies were rejected, and whether the store matters."""
         vhost = self._vhost
         target: Target | None = head.target
-        if target is None or target.epoch != vhost.epoch:
+        if target is None or target.place.epoch != vhost.epoch:
             target = self.target(head)
         envelope = published = target.envelope
-        queues = target.queues
+        place = target.place
+        queues = place.queues
+        exchange = place.exchange
         if queues is None or target.is_routed_by_headers:
-            if not target.exchange.name and is_reply_queue(envelope.routing_key):
+            if not exchange.name and is_reply_queue(envelope.routing_key):
                 return self._reply(envelope, bodies)
-            routed = self._session.route(target.exchange, envelope)
+            routed = self._session.route(exchange, envelope)
             queues, envelope = routed.queues, routed.envelope
             if routed.is_stable and not target.is_routed_by_headers:
-                target.queues = queues
+                place.queues = queues
         count = len(bodies)
         self.published_total += count
-        target.exchange.published_in += count
-        target.exchange.published_out += count * len(queues)
+        exchange.published_in += count
+        exchange.published_out += count * len(queues)
         if not queues:
             self.unroutable_total += count
         tracer = vhost.tracer

@@ -18,6 +18,7 @@ from leveret.adapters.stomp.destinations import (
 )
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, integer, queue_arguments
+from leveret.adapters.stomp.selector import Selector, compile_selector
 from leveret.auth.contracts import Permission
 from leveret.core.consumer import UNLIMITED, Consumer
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SubscribeRequest", "Subscription", "Subscriptions"]
 
 ACK_MODES = ("auto", "client", "client-individual")
+BOUND = ("topic", "exchange")  # destinations whose subscriptions have a queue of their own
 TEMPORARY = "/temp-queue/"
 MAX_PREFETCH = 65535
 
@@ -50,11 +52,12 @@ class SubscribeRequest:
     priority: int
     is_durable: bool
     queue_name: str | None
+    selector: Selector | None
     headers: Mapping[str, str]
 
     @classmethod
     def read(cls, frame: Frame, version: str, topic_exchange: str, default_prefetch: int) -> SubscribeRequest:
-        """Raise StompFault."""
+        """Raise StompFault, SelectorError."""
         headers = frame.headers
         text = headers.get("destination")
         is_durable = _is_durable(frame)
@@ -86,6 +89,7 @@ class SubscribeRequest:
             priority=integer(headers, "x-priority") or 0,
             is_durable=is_durable,
             queue_name=headers.get("x-queue-name"),
+            selector=compile_selector(headers["selector"]) if "selector" in headers else None,
             headers=headers,
         )
 
@@ -152,12 +156,26 @@ class Subscription:
     def __repr__(self) -> str:
         return f"<Subscription {self.tag!r} consumer={self.consumer!r}>"
 
-    def attach(self, queue: Queue, *, no_ack: bool, prefetch: int = 0, priority: int = 0) -> None:
-        """Raise AccessRefused."""
+    def attach(
+        self,
+        queue: Queue,
+        *,
+        no_ack: bool,
+        prefetch: int = 0,
+        priority: int = 0,
+        selector: Selector | None = None,
+        drops_unmatched: bool = False,
+    ) -> None:
+        """drops_unmatched: the queue is ours, so nobody else will want what the selector does not.
+
+        Raise AccessRefused.
+        """
         arguments = {"x-priority": priority} if priority else {}
         consumer = Consumer(
             queue, self, self.tag, no_ack=no_ack, prefetch=prefetch, priority=priority, arguments=arguments
         )
+        consumer.filter = selector
+        consumer.drops_unmatched = drops_unmatched and selector is not None
         queue.attach(consumer)
         self.consumer = consumer
 
@@ -257,7 +275,12 @@ class Subscriptions:
         try:
             self._session.queue_for_consume(queue.name)
             subscription.attach(
-                queue, no_ack=request.ack == "auto", prefetch=request.prefetch, priority=request.priority
+                queue,
+                no_ack=request.ack == "auto",
+                prefetch=request.prefetch,
+                priority=request.priority,
+                selector=request.selector,
+                drops_unmatched=request.destination.kind in BOUND and request.queue_name is None,
             )
         except BaseException:
             if is_new:
@@ -326,7 +349,7 @@ class Subscriptions:
                 f'Subscription to "{shown}" not found.\n',
             )
         queue = subscription.consumer.queue
-        deletes = is_durable and subscription.kind in ("topic", "exchange") and not queue.is_closed
+        deletes = is_durable and subscription.kind in BOUND and not queue.is_closed
         if deletes:
             self._session.require(Permission.CONFIGURE, "queue", queue.name)
         self._end(subscription)
