@@ -21,6 +21,7 @@ from leveret.adapters.stomp.receipts import Receipts
 from leveret.adapters.stomp.subscriptions import Subscriptions
 from leveret.adapters.stomp.transactions import Transactions
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
+from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.core.errors import AuthorizationPending, BrokerError
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ class StompConnection:
 
     def __repr__(self) -> str:
         return f"<StompConnection {self.name!r} {self.state} version={self.version}>"
+
+    @property
+    def _protocol(self) -> str:
+        """As RabbitMQ's listings name it."""
+        return "Web STOMP" if isinstance(self.transport, WebSocketTransport) else "STOMP"
 
     @property
     def username(self) -> str:
@@ -525,7 +531,7 @@ class StompConnection:
         return {
             "name": self.name,
             "state": "blocked" if self.is_blocked else self.state,
-            "protocol": f"STOMP {self.version}",
+            "protocol": f"{self._protocol} {self.version}",
             "user": session.principal.username if session else None,
             "vhost": session.vhost.name if session else None,
             "peer_host": peer[0],
