@@ -1,4 +1,4 @@
-"""One STOMP connection: CONNECT, frames, receipts in order, closing."""
+"""One STOMP connection: its life from accept to end; reading, answering, closing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import trio
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.adapters.stomp.acks import Deliveries
+from leveret.adapters.stomp.commands import Commands
 from leveret.adapters.stomp.faults import StompFault, fault_of
-from leveret.adapters.stomp.frames import VERSIONS, Frame, encode_frame
+from leveret.adapters.stomp.frames import VERSIONS, encode_frame
 from leveret.adapters.stomp.handshake import Handshake, new_session_id
 from leveret.adapters.stomp.heartbeat import Heartbeat
 from leveret.adapters.stomp.parser import FrameParser, Limits
@@ -25,7 +26,6 @@ from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.core.errors import AuthorizationPending, BrokerError
 
 if TYPE_CHECKING:
-    from leveret.adapters.stomp.parser import SendHead
     from leveret.adapters.stomp.subscriptions import Subscription
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
@@ -40,7 +40,6 @@ DRAIN_S = 5.0  # for the last bytes to a slow peer
 # What the peer had sent behind a fault is read before we close, or its system would throw our ERROR away (RFC 1122,
 # 4.2.2.13): until nothing came for a moment, or it closed, or too much of it came.
 QUIET_S, LINGER_S = 0.05, 1.0
-CONNECT = ("CONNECT", "STOMP")
 
 
 class StompConnection:
@@ -69,7 +68,8 @@ class StompConnection:
         self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
         stomp = self.settings.stomp
         self.parser = FrameParser(
-            self, Limits(stomp.max_frame_size_unauthenticated, stomp.max_headers, stomp.max_header_length)
+            Commands(self),
+            Limits(stomp.max_frame_size_unauthenticated, stomp.max_headers, stomp.max_header_length),
         )
         self._nursery: trio.Nursery | None = None
         self._reading = trio.CancelScope()
@@ -87,17 +87,6 @@ class StompConnection:
         self.transactions = Transactions(stomp)
         self.publisher: Publisher
         self.subscriptions: Subscriptions
-        self._started: Callable[[], None] | None = None  # of the SUBSCRIBE that is being handled
-        self._commands: dict[str, Callable[[Frame], bool]] = {
-            "SUBSCRIBE": self._on_subscribe,
-            "UNSUBSCRIBE": self._on_unsubscribe,
-            "ACK": self._on_settle,
-            "NACK": self._on_settle,
-            "BEGIN": self._on_begin,
-            "COMMIT": self._on_commit,
-            "ABORT": self._on_abort,
-            "DISCONNECT": self._on_disconnect,
-        }
 
     def __repr__(self) -> str:
         return f"<StompConnection {self.name!r} {self.state} version={self.version}>"
@@ -199,9 +188,10 @@ class StompConnection:
                     "internal_error", "INTERNAL_ERROR - an authorization backend did not answer in time"
                 ) from error
 
-        self._defer(ask)
+        self.defer(ask)
 
-    def _defer(self, action: Callable[[], Awaitable[None]]) -> None:
+    def defer(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Await it before the next frame is looked at."""
         self.parser.is_suspended = True
         self.deferred = action
 
@@ -288,129 +278,10 @@ class StompConnection:
                 if consumer is not None and consumer.queue.backlog.count:
                     self.broker.pump.again(consumer.queue)
 
-    # -- frames (FrameHandler)
-
-    def on_first(self, command: str) -> None:
-        if not self.settings.stomp.implicit_connect:
-            raise StompFault("Illegal command", "You must log in using CONNECT first")
-        self._defer(lambda: self.handshake.connect(Frame("CONNECT"), is_implicit=True))
-
-    def on_sends(self, head: SendHead, bodies: list[bytes]) -> None:
-        if not self.is_publisher:
-            self._on_first_publish()
-        try:
-            self.publisher.publish(head, bodies)
-        except BrokerError as error:
-            raise fault_of(error) from error
-
-    def on_send(self, head: SendHead, body: bytes, receipt: str | None, transaction: str | None) -> None:
-        if not self.is_publisher:
-            self._on_first_publish()
-        store = self.broker.store
-        before = store.definition_writes
-        try:
-            if transaction is not None:
-                self.transactions.require(transaction)
-                self.publisher.check(head)
-                self.transactions.send(transaction, head, body)
-                needs_store = False
-            else:
-                rejected, needs_store = self.publisher.publish(head, [body])
-                if rejected:
-                    raise StompFault("rejected", "A queue was full and rejected the message\n")
-        except BrokerError as error:
-            fault = fault_of(error)
-            fault.receipt = receipt
-            raise fault from error
-        except StompFault as fault:
-            fault.receipt = receipt
-            raise
-        if receipt is not None:
-            self._answer(receipt, needs_store=needs_store or store.definition_writes != before)
-
-    def on_acks(self, tags: list[int]) -> None:
-        self.deliveries.ack(tags)
-
-    def on_frame(self, frame: Frame) -> None:
-        receipt = frame.headers.get("receipt")
-        try:
-            if frame.command in CONNECT:
-                self._on_connect(frame)
-                return
-            handle = self._commands.get(frame.command)
-            if handle is None or (frame.command == "NACK" and self.version == "1.0"):
-                raise StompFault("Bad command", f'Could not interpret command "{frame.command}"\n')
-            store = self.broker.store
-            before = store.definition_writes
-            needs_store = handle(frame)
-        except BrokerError as error:
-            fault = fault_of(error)
-            fault.receipt = receipt
-            raise fault from error
-        except StompFault as fault:
-            fault.receipt = receipt
-            raise
-        if receipt is not None:
-            then, self._started = self._started, None
-            self._answer(receipt, needs_store=needs_store or store.definition_writes != before, then=then)
-        if frame.command == "DISCONNECT":
-            self._leave()
-
-    def _on_connect(self, frame: Frame) -> None:
-        if self.state != "starting":
-            raise StompFault("Illegal command", "You are logged in already\n")
-        self._defer(lambda: self.handshake.connect(frame))
-
-    def _on_subscribe(self, frame: Frame) -> bool:
-        subscription = self.subscriptions.subscribe(frame)
-        if not subscription.is_ready:
-            self._started = subscription.ready
-        return False
-
-    def _on_unsubscribe(self, frame: Frame) -> bool:
-        return self.subscriptions.unsubscribe(frame)
-
-    def _on_settle(self, frame: Frame) -> bool:
-        transaction = frame.headers.get("transaction")
-        if transaction is not None:
-            self.transactions.require(transaction)
-        settlement = self.deliveries.read(frame, self.version, self.subscriptions.find)
-        if transaction is not None:
-            self.transactions.settle(transaction, settlement)
-            return False
-        return self.deliveries.settle(settlement)
-
-    def _on_begin(self, frame: Frame) -> bool:
-        self.transactions.begin(self._transaction(frame))
-        return False
-
-    def _on_commit(self, frame: Frame) -> bool:
-        return self.transactions.commit(self._transaction(frame), self.publisher, self.deliveries)
-
-    def _on_abort(self, frame: Frame) -> bool:
-        self.transactions.abort(self._transaction(frame))
-        return False
-
-    @staticmethod
-    def _transaction(frame: Frame) -> str:
-        name = frame.headers.get("transaction")
-        if name is None:
-            raise StompFault(
-                "Missing transaction", f"\"{frame.command}\" must include a 'transaction' header\n"
-            )
-        return name
-
-    def _on_disconnect(self, frame: Frame) -> bool:
-        return True  # its receipt says that all that was sent before is safe
-
-    def _leave(self) -> None:
-        self.parser.is_deaf = self.parser.is_suspended = True  # what it says behind is not looked at
-        self._release()
-        self._end()
-
     # -- answers
 
-    def _answer(self, receipt: str, *, needs_store: bool, then: Callable[[], None] | None = None) -> None:
+    def answer(self, receipt: str, *, needs_store: bool, then: Callable[[], None] | None = None) -> None:
+        """RECEIPT, in its turn."""
         data = encode_frame("RECEIPT", (("receipt-id", receipt),), b"", self.version)
         self.receipts.add(data, needs_store=needs_store, then=then)
 
@@ -441,7 +312,7 @@ class StompConnection:
             version,
         )
 
-    def _on_first_publish(self) -> None:
+    def on_first_publish(self) -> None:
         """The first since it was opened, or since an alarm was set."""
         self.is_publisher = True
         self.is_blocked = self.broker.flow.is_blocking
@@ -481,6 +352,12 @@ class StompConnection:
             )
 
     # -- the end
+
+    def leave(self) -> None:
+        """DISCONNECT: what it says behind is not looked at."""
+        self.parser.is_deaf = self.parser.is_suspended = True
+        self._release()
+        self._end()
 
     def fail(self, fault: StompFault) -> None:
         """Give everything back, say why behind what was earned before, and end."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from leveret.adapters.stomp.destinations import parse_destination
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, properties_of, queue_arguments
+from leveret.adapters.stomp.requests import TEMPORARY
 from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
@@ -47,9 +48,6 @@ class Target:
         self.place = place
         self.envelope = envelope
         self.is_routed_by_headers = is_routed_by_headers
-
-
-TEMPORARY = "/temp-queue/"
 
 
 class Publisher:

@@ -5,116 +5,29 @@ from __future__ import annotations
 import base64
 import secrets
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.stomp.acks import SEPARATOR
 from leveret.adapters.stomp.delivery import MessageEncoder
-from leveret.adapters.stomp.destinations import (
-    Destination,
-    parse_destination,
-    subscription_queue_name,
-)
+from leveret.adapters.stomp.destinations import subscription_queue_name
 from leveret.adapters.stomp.faults import StompFault
-from leveret.adapters.stomp.headers import boolean, integer, queue_arguments
-from leveret.adapters.stomp.selector import Selector, compile_selector
+from leveret.adapters.stomp.headers import boolean, queue_arguments
+from leveret.adapters.stomp.requests import TEMPORARY, SubscribeRequest, identity, is_durable
 from leveret.auth.contracts import Permission
 from leveret.core.consumer import UNLIMITED, Consumer
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
     from leveret.adapters.stomp.frames import Frame
+    from leveret.adapters.stomp.selector import Selector
     from leveret.core.message import Message
     from leveret.core.queue import Queue
     from leveret.core.session import Session
 
-__all__ = ["SubscribeRequest", "Subscription", "Subscriptions"]
+__all__ = ["Subscription", "Subscriptions"]
 
-ACK_MODES = ("auto", "client", "client-individual")
 BOUND = ("topic", "exchange")  # destinations whose subscriptions have a queue of their own
-TEMPORARY = "/temp-queue/"
-MAX_PREFETCH = 65535
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribeRequest:
-    """What a SUBSCRIBE's headers say, checked. The one place where they are read.
-
-    tag: RabbitMQ's consumer tag, which identifies it; id: None where 1.0 gives none. prefetch: 0 is unlimited.
-    """
-
-    tag: str
-    id: str | None
-    destination: Destination
-    ack: str
-    prefetch: int
-    priority: int
-    is_durable: bool
-    queue_name: str | None
-    selector: Selector | None
-    headers: Mapping[str, str]
-
-    @classmethod
-    def read(cls, frame: Frame, version: str, topic_exchange: str, default_prefetch: int) -> SubscribeRequest:
-        """Raise StompFault, SelectorError."""
-        headers = frame.headers
-        text = headers.get("destination")
-        is_durable = _is_durable(frame)
-        if text is None:
-            raise StompFault("Missing destination", "\"SUBSCRIBE\" must include a 'destination' header\n")
-        if version != "1.0" and "id" not in headers:
-            raise StompFault("Missing Header", f"Header 'id' is required on SUBSCRIBE in STOMP {version}\n")
-        tag, _ = _identity(frame)
-        destination = parse_destination(text, topic_exchange)
-        if destination.kind == "temp-queue":
-            raise StompFault("Invalid destination", f"'{text}' is not a valid destination for 'SUBSCRIBE'\n")
-        ack = headers.get("ack", "auto")
-        if ack not in ACK_MODES:
-            raise StompFault("Invalid header", f"'ack' must be one of {', '.join(ACK_MODES)}, not '{ack}'\n")
-        prefetch = integer(headers, "prefetch-count")
-        if prefetch is None:
-            prefetch = default_prefetch
-        if not 0 <= prefetch <= MAX_PREFETCH:
-            raise StompFault(
-                "Invalid header",
-                f"'prefetch-count' must be a number from 0 to {MAX_PREFETCH}, not '{prefetch}'\n",
-            )
-        return cls(
-            tag=tag,
-            id=headers.get("id"),
-            destination=destination,
-            ack=ack,
-            prefetch=prefetch,
-            priority=integer(headers, "x-priority") or 0,
-            is_durable=is_durable,
-            queue_name=headers.get("x-queue-name"),
-            selector=compile_selector(headers["selector"]) if "selector" in headers else None,
-            headers=headers,
-        )
-
-
-def _is_durable(frame: Frame) -> bool:
-    """durable, or its older name persistent. Raise StompFault without an id."""
-    is_durable = bool(boolean(frame.headers, "durable") or boolean(frame.headers, "persistent"))
-    if is_durable and "id" not in frame.headers:
-        raise StompFault("Missing Header", "Header 'id' is required for durable subscriptions")
-    return is_durable
-
-
-def _identity(frame: Frame) -> tuple[str, str]:
-    """Consumer tag, and how it is shown: by id, or in 1.0 by destination. Raise StompFault."""
-    number = frame.headers.get("id")
-    if number is not None:
-        if number.startswith(TEMPORARY):
-            raise StompFault("Invalid id", f"{frame.command} 'id' may not start with {TEMPORARY}\n")
-        return f"T_{number}", f"id='{number}'"
-    text = frame.headers.get("destination")
-    if text is None:
-        raise StompFault(
-            "Missing destination or id", f"{frame.command} must include a 'destination' or 'id' header"
-        )
-    return f"Q_{text}", f"destination='{text}'"
 
 
 class Subscription:
@@ -129,7 +42,6 @@ class Subscription:
         "_encoder",
         "consumer",
         "id",
-        "is_durable",
         "is_ready",
         "kind",
         "order",
@@ -141,7 +53,6 @@ class Subscription:
         self.tag = tag
         self.id = id
         self.kind = kind
-        self.is_durable = False
         self.is_ready = True
         self.order: deque[int] | None = deque() if ack == "client" else None
         self.consumer: Consumer | None = None
@@ -270,7 +181,6 @@ class Subscriptions:
         subscription = Subscription(
             connection, request.tag, request.id, request.ack, request.destination.kind
         )
-        subscription.is_durable = request.is_durable
         subscription.is_ready = "receipt" not in frame.headers
         try:
             self._session.queue_for_consume(queue.name)
@@ -297,8 +207,8 @@ class Subscriptions:
         session, destination = self._session, request.destination
         if destination.kind == "queue":
             headers = request.headers
-            is_durable = boolean(headers, "durable" if "durable" in headers else "persistent")
-            return self._connection.publisher.declare(destination.queue, headers, is_durable), False
+            durable = boolean(headers, "durable" if "durable" in headers else "persistent")
+            return self._connection.publisher.declare(destination.queue, headers, durable), False
         if destination.kind in ("amq/queue", "reply-queue"):
             return session.queue_for_consume(destination.queue), False
         name = request.queue_name
@@ -339,8 +249,8 @@ class Subscriptions:
 
         True if the store is concerned. Raise StompFault, BrokerError, AuthorizationPending; then nothing has changed.
         """
-        is_durable = _is_durable(frame)
-        tag, shown = _identity(frame)
+        is_deleting = is_durable(frame)
+        tag, shown = identity(frame)
         subscription = self._by_tag.get(tag)
         if subscription is None or subscription.consumer is None:
             raise StompFault(
@@ -349,7 +259,7 @@ class Subscriptions:
                 f'Subscription to "{shown}" not found.\n',
             )
         queue = subscription.consumer.queue
-        deletes = is_durable and subscription.kind in BOUND and not queue.is_closed
+        deletes = is_deleting and subscription.kind in BOUND and not queue.is_closed
         if deletes:
             self._session.require(Permission.CONFIGURE, "queue", queue.name)
         self._end(subscription)
