@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
@@ -118,7 +119,8 @@ def test_open_connections_do_not_hold_up_a_shutdown(server: Start) -> None:
     assert time.monotonic() - began < 3
     assert "Traceback" not in mine.errors
     for sock in (silent, half):
-        assert sock.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # what it has sent was perhaps not read
+            assert sock.recv(1) == b""
         sock.close()
     idle.close()
 
