@@ -88,6 +88,8 @@ class Desk:
     def wake(self) -> None:
         """Look again: something that it depends on has changed."""
         self._changed.set()
+        if self._endpoint is not None:
+            self._endpoint.is_stopping = True
         if self._serving is not None:
             self._serving.cancel()
 
@@ -264,7 +266,7 @@ class Desk:
     def failed(self, attempts: int, reason: str, status: int | None, now_ms: int) -> None:
         self.failed_total += 1
         state = self.state
-        forgotten_ms = self.subscription.disable_after_s * 500
+        forgotten_ms = self.subscription.disable_after_s * 1000
         if state.failing_since is None or now_ms - (state.last_failed_at or 0) > forgotten_ms > 0:
             state.failing_since = now_ms  # two failures with a long silence in between are no lasting failure
         state.last_failed_at = now_ms

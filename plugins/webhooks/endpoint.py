@@ -91,7 +91,7 @@ class Endpoint:
         self._running = 0
         self._idle: list[Worker] = []
         self._under_way: set[trio.CancelScope] = set()
-        self._is_stopping = False
+        self.is_stopping = False  # nothing new begins
         paused_until = desk.state.paused_until
         self._paused_until = 0.0 if paused_until is None else self._timers.monotonic(paused_until)
         self._timer: Timer | None = None
@@ -115,7 +115,7 @@ class Endpoint:
                 self._stop()
 
     def _stop(self) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
         if self._timer is not None:
             self._timer.cancel()
         deadline = trio.current_time() + GRACE_S
@@ -205,7 +205,7 @@ class Endpoint:
 
     def _advance(self) -> None:
         """Start all that can start now. After every change."""
-        while self._running < self.subscription.concurrency and not self._is_stopping:
+        while self._running < self.subscription.concurrency and not self.is_stopping:
             job = self._take()
             if job is None:
                 return
@@ -266,7 +266,7 @@ class Endpoint:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._advance()
 
     def _is_expired(self, job: Job, now: float) -> bool:
@@ -295,7 +295,7 @@ class Endpoint:
                     continue
                 await self._attempt(job, worker.connection)
                 self._running -= 1
-                if not self._is_stopping:
+                if not self.is_stopping:
                     worker.job = self._take()
                     if worker.job is not None:
                         self._running += 1
@@ -319,7 +319,7 @@ class Endpoint:
         # A request that is on its way is not torn down with the task: the endpoint may have it already.
         with trio.CancelScope(shield=True) as scope:
             self._under_way.add(scope)
-            if self._is_stopping:
+            if self.is_stopping:
                 scope.deadline = started_at + GRACE_S
             try:
                 reply = await connection.request(
