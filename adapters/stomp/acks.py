@@ -32,6 +32,18 @@ class Settlement:
 class Deliveries:
     """unacked: delivery tag -> message, in order of tags; one numbering for all subscriptions of the connection."""
 
+    __slots__ = (
+        "_marks",
+        "_pump",
+        "_requeues",
+        "_session_id",
+        "acknowledged_total",
+        "cumulative_count",
+        "delivered_total",
+        "last_tag",
+        "unacked",
+    )
+
     def __init__(self, pump: Pump, session_id: str, *, requeues: bool) -> None:
         self._pump = pump
         self._session_id = session_id

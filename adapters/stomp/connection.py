@@ -73,7 +73,7 @@ class StompConnection:
         )
         self._nursery: trio.Nursery | None = None
         self._reading = trio.CancelScope()
-        self._drained = trio.Event()
+        self._drained: trio.Event | None = None
         self.outbox: Outbox = Outbox(
             transport,
             broker.pump,
@@ -131,8 +131,7 @@ class StompConnection:
         broker, transport, parser = self.broker, self.transport, self.parser
         while self.state in ("starting", "running"):
             if self.deferred is not None:
-                deferred, self.deferred = self.deferred, None
-                await self._settle_deferred(deferred)
+                await self._settle_deferred()
                 parser.is_suspended = False
                 data = b""
             else:
@@ -159,7 +158,9 @@ class StompConnection:
             transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
             self.receipts.close_chunk()
             broker.pump.run()
-            if self.pacer.after(len(data), now):
+            size = len(data)
+            data = b""  # not held while the peer is idle
+            if self.pacer.after(size, now):
                 transport.acknowledge()
                 await trio.sleep(PAUSE_S)
 
@@ -195,7 +196,9 @@ class StompConnection:
         self.parser.is_suspended = True
         self.deferred = action
 
-    async def _settle_deferred(self, deferred: Callable[[], Awaitable[None]]) -> None:
+    async def _settle_deferred(self) -> None:
+        deferred, self.deferred = self.deferred, None
+        assert deferred is not None
         try:
             await deferred()
         except StompFault as fault:
@@ -271,7 +274,8 @@ class StompConnection:
 
     def _on_drained(self) -> None:
         """The peer took what was waiting: its subscriptions may go on, in the next pass."""
-        self._drained.set()
+        if self._drained is not None:
+            self._drained.set()
         if self.session is not None:
             for subscription in self.subscriptions:
                 consumer = subscription.consumer

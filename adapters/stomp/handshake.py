@@ -43,6 +43,8 @@ def new_session_id() -> str:
 class Handshake:
     """What CONNECT says, and what comes of it."""
 
+    __slots__ = ("_connection", "mechanism", "username")
+
     def __init__(self, connection: StompConnection) -> None:
         self._connection = connection
         self.mechanism = ""

@@ -46,6 +46,16 @@ class Heartbeat:
     Any byte counts. While the reading is paused by an alarm, silence proves nothing.
     """
 
+    __slots__ = (
+        "_connection",
+        "_expect_s",
+        "_send_s",
+        "_sent_total",
+        "_silent",
+        "_timers",
+        "has_received",
+    )
+
     def __init__(self, connection: StompConnection) -> None:
         self.has_received = True
         self._connection = connection

@@ -89,6 +89,23 @@ class FrameParser:
     is_deaf       after a fault: what follows means nothing
     """
 
+    __slots__ = (
+        "_heads",
+        "_kept",
+        "_kept_size",
+        "_line_room",
+        "_missing",
+        "_shared",
+        "_wanted",
+        "handler",
+        "is_bulk",
+        "is_deaf",
+        "is_open",
+        "is_suspended",
+        "limits",
+        "version",
+    )
+
     def __init__(self, handler: FrameHandler, limits: Limits) -> None:
         self.handler = handler
         self.limits = limits

@@ -53,6 +53,17 @@ class Target:
 class Publisher:
     """The publishing half of a connection."""
 
+    __slots__ = (
+        "_connection",
+        "_declared",
+        "_places",
+        "_session",
+        "_topic_exchange",
+        "_vhost",
+        "published_total",
+        "unroutable_total",
+    )
+
     def __init__(self, connection: StompConnection, session: Session) -> None:
         self._connection = connection
         self._session = session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,12 +21,14 @@ class Receipts:
     connection: what was earned before it is heard before it.
     """
 
+    __slots__ = ("_needs_store", "_open", "_outbox", "_store", "_waiting", "is_closed", "on_empty", "total")
+
     def __init__(self, outbox: Outbox, store: Store) -> None:
         self._outbox = outbox
         self._store = store
         self._open: list[Answer] = []  # of this chunk
         self._needs_store = False
-        self._waiting: deque[list[Answer]] = deque()  # one list per group of the store
+        self._waiting: list[list[Answer]] = []  # one list per group of the store
         self.is_closed = False
         self.on_empty: Callable[[], None] | None = None
         self.total = 0
@@ -61,7 +62,7 @@ class Receipts:
 
     def _on_commit(self) -> None:
         if self._waiting and not self.is_closed:
-            self._emit(self._waiting.popleft())
+            self._emit(self._waiting.pop(0))
 
     def _emit(self, answers: list[Answer]) -> None:
         self.total += len(answers)

@@ -147,6 +147,8 @@ class Subscription:
 class Subscriptions:
     """All of one connection, by consumer tag."""
 
+    __slots__ = ("_by_tag", "_connection", "_names", "_reply_queues", "_session")
+
     def __init__(self, connection: StompConnection, session: Session) -> None:
         self._connection = connection
         self._session = session

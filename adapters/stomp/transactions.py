@@ -21,6 +21,12 @@ Action = tuple["SendHead", bytes] | Settlement
 class Transactions:
     """The open transactions of one connection, by name; bounded in number, actions and bytes."""
 
+    __slots__ = (
+        "_bytes",
+        "_open",
+        "_settings",
+    )
+
     def __init__(self, settings: Stomp) -> None:
         self._settings = settings
         self._open: dict[str, list[Action]] = {}
