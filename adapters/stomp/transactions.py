@@ -80,7 +80,7 @@ class Transactions:
         return actions
 
     def commit(self, name: str, publisher: Publisher, deliveries: Deliveries) -> bool:
-        """Do it all, in order and in one group of the store. True if the store is concerned.
+        """Do it all, in order and in one step. True if the store is concerned.
 
         Everything is checked first: raise StompFault, BrokerError or AuthorizationPending with nothing done.
         """
