@@ -42,6 +42,9 @@ class Transport(Protocol):
     def acknowledge(self) -> None:
         """Have the kernel acknowledge at once what has arrived: a peer that sends crumbs must not wait for it."""
 
+    def stop_reading(self) -> None:
+        """Nothing more is wanted: whoever waits in `receive` wakes up, to a last chunk or the end."""
+
     async def wait_writable(self) -> None: ...
     def close(self) -> None:
         """At once; the peer sees the end of the stream."""
@@ -122,6 +125,10 @@ class PlainTransport:
             return self.socket.sendmsg(chunks)
         except BlockingIOError:
             return 0
+
+    def stop_reading(self) -> None:
+        with contextlib.suppress(OSError):  # not connected any more
+            self.socket.shutdown(socket.SHUT_RD)
 
     async def wait_writable(self) -> None:
         await trio.lowlevel.wait_writable(self.socket)
@@ -259,6 +266,9 @@ class TlsTransport:
 
     def acknowledge(self) -> None:
         self._plain.acknowledge()
+
+    def stop_reading(self) -> None:
+        self._plain.stop_reading()
 
     async def wait_writable(self) -> None:
         await self._plain.wait_writable()

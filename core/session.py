@@ -136,7 +136,7 @@ class Session:
             )
             if allowed is None:
                 raise AuthorizationPending(kind, name, permission, routing_key)
-            self._remember(key, allowed)
+            # Known from memory: to remember it for each of ten thousand sessions would cost more than to ask again.
         return allowed
 
     def _remember(self, key: Key, allowed: bool) -> None:

@@ -53,7 +53,7 @@ class MqttConnection:
 
     __slots__ = (
         "_deadline", "_deferred", "_drained", "_handshake", "_is_lost", "_keep_alive_s", "_last_received", "_nursery",
-        "_pacer", "_reading", "acks", "adapter", "broker", "client_id", "connected_at", "is_publisher", "mqtt_session", "name",
+        "_pacer", "acks", "adapter", "broker", "client_id", "connected_at", "is_publisher", "mqtt_session", "name",
         "outbox", "parser", "publisher", "received_bytes", "session", "settings", "state", "transport", "version",
     )  # fmt: skip
 
@@ -83,7 +83,6 @@ class MqttConnection:
         self._deadline: Timer | None = None
         self._deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next packet
         self._nursery: trio.Nursery | None = None
-        self._reading = trio.CancelScope()
         self._drained: trio.Event | None = None
         self.outbox = Outbox(
             transport,
@@ -110,8 +109,7 @@ class MqttConnection:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                with self._reading:
-                    await self._read()
+                await self._read()
                 self._hand_back()
                 await self._say_goodbye()
                 nursery.cancel_scope.cancel()
@@ -471,7 +469,11 @@ class MqttConnection:
         """No more is read; what was written leaves."""
         self.parser.is_suspended = True
         self._hand_back()
-        self._reading.cancel()
+        self.transport.stop_reading()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        # Who waits for something else than the peer's bytes has a moment to get there.
+        self._deadline = self.broker.timers.after(2 * DRAIN_S, self.cancel)
         self.broker.pump.soon()
 
     def close(self, reason: str, *, code: int = 320) -> None:

@@ -237,6 +237,9 @@ class WebSocketTransport:
             frames += (frame_head(opcode, len(message) + len(mark)), message, mark)
         return len(data) - len(last) if mark else len(data)
 
+    def stop_reading(self) -> None:
+        self._inner.stop_reading()
+
     async def wait_writable(self) -> None:
         try:
             await self._inner.wait_writable()

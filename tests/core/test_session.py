@@ -34,23 +34,33 @@ async def test_enter(broker: FakeBroker) -> None:
         await broker.session().enter()
 
 
-def test_answers_are_remembered_until_permissions_change(broker: FakeBroker) -> None:
+def test_answers_from_memory_are_asked_for_each_time_and_cost_nothing_to_keep(broker: FakeBroker) -> None:
     session = broker.session()
     for _ in range(3):
         session.target("amq.topic", "k")
-    assert len(broker.auth.asked) == 2
+    assert len(broker.auth.asked) == 6
+    assert not session._answers
     broker.auth.rule = lambda *question: False
-    session.target("amq.topic", "k")
-    broker.users.revision += 1
     with pytest.raises(AccessRefused):
         session.target("amq.topic", "k")
 
 
-def test_remembered_answers_are_bounded(broker: FakeBroker) -> None:
+async def test_answers_of_slow_backends_are_remembered_until_permissions_change(broker: FakeBroker) -> None:
     session = broker.session()
-    for number in range(10_000):
-        session.target("amq.topic", f"k{number}")
-    assert len(session._answers) <= 4096
+    await session.authorize(AuthorizationPending("queue", "slow", Permission.READ, None))
+    broker.auth.rule = lambda *question: None
+    session.require(Permission.READ, "queue", "slow")
+    assert not broker.auth.asked
+    broker.users.revision += 1
+    with pytest.raises(AuthorizationPending):
+        session.require(Permission.READ, "queue", "slow")
+
+
+async def test_remembered_answers_are_bounded(broker: FakeBroker) -> None:
+    session = broker.session()
+    for number in range(5000):
+        await session.authorize(AuthorizationPending("queue", f"slow{number}", Permission.READ, None))
+    assert 0 < len(session._answers) <= 4096
 
 
 def test_a_renewed_principal_is_asked_about_anew(broker: FakeBroker) -> None:
