@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class Attempt:
     error: str
     response: str
     next_at: int | None
+
+    def as_row(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__slots__]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,7 +118,7 @@ class _Ring:
             return
         for number, chunk in self._chunks:
             if number in self._dirty:
-                value = json.dumps([astuple(one) for one in chunk], separators=(",", ":"))
+                value = json.dumps([one.as_row() for one in chunk], separators=(",", ":"))
                 self._store.put_definition(self._key(number), value.encode())
         self._dirty.clear()
 

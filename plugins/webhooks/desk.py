@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ class Desk:
         self.failed_total = 0  # attempts
         self.dead_total = 0
         self.replaying = trio.Lock()
+        self._quiet_until = -math.inf
 
     @property
     def name(self) -> str:
@@ -131,8 +133,7 @@ class Desk:
         save_state(store, vhost.name, self.name, self.state)
         queue = vhost.queues.get(self.subscription.queue_name)
         if queue is not None:
-            for log_id in queue.log_ids[:1]:
-                RetryLedger.forget(store, log_id)
+            self.ledger_of(queue).clear()
             if self.subscription.queue is None:
                 vhost.remove_queue(queue)
         dead = vhost.queues.get(self.subscription.dead_queue_name)
@@ -161,6 +162,9 @@ class Desk:
                 subscription.queue_name, durable=True, exclusive=False, auto_delete=False,
                 arguments=self._queue_arguments(),
             )  # fmt: skip
+        if queue.is_exclusive:
+            self.waits_for = f"queue '{queue.name}' is a connection's own"
+            return None
         self._bind(queue)
         return queue
 
@@ -302,10 +306,13 @@ class Desk:
             )
             return False
         self.dead_total += 1
-        log.warning(
-            "vhost=%s webhook=%s id=%s gave up: reason=%s status=%s attempts=%d",
-            self.vhost.name, self.name, webhook_id, reason, status, attempts,
-        )  # fmt: skip
+        now = trio.current_time()
+        if now >= self._quiet_until:  # an endpoint may refuse thousands a second
+            self._quiet_until = now + 1.0
+            log.warning(
+                "vhost=%s webhook=%s id=%s gave up: reason=%s status=%s attempts=%d dead_total=%d",
+                self.vhost.name, self.name, webhook_id, reason, status, attempts, self.dead_total,
+            )  # fmt: skip
         self._tell(
             "webhook.exhausted", webhook_id=webhook_id, reason=reason, status=status, attempts=attempts
         )

@@ -24,7 +24,7 @@ from leveret.plugins.webhooks.client import Connection, Reply, RequestFailed
 from leveret.plugins.webhooks.ledger import Retry, RetryLedger
 from leveret.plugins.webhooks.rendering import render, signed
 from leveret.plugins.webhooks.schedule import Breaker, Bucket, retry_after_s
-from leveret.plugins.webhooks.template import TemplateRefused
+from leveret.plugins.webhooks.subscription import TemplateRefused
 
 if TYPE_CHECKING:
     from leveret.core.queue import Queue
@@ -364,7 +364,7 @@ class Endpoint:
         job.first_at = job.first_at or now_ms
         job.status = reply.status if reply is not None else None
         job.reason = failure.reason if failure is not None else "status"
-        error = str(failure) if failure is not None else reply.note if reply is not None else ""
+        error = str(failure) if failure is not None else f"the answer was {job.status}"
         self.desk.failed(job.attempts, job.reason, job.status, now_ms)
         delay_s = subscription.retry.delay_s(job.attempts, random.random())
         verdict = ""

@@ -150,6 +150,13 @@ class RetryLedger:
     def _key(self, message: Message) -> bytes:
         return self._prefix + message.position.to_bytes(8, "big")
 
+    def clear(self) -> None:
+        """Nobody will try these again."""
+        for position in self._stored:
+            self._store.delete_definition(self._prefix + position.to_bytes(8, "big"))
+        self._stored.clear()
+        self._retries.clear()
+
     @staticmethod
     def forget(store: Store, log_id: int) -> None:
         """The log is gone."""

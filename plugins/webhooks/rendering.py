@@ -14,7 +14,6 @@ from leveret import __version__
 from leveret.core.properties import Properties
 from leveret.plugins.webhooks.signing import signatures
 from leveret.plugins.webhooks.subscription import TOKEN
-from leveret.plugins.webhooks.template import Template
 
 if TYPE_CHECKING:
     from leveret.core.message import Envelope
@@ -227,8 +226,16 @@ def _template_values(
         "headers": json.loads(_dump(properties.headers or {})),
         "body": body.decode("utf-8", "replace"),
         "body_base64": base64.b64encode(body).decode(),
-        "json": Template.json_of(body),
+        "json": _json_of(body),
     }
+
+
+def _json_of(body: bytes) -> Any:
+    """None if it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def cloud_event(subscription: Subscription, envelope: Envelope, webhook_id: str) -> dict[str, str]:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from leveret.core.errors import InvalidArgument
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical
 from leveret.plugins.webhooks.client import Target
 from leveret.plugins.webhooks.schedule import BreakerRules, RetrySchedule
 from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret, new_secret
-from leveret.plugins.webhooks.template import Template, TemplateRefused
 
-__all__ = ["COMPONENT", "FORMATS", "MASK", "RateLimit", "Subscription", "masked", "normalized"]
+if TYPE_CHECKING:
+    from leveret.plugins.webhooks.template import Template
+
+__all__ = [
+    "COMPONENT",
+    "FORMATS",
+    "MASK",
+    "RateLimit",
+    "Subscription",
+    "TemplateRefused",
+    "masked",
+    "normalized",
+]
 
 COMPONENT = "webhook"
 MASK = "********"
@@ -31,6 +42,10 @@ MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
 
 T = TypeVar("T")
+
+
+class TemplateRefused(Exception):
+    """A template cannot be parsed or rendered; `str` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +107,10 @@ class Subscription:
         cls, name: str, value: Any, *, policy: AddressPolicy | None = None, https_only: bool = False
     ) -> Subscription:
         """From a parameter's value, complete (`normalized`). Raise InvalidArgument, naming the field."""
-        if not NAME.fullmatch(name):
-            raise InvalidArgument(f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ -")
+        if not NAME.fullmatch(name) or name.endswith(".dead"):  # webhook.NAME.dead is a queue of webhook NAME
+            raise InvalidArgument(
+                f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
+            )
         given = _Fields(value)
         url = given.text("url", "")
         try:
@@ -230,6 +247,8 @@ def _template(source: str | None, form: str) -> Template | None:
         raise InvalidArgument("template and the format 'template' need each other")
     if source is None:
         return None
+    from leveret.plugins.webhooks.template import Template  # and jinja2, for those who need it
+
     try:
         return Template(source)
     except TemplateRefused as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,7 +19,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["Template", "TemplateRefused"]
+from leveret.plugins.webhooks.subscription import TemplateRefused
+
+__all__ = ["Template"]
 
 MAX_SOURCE = 16384
 MAX_INPUT = 1 << 20  # of the message's body
@@ -40,10 +41,6 @@ REFUSED: tuple[tuple[type[nodes.Node], str], ...] = (
     (nodes.Assign, "assignments"), (nodes.With, "assignments"), (nodes.Pow, "powers"),
 )  # fmt: skip
 LITERALS = (nodes.List, nodes.Tuple, nodes.Dict)
-
-
-class TemplateRefused(Exception):
-    """It cannot be parsed or rendered; `str` says why."""
 
 
 class _Budget:
@@ -215,11 +212,3 @@ class Template:
             raise
         except Exception as error:  # noqa: BLE001 - whatever filters and operators make of values they did not expect
             raise TemplateRefused(f"{type(error).__name__}: {error}") from None
-
-    @staticmethod
-    def json_of(body: bytes) -> Any:
-        """What a template sees as `json`: None if the body is none."""
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            return None
