@@ -319,7 +319,7 @@ class Http:
     cors_origins: tuple[str, ...] = setting(
         (), "browsers' origins that may call the API; empty: none", reloadable=True
     )
-    rates_interval_s: float = _seconds(5.0, "how often counters are sampled for rates")
+    rates_interval_s: float = _seconds(5.0, "how often counters are sampled for rates; 0: never")
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class HttpAdapter:
 
         from leveret.adapters.http.app import METRICS_AREAS, HttpContext, build_app, without_trailing_slash
         from leveret.adapters.http.loop import open_loop
+        from leveret.adapters.http.protocol_log import protocol_log
 
         async with open_loop() as loop:
             self._loop = loop
@@ -69,6 +70,7 @@ class HttpAdapter:
                     app,
                     handle_signals=False,
                     access_log=None,
+                    logger=protocol_log(),
                     handler_cancellation=True,  # a long poll ends with its client
                     keepalive_timeout=KEEP_ALIVE_S,
                     lingering_time=2.0,

@@ -172,6 +172,8 @@ class Rates:
             total = [one + other for one, other in zip(total, values, strict=True)]
         for name in self._vhosts.keys() - self.broker.vhosts.keys():
             del self._vhosts[name]
+        for name in self._retired.keys() - self.broker.vhosts.keys():
+            del self._retired[name]
         self.all.add(now_ms, tuple(total))
         self.node.add(now_ms, self.node_values())
 
@@ -238,8 +240,10 @@ class Rates:
 
     def vhost_values(self, name: str) -> tuple[int, ...]:
         """As they are now, in the order of VHOST_NAMES. What is gone counts on."""
-        vhost = self.broker.vhosts[name]
         totals = dict(self._retired.get(name) or dict.fromkeys(VHOST_NAMES, 0))
+        vhost = self.broker.vhosts.get(name)
+        if vhost is None:  # deleted while somebody made a list of them
+            return tuple(totals.values())
         _sum(QUEUE, vhost.queues.values(), totals)
         _sum(EXCHANGE, vhost.exchanges.values(), totals)
         for queue in vhost.queues.values():

@@ -10,6 +10,7 @@ from leveret import __version__
 from leveret.adapters.http.management.details import DELIVER, Details, Ranges
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.rates import MESSAGES, NODE, QUEUE_TOTALS, VHOST
+from leveret.core.registry import BUILT_IN, Offer
 
 __all__ = ["ROUTES", "cluster_name", "exchange_types", "listeners", "message_stats", "queue_totals"]
 
@@ -48,12 +49,18 @@ def exchange_types(call: Call) -> list[dict[str, Any]]:
     return [
         {
             "name": offer.name,
-            "description": offer.summary or f"{offer.name} exchange, of {offer.distribution}",
+            "description": _described(offer),
             "enabled": True,
         }
         for offer in registry.offers("exchanges")
         if not registry.is_withdrawn("exchanges", offer.name)
     ]
+
+
+def _described(offer: Offer) -> str:
+    if offer.name in BUILT_IN:
+        return f"AMQP {offer.name} exchange, as per the AMQP specification"
+    return offer.summary or f"exchange type of {offer.source}"
 
 
 def listeners(call: Call) -> list[dict[str, Any]]:
