@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from leveret.adapters.stomp.destinations import format_destination
@@ -133,12 +134,15 @@ class MessageEncoder:
         version = self._version
         lines = known.get(version)
         if lines is None:
-            destination = format_destination(envelope.exchange, envelope.routing_key, self._topic_exchange)
             rest = b"".join(
                 [header_line(name, value, version) for name, value in message_headers(envelope.properties)]
             )
-            lines = known[version] = (
-                header_line("destination", destination, version).replace(b"%", b"%%"),
-                rest.replace(b"%", b"%%"),
-            )
+            destination = _destination(envelope.exchange, envelope.routing_key, self._topic_exchange, version)
+            lines = known[version] = destination, rest.replace(b"%", b"%%")
         return lines
+
+
+@lru_cache(1024)
+def _destination(exchange: str, routing_key: str, topic_exchange: str, version: str) -> bytes:
+    text = format_destination(exchange, routing_key, topic_exchange)
+    return header_line("destination", text, version).replace(b"%", b"%%")

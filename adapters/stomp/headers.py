@@ -9,6 +9,7 @@ import decimal
 import json
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from leveret.adapters.stomp.destinations import reply_address
@@ -37,6 +38,7 @@ TEXTS = {  # header -> property
     "app-id": "app_id",
     "cluster-id": "cluster_id",
 }
+_texts_of = attrgetter(*TEXTS.values())
 NUMBERS = (("priority", 255), ("timestamp", (1 << 63) - 1))
 # Not user headers of a message: properties, and what is said to the broker about this one frame.
 NOT_FOR_USERS = frozenset(
@@ -140,8 +142,7 @@ def message_headers(properties: Properties) -> list[tuple[str, str]]:
             for name, value in user.items()
             if name not in RESERVED and (text := _text(value)) is not None
         ]
-    for name, attribute in TEXTS.items():
-        value = getattr(properties, attribute)
+    for name, value in zip(TEXTS, _texts_of(properties), strict=True):
         if value is not None:
             found.append((name, reply_address(value) if name == "reply-to" else value))
     if properties.delivery_mode == 2:

@@ -321,8 +321,8 @@ class FrameParser:
 
     def _head(self, key: bytes, size: int) -> Head:
         """Parse a head: the command's line, headers, and the blank line; size: bytes up to the blank line's LF."""
-        lines = key[:size].split(b"\n")
-        start = lines[0].removesuffix(b"\r")
+        line_end = key.index(b"\n")
+        start = key[:line_end].removesuffix(b"\r")
         if len(start) > COMMAND_BYTES or not start.isalpha():
             raise self._no_command(start)
         command = start.decode("ascii", "replace")
@@ -333,13 +333,13 @@ class FrameParser:
             if self.is_suspended:
                 return None, None, command, {}
         limits = self.limits
-        if len(lines) - 1 > limits.headers:
+        if key.count(b"\n", 0, size) > limits.headers:
             raise self._too_many_headers()
         headers: dict[str, str] = {}
         # CONNECT comes before a version is known, and is never escaped (STOMP 1.2, Value Encoding).
         version = self.version if self.is_open and command not in ("CONNECT", "STOMP") else ""
         if version == "1.0" or b"\\" in key or b"\r" in key or len(key) > limits.header_bytes:
-            for line in lines[1:]:
+            for line in key[:size].split(b"\n")[1:]:
                 if len(line) > limits.header_bytes:
                     raise self._header_too_long()
                 self._header(line, version, headers)
