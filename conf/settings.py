@@ -282,7 +282,7 @@ class Stomp:
         1024, "frames per transaction", unit="frames", minimum=1, reloadable=True
     )
     max_transaction_bytes: int = _bytes(
-        64 * MiB, "bodies kept for the open transactions of a connection", minimum=1024, reloadable=True
+        64 * MiB, "frames kept for the open transactions of a connection", minimum=1024, reloadable=True
     )
     outbox_bytes: int = _bytes(
         1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB

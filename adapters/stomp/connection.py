@@ -363,11 +363,12 @@ class StompConnection:
         self._release()
         self._end()
 
-    def fail(self, fault: StompFault) -> None:
+    def fail(self, fault: StompFault, *, level: int = logging.ERROR) -> None:
         """Give everything back, say why behind what was earned before, and end."""
         if self.state in ("closing", "closed"):
             return
-        log.error(
+        log.log(
+            level,
             "conn=%s vhost=%s user=%s state=%s error=%r %r",
             self.name,
             self.vhost_name,
@@ -401,7 +402,8 @@ class StompConnection:
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
         if self.state == "running":
-            self.fail(StompFault("connection_forced", f"CONNECTION_FORCED - {reason}"))
+            fault = StompFault("connection_forced", f"CONNECTION_FORCED - {reason}")
+            self.fail(fault, level=logging.WARNING)
         elif self.state == "starting":
             self.cancel()
 

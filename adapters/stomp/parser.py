@@ -37,13 +37,14 @@ _runs: dict[tuple[int, int, int], Struct] = {}  # (head, body, end) sizes of run
 class SendHead:
     """What SENDs with the same headers share. content-length, receipt and transaction are not part of it.
 
-    target: for whoever publishes, to remember what the headers lead to.
+    size: about how many bytes it has. target: for whoever publishes, to remember what the headers lead to.
     """
 
-    __slots__ = ("headers", "target")
+    __slots__ = ("headers", "size", "target")
 
-    def __init__(self, headers: dict[str, str]) -> None:
+    def __init__(self, headers: dict[str, str], size: int) -> None:
         self.headers = headers
+        self.size = size
         self.target: Any = None
 
 
@@ -406,7 +407,7 @@ class FrameParser:
         key = tuple(headers.items())
         shared = self._shared.get(key)
         if shared is None:
-            shared = SendHead(headers)
+            shared = SendHead(headers, size)
             if size <= REMEMBERED_BYTES:
                 if len(self._shared) >= REMEMBERED_HEADS:
                     self._shared.clear()

@@ -48,13 +48,14 @@ class Transactions:
 
     def send(self, name: str, head: SendHead, body: bytes) -> None:
         """Raise StompFault."""
-        size = self._settings.max_transaction_bytes
-        if self._bytes + len(body) > size:
+        limit = self._settings.max_transaction_bytes
+        size = head.size + len(body)
+        if self._bytes + size > limit:
             raise StompFault(
-                "Transaction too large", f"The open transactions of a connection may hold {size} bytes\n"
+                "Transaction too large", f"The open transactions of a connection may hold {limit} bytes\n"
             )
         self._extend(name, (head, body))
-        self._bytes += len(body)
+        self._bytes += size
 
     def settle(self, name: str, settlement: Settlement) -> None:
         """Raise StompFault."""
@@ -112,7 +113,9 @@ class Transactions:
 
     def _forget(self, name: str) -> None:
         actions = self._open.pop(name)
-        self._bytes -= sum(len(action[1]) for action in actions if not isinstance(action, Settlement))
+        self._bytes -= sum(
+            [action[0].size + len(action[1]) for action in actions if not isinstance(action, Settlement)]
+        )
 
     def clear(self) -> None:
         self._open.clear()
