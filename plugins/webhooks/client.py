@@ -24,7 +24,7 @@ MAX_READ_BYTES = 65536  # of a reply's body, to keep the connection; a longer on
 MAX_INFORMATIONAL = 16  # 1xx replies before the final one
 CONNECT_TIMEOUT_S = 10.0  # per address
 BODY_TIMEOUT_S = 5.0  # for the body, once the status has decided
-RESOLVERS = 8  # lookups at once: each occupies a thread, and a name server may take its time
+RESOLVERS = 32  # lookups at once: each occupies a thread, and a name server may take its time
 READ_BYTES = 16384
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -116,12 +116,22 @@ def _resolvers() -> trio.CapacityLimiter:
         return limiter
 
 
+@dataclass(slots=True, eq=False)
+class _Lookup:
+    """Of one name, under way; its end is told to all who wait."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    found: Sequence[str] | None = None
+    failure: RequestFailed | None = None
+
+
 class Dialer:
     """Opens connections, to allowed addresses only. ca_file: authorities to trust beside nobody else; "": the system's."""
 
     def __init__(self, policy: AddressPolicy, *, ca_file: str = "", resolve: Resolve = _resolve) -> None:
         self._policy = policy
         self._resolve = resolve
+        self._looking: dict[tuple[str, int], _Lookup] = {}  # at this moment
         self._tls = ssl.create_default_context(cafile=ca_file or None)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.set_alpn_protocols(["http/1.1"])
@@ -173,10 +183,27 @@ class Dialer:
             return [str(canonical(target.host))]
         except ValueError:
             pass
+        return await self._look_up(target.host, target.port)
+
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
+        """One lookup of a name at a time, whose answer all share who wait for it: a slow name is one thread, not many."""
+        key = (host, port)
+        while (lookup := self._looking.get(key)) is not None:
+            await lookup.done.wait()
+            if lookup.failure is not None:
+                raise lookup.failure
+            if lookup.found is not None:
+                return lookup.found  # else whoever did it was cancelled
+        lookup = self._looking[key] = _Lookup()
         try:
-            return await self._resolve(target.host, target.port)
+            lookup.found = await self._resolve(host, port)
+            return lookup.found
         except (OSError, UnicodeError) as error:
-            raise RequestFailed("dns", f"{target.host}: {error}") from error
+            lookup.failure = RequestFailed("dns", f"{host}: {error}")
+            raise lookup.failure from error
+        finally:
+            del self._looking[key]
+            lookup.done.set()
 
 
 class Connection:

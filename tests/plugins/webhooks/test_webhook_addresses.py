@@ -8,6 +8,7 @@ from typing import Self
 
 import pytest
 import trio
+import trio.testing
 
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, is_host_name
 from leveret.plugins.webhooks.client import Connection, Dialer, RequestFailed, Target
@@ -152,6 +153,35 @@ async def test_private_addresses_among_public_ones_are_passed_over() -> None:
             await request(dialer, f"http://many.example:{listening.port}/")
         assert error.value.reason == "timeout"
         assert listening.accepted() == 1
+
+
+async def test_a_slow_name_is_looked_up_once_for_all_who_wait() -> None:
+    looked = 0
+    go_on = trio.Event()
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        nonlocal looked
+        looked += 1
+        await go_on.wait()
+        return ["127.0.0.1"]
+
+    async def connect(dialer: Dialer, scope: trio.CancelScope) -> None:
+        with scope, pytest.raises(RequestFailed):
+            await request(dialer, f"http://slow.example:{listening.port}/")
+
+    with Listening() as listening:
+        dialer = Dialer(AddressPolicy(), resolve=resolve)
+        scopes = [trio.CancelScope() for _ in range(5)]
+        async with trio.open_nursery() as nursery:
+            for scope in scopes:
+                nursery.start_soon(connect, dialer, scope)
+            await trio.testing.wait_all_tasks_blocked()
+            assert looked == 1
+            scopes[0].cancel()  # perhaps the one that looks: then another does
+            await trio.testing.wait_all_tasks_blocked()
+            assert looked <= 2
+            go_on.set()
+        assert looked <= 2
 
 
 async def test_a_name_that_does_not_exist() -> None:

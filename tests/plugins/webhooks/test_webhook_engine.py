@@ -90,6 +90,8 @@ class World:
         self.plugin = plugin
         self.endpoint = endpoint
         self.vhost = broker.vhosts["/"]
+        self.scope = trio.CancelScope()  # of the plugin
+        self.ended = trio.Event()
         self.events: list[tuple[str, dict[str, Any]]] = []
         broker.events.subscribe(lambda name, fields: self.events.append((name, fields)))
 
@@ -149,6 +151,7 @@ async def world(answer: Answer = ok, store: Store | None = None, **settings: Any
 
         await nursery.start(run)
         made = World(broker, plugin, endpoint)
+        made.scope, made.ended = scope, ended
         yield made
         scope.cancel()
         await ended.wait()
@@ -522,6 +525,27 @@ async def test_an_endpoint_that_is_down_costs_nobody_else(autojump_clock: MockCl
         w.endpoint.is_down = False
         await w.settled()
         assert w.endpoint.bodies == [b"x"]
+
+
+@pytest.mark.parametrize("order_by", ["", "queue"])
+async def test_cancelled_at_any_moment_nothing_is_lost(autojump_clock: MockClock, order_by: str) -> None:
+    """After every number of scheduler passes: each message was accepted by the endpoint, or is in the queue again."""
+    for passes in range(0, 120, 3):
+        async with world(lambda request, count: reply(500 if count == 2 else 200)) as w:
+            w.subscribe(concurrency=2, order_by=order_by)
+            w.publish(*map(str, range(6)))
+            for _ in range(passes):
+                await trio.lowlevel.checkpoint()
+            w.scope.cancel()
+            await w.ended.wait()
+            queue = w.queue()
+            assert queue.unacked_count == 0
+            left = []
+            while (message := queue.get(no_ack=True)) is not None:
+                left.append(message.body)
+            sent = set(w.endpoint.bodies)
+            assert set(left) | sent == {b"%d" % number for number in range(6)}
+            assert left == sorted(left)
 
 
 # -- formats
