@@ -56,14 +56,14 @@ class PublishFacts:
 def to_core(
     properties: spec.Properties | None, *, qos: int, retain: bool, keymap: KeyMap, topic: str | None = None
 ) -> Properties:
-    """Of a PUBLISH, or a will. With its topic, that can come back even where the routing key does not tell it."""
+    """Of a PUBLISH, or a will. With its topic, what all see of it comes back even where the routing key does not tell."""
     headers: dict[str, Any] = {}
     core = Properties(delivery_mode=2 if qos else 1)
     if qos == 2:
         headers[QOS] = 2
     if retain:
         headers[RETAIN] = True
-    if topic is not None and keymap.topic(keymap.routing_key(topic)) != topic:
+    if topic is not None and keymap.topic(keymap.routing_key(topic)) != keymap.pattern(topic):
         headers[TOPIC] = topic
     if properties is not None:
         if properties.payload_format is not None:
@@ -178,7 +178,9 @@ def _correlation_data(properties: Properties, headers: dict[str, Any]) -> bytes 
 def _response_topic(properties: Properties, headers: dict[str, Any], keymap: KeyMap) -> str | None:
     key = _text(headers.get(REPLY))
     if key is not None:
-        return keymap.topic(key, headers.get(RESPONSE_TOPIC))
+        written = _text(headers.get(RESPONSE_TOPIC))
+        is_good = written is not None and keymap.is_topic_of(written, key)
+        return written if is_good else keymap.topic(key)
     reply_to = _text(properties.reply_to)
     if not reply_to:
         return None

@@ -106,7 +106,8 @@ class KeyMap:
         return ESCAPED.sub(lambda found: ESCAPES[found[0]], level)
 
     def pattern(self, filter: str) -> str:
-        """What to match topics with that have been routing keys: with escape "none" a dot is a slash by then."""
+        """What to match topics with that have been routing keys: with escape "none" a dot is a slash by then. Of a
+        topic: what all see of it."""
         if self._is_escaping or "." not in filter:
             return filter
         if self._is_sparkplug and filter.startswith(SPARKPLUG):
@@ -116,11 +117,11 @@ class KeyMap:
     def topic(self, routing_key: str, written: object = None) -> str | None:
         """None: no topic that a client may be sent: it has wildcards for words, or is no UTF-8, or empty.
 
-        written: the topic as the message itself tells it; believed if it has this very routing key, so that nobody
-        can send under a topic that he may not publish to.
+        written: the topic as the message itself tells it. If it is believed the answer is what all see of it, and
+        never None.
         """
-        if isinstance(written, str) and self._is_topic_of(written, routing_key):
-            return written
+        if isinstance(written, str) and self.is_topic_of(written, routing_key):
+            return self.pattern(written)
         prefix = ""
         if self._is_sparkplug and routing_key.startswith(SPARKPLUG_KEY):
             prefix, routing_key = SPARKPLUG, routing_key[len(SPARKPLUG_KEY) :]
@@ -137,7 +138,9 @@ class KeyMap:
             return None
         return topic
 
-    def _is_topic_of(self, topic: str, routing_key: str) -> bool:
+    def is_topic_of(self, topic: str, routing_key: str) -> bool:
+        """Is a topic that a message tells to be believed? It must have this very routing key, so that nobody sends
+        under a topic that he may not publish to."""
         try:
             check_topic(topic)
         except (MqttFault, UnicodeEncodeError):

@@ -380,13 +380,40 @@ def test_escaping_loses_nothing(topic: str) -> None:
 def test_a_written_topic_is_believed_if_it_has_the_key(topic: str, escape: str) -> None:
     keymap = KeyMap(escape, False)
     key = keymap.routing_key(topic)
-    assert keymap.topic(key, topic) == topic
-    assert keymap.topic("other." + key, topic) != topic
+    assert keymap.is_topic_of(topic, key)
+    assert keymap.topic(key, topic) == (topic.replace(".", "/") if escape == "none" else topic)
+    assert not keymap.is_topic_of(topic, "other." + key)
+    assert keymap.topic("other." + key, topic) == keymap.topic("other." + key)
 
 
 @pytest.mark.parametrize("written", [None, 1, True, b"a.b", "", "a/+", "c", "a\0b", "\udcff", ["a.b"]])
 def test_a_written_topic_that_is_none(written: object) -> None:
     assert KeyMap("none", False).topic("a.b", written) == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("filter", "pattern"),
+    [
+        ("a.b/+", "a/b/+"),
+        ("a/b/#", "a/b/#"),
+        ("..", "//"),
+        ("spBv1.0/g.1/+", "spBv1.0/g/1/+"),
+        ("x/spBv1.0", "x/spBv1/0"),
+    ],
+)
+def test_patterns(filter: str, pattern: str) -> None:
+    """A dot in a filter is a slash where it is one in a topic, and stays one where it is escaped."""
+    assert KeyMap("none", True).pattern(filter) == pattern
+    assert KeyMap("percent", True).pattern(filter) == filter
+
+
+@given(wild_topics, st.sampled_from(["none", "percent"]), st.booleans())
+def test_a_topic_matches_itself(topic: str, escape: str, sparkplug: bool) -> None:
+    """Whoever subscribes to a topic gets what is published to it, whatever became of it in the core."""
+    keymap = KeyMap(escape, sparkplug)
+    seen = keymap.topic(keymap.routing_key(topic), topic)
+    assert seen is not None
+    assert matches(keymap.pattern(topic), seen)
 
 
 def amqp_matches(binding: list[str], words: list[str]) -> bool:
