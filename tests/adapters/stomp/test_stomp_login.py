@@ -16,7 +16,10 @@ from leveret.adapters.transport import PlainTransport
 from leveret.conf.settings import Settings
 
 STOMP = Settings().stomp
-CERTIFICATE = {"subject": ((("commonName", "device"),),), "subjectAltName": (("DNS", "device.example"),)}
+CERTIFICATE: dict[str, object] = {
+    "subject": ((("commonName", "device"),),),
+    "subjectAltName": (("DNS", "device.example"),),
+}
 
 
 class KnownTransport(PlainTransport):

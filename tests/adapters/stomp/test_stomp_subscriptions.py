@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 from support.in_process import InProcess, broker_in_process
-from support.stomp_wire import StompClient, frame
+from support.stomp_wire import Got, StompClient, frame
 
 from leveret.adapters.stomp.adapter import StompAdapter
 from leveret.core.message import Envelope
@@ -197,7 +197,7 @@ async def test_a_slow_reader_gets_no_more_than_fits(server: InProcess) -> None:
         await writer.ask(frame("SEND", body, destination="/queue/a") * 10)
     queue = only(server)
     assert queue.message_count > 50
-    got = []
+    got: list[Got] = []
     with trio.fail_after(5):
         while len(got) < 100:
             got += await reader.read()
