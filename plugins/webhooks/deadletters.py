@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from leveret.core.fields import Int64
+from leveret.core.fields import FieldError, Int64
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 
@@ -59,11 +59,15 @@ def dead_envelope(
     if status is not None:
         headers["x-webhook-status"] = Int64(status)
     if error:
-        headers["x-webhook-error"] = error[:MAX_ERROR_CHARS]
+        headers["x-webhook-error"] = error[:MAX_ERROR_CHARS].encode("utf-8", "replace").decode()
     if before.expiration is not None:
         headers["x-webhook-original-expiration"] = before.expiration
     properties = replace(before, headers=headers, delivery_mode=2, expiration=None)
-    return Envelope.of(envelope.exchange, envelope.routing_key, properties)
+    try:
+        return Envelope.of(envelope.exchange, envelope.routing_key, properties)
+    except FieldError:  # headers that came in by some other way than they go out: the message matters more
+        properties.headers = {key: value for key, value in headers.items() if key.startswith(PREFIX)}
+        return Envelope.of(envelope.exchange, envelope.routing_key, properties)
 
 
 def _revived_envelope(envelope: Envelope, exchange: str, routing_key: str) -> Envelope:

@@ -24,7 +24,8 @@ from leveret.plugins.webhooks.ledger import (
     read_state,
     save_state,
 )
-from leveret.plugins.webhooks.subscription import COMPONENT, masked
+from leveret.plugins.webhooks.masking import masked
+from leveret.plugins.webhooks.subscription import COMPONENT
 
 if TYPE_CHECKING:
     from leveret.core.message import Message

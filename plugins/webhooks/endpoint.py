@@ -7,18 +7,16 @@ what is behind stays in the queue, on the disk. Everything here but `run` and th
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import random
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from leveret.core.deliveries import Deliveries, Delivery, consume_queue
+from leveret.plugins.webhooks.agenda import Agenda, Job
 from leveret.plugins.webhooks.attempts import Attempt
 from leveret.plugins.webhooks.client import Connection, Reply, RequestFailed
 from leveret.plugins.webhooks.ledger import Retry, RetryLedger
@@ -40,22 +38,6 @@ GRACE_S = 3.0  # for requests under way when the subscription changes or the bro
 REFUSED_AGAIN_S = 60.0  # a dead-letter queue that takes nothing is asked again
 THROTTLE_S = 60.0  # the longest rest after a 429 that does not say how long
 MIN_WINDOW = 32  # messages at hand beside those that wait, so that workers do not wait for the queue
-
-_order = itertools.count()
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One message on its way. next_at: monotonic seconds; key: of its order, or None."""
-
-    delivery: Delivery
-    webhook_id: str
-    key: str | None = None
-    attempts: int = 0
-    first_at: int = 0
-    next_at: float = 0.0
-    status: int | None = None
-    reason: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,11 +65,7 @@ class Endpoint:
         self._window = max(MIN_WINDOW, 2 * subscription.concurrency)
         self._deliveries: Deliveries | None = None
         self._nursery: trio.Nursery | None = None
-        self._due: deque[Job] = deque()
-        self._again: deque[Job] = deque()  # due again after a failure: before the others
-        self._waiting: list[tuple[float, int, Job]] = []  # for their next attempts
-        self._keys: dict[str, deque[Job]] = {}  # of messages under way, and what is behind each of them
-        self._parked = 0  # in _waiting and behind keys
+        self._agenda = Agenda(subscription.order_by, self._on_parked)
         self._running = 0
         self._idle: list[Worker] = []
         self._under_way: set[trio.CancelScope] = set()
@@ -129,9 +107,9 @@ class Endpoint:
         now = trio.current_time()
         return {
             "in_flight": self._running,
-            "retrying": len(self._waiting),
-            "waiting": self._parked - len(self._waiting),
-            "is_backpressured": self._parked >= self.subscription.max_retrying,
+            "retrying": self._agenda.waiting_count,
+            "waiting": self._agenda.parked - self._agenda.waiting_count,
+            "is_backpressured": self._agenda.parked >= self.subscription.max_retrying,
             "paused_for_s": round(max(0.0, self._paused_until - now), 3),
             "circuit_breaker": "off" if self._breaker is None else self._breaker.state,
         }
@@ -148,58 +126,12 @@ class Endpoint:
                 delivery, retry.webhook_id, attempts=retry.attempts, first_at=retry.first_at,
                 next_at=self._timers.monotonic(retry.next_at), status=retry.status, reason=retry.reason,
             )  # fmt: skip
-        key = self._key_of(delivery)
-        if key is not None:
-            behind = self._keys.get(key)
-            if behind is not None:
-                behind.append(job)
-                self._park(1)
-                return
-            self._keys[key] = deque()
-            job.key = key
-        self._admit(job)
+        self._agenda.accept(job, trio.current_time())
 
-    def _key_of(self, delivery: Delivery) -> str | None:
-        """Messages without what the order goes by are in no order."""
-        by = self.subscription.order_by
-        if not by:
-            return None
-        if by == "queue":
-            return ""
-        if by == "routing_key":
-            return delivery.routing_key
-        properties = delivery.properties
-        if by.startswith("header:"):
-            value = (properties.headers or {}).get(by.removeprefix("header:"))
-            return None if value is None else f"{type(value).__name__}:{value!r}"
-        found: str | None = getattr(properties, by)
-        return found
-
-    def _admit(self, job: Job) -> None:
-        if job.next_at > trio.current_time():
-            heapq.heappush(self._waiting, (job.next_at, next(_order), job))
-            self._park(1)
-        else:
-            self._due.append(job)
-
-    def _park(self, change: int) -> None:
+    def _on_parked(self, count: int) -> None:
         """Those that wait do not use up the window of the others, up to a number."""
-        self._parked += change
         if self._deliveries is not None:
-            self._deliveries.credit = self._window + min(self._parked, self.subscription.max_retrying)
-
-    def _release(self, job: Job) -> None:
-        """It is settled: the next one of its key may go."""
-        if job.key is None:
-            return
-        behind = self._keys[job.key]
-        if not behind:
-            del self._keys[job.key]
-            return
-        following = behind.popleft()
-        following.key = job.key
-        self._park(-1)
-        self._admit(following)
+            self._deliveries.credit = self._window + min(count, self.subscription.max_retrying)
 
     # -- who is next
 
@@ -221,19 +153,15 @@ class Endpoint:
 
     def _take(self) -> Job | None:
         """The next job, if it may start now; else the timer is set for when one may."""
-        now = trio.current_time()
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= now:
-            self._again.append(heapq.heappop(waiting)[2])
-            self._park(-1)
-        while self._again or self._due:
+        now, agenda = trio.current_time(), self._agenda
+        while agenda.has_due(now):
             wait = self._wait_s(now)
             if wait is None:
                 break
             if wait > 0:
                 self._wake_at(now + wait)
                 return None
-            job = (self._again or self._due).popleft()
+            job = agenda.pop()
             if self._is_expired(job, now):
                 self._bury(job, "expired", "")
                 continue
@@ -242,8 +170,8 @@ class Endpoint:
             if self._breaker is not None:
                 self._breaker.started()
             return job
-        if waiting:
-            self._wake_at(waiting[0][0])
+        if agenda.next_at is not None:
+            self._wake_at(agenda.next_at)
         return None
 
     def _wait_s(self, now: float) -> float | None:
@@ -304,43 +232,47 @@ class Endpoint:
             worker.connection.close()
 
     async def _attempt(self, job: Job, connection: Connection) -> None:
-        subscription, delivery = self.subscription, job.delivery
+        started_at = trio.current_time()
         try:
-            rendering = render(subscription, delivery.envelope, delivery.body, job.webhook_id)
+            reply, failure = await self._request(job, connection)
         except TemplateRefused as error:
             if self._breaker is not None:
                 self._breaker.abandoned()
             self._bury(job, "template", str(error))
             return
-        started_at = trio.current_time()
+        except Exception as error:  # ours; the message must not take the others along, again and again
+            log.exception("webhook=%s id=%s cannot be sent", self.subscription.name, job.webhook_id)
+            reply, failure = None, RequestFailed("internal", f"{type(error).__name__}: {error}")
+        if self._deliveries is None or self._deliveries.cancelled is not None:
+            return  # the queue is gone, and the message with it
+        latency_s = trio.current_time() - started_at
+        if reply is not None and 200 <= reply.status < 300:
+            self._succeeded(job, reply, latency_s)
+        elif reply is not None or failure is not None:
+            self._failed(job, reply, failure, latency_s)
+        # Neither: torn down, and back in the queue soon, as if it had not been tried.
+
+    async def _request(self, job: Job, connection: Connection) -> tuple[Reply | None, RequestFailed | None]:
+        """An answer or a failure; neither if there was no time left for one. Raise TemplateRefused."""
+        subscription, delivery = self.subscription, job.delivery
+        rendering = render(subscription, delivery.envelope, delivery.body, job.webhook_id)
         headers = signed(subscription, rendering, job.webhook_id, job.attempts + 1, time.time())
-        reply: Reply | None = None
-        failure: RequestFailed | None = None
         # A request that is on its way is not torn down with the task: the endpoint may have it already.
         with trio.CancelScope(shield=True) as scope:
             self._under_way.add(scope)
             if self.is_stopping:
-                scope.deadline = started_at + GRACE_S
+                scope.deadline = trio.current_time() + GRACE_S
             try:
                 reply = await connection.request(
                     subscription.method, headers, rendering.body, timeout_s=subscription.timeout_s,
                     snippet_bytes=subscription.snippet_bytes,
                 )  # fmt: skip
+                return reply, None
             except RequestFailed as error:
-                failure = error
+                return None, error
             finally:
                 self._under_way.discard(scope)
-        if self._deliveries is None or self._deliveries.cancelled is not None:
-            return  # the queue is gone, and the message with it
-        if (
-            reply is None and failure is None
-        ):  # torn down after all: back to the queue, as if it had not been tried
-            return
-        latency_s = trio.current_time() - started_at
-        if reply is not None and 200 <= reply.status < 300:
-            self._succeeded(job, reply, latency_s)
-        else:
-            self._failed(job, reply, failure, latency_s)
+        return None, None
 
     def _succeeded(self, job: Job, reply: Reply, latency_s: float) -> None:
         if self._breaker is not None:
@@ -351,7 +283,7 @@ class Endpoint:
             self._ledger.delete(job.delivery.message)
         self._record(job, "delivered", reply, "", reply.note, latency_s)
         self.desk.succeeded(job.attempts)
-        self._release(job)
+        self._agenda.release(job, trio.current_time())
 
     def _failed(self, job: Job, reply: Reply | None, failure: RequestFailed | None, latency_s: float) -> None:
         """Another attempt later, or none."""
@@ -386,8 +318,7 @@ class Endpoint:
             retry = Retry(job.attempts, job.first_at, next_at, job.webhook_id, job.status, job.reason)
             self._ledger.put(job.delivery.message, retry)
             self._record(job, "retry", reply, job.reason, error, latency_s, next_at)
-            heapq.heappush(self._waiting, (job.next_at, next(_order), job))
-            self._park(1)
+            self._agenda.wait(job)
         if job.status == 410:
             self.desk.disable("the endpoint answered 410 Gone")
         else:
@@ -419,14 +350,13 @@ class Endpoint:
         message = job.delivery.message
         if not self.desk.bury(message, job.webhook_id, reason, job.status, job.attempts, error or job.reason):
             job.next_at = trio.current_time() + REFUSED_AGAIN_S
-            heapq.heappush(self._waiting, (job.next_at, next(_order), job))
-            self._park(1)
+            self._agenda.wait(job)
             self._wake_at(job.next_at)
             return
         job.delivery.ack()
         self._ledger.delete(message)
         self._record(job, "dead", reply, reason, error, latency_s)
-        self._release(job)
+        self._agenda.release(job, trio.current_time())
 
     def _record(
         self,

@@ -20,8 +20,9 @@ from leveret.plugins.webhooks.client import Dialer
 from leveret.plugins.webhooks.deadletters import Selection, dead_letters, replay
 from leveret.plugins.webhooks.desk import Desk
 from leveret.plugins.webhooks.ledger import RetryLedger, identity, known_retry_logs
+from leveret.plugins.webhooks.masking import masked, normalized
 from leveret.plugins.webhooks.signing import MAX_SECRETS, new_secret
-from leveret.plugins.webhooks.subscription import COMPONENT, Subscription, masked, normalized
+from leveret.plugins.webhooks.subscription import COMPONENT, Subscription
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker

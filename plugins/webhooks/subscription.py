@@ -11,7 +11,7 @@ from leveret.core.errors import InvalidArgument
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical
 from leveret.plugins.webhooks.client import Target
 from leveret.plugins.webhooks.schedule import BreakerRules, RetrySchedule
-from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret, new_secret
+from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret
 
 if TYPE_CHECKING:
     from leveret.plugins.webhooks.template import Template
@@ -19,16 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPONENT",
     "FORMATS",
-    "MASK",
     "RateLimit",
     "Subscription",
     "TemplateRefused",
-    "masked",
-    "normalized",
 ]
 
 COMPONENT = "webhook"
-MASK = "********"
 FORMATS = ("raw", "json", "cloudevents-binary", "cloudevents-structured", "template")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -373,61 +369,3 @@ def _breaker(given: Any) -> BreakerRules | None:
     )
     fields.finish()
     return rules
-
-
-# -- the parameter as JSON
-
-
-def normalized(value: Any, previous: Any = None) -> dict[str, Any]:
-    """As it is kept: masked members have their previous values again, and there is a secret unless none is wanted.
-
-    Raise InvalidArgument.
-    """
-    if not isinstance(value, Mapping):
-        raise InvalidArgument("a webhook must be an object")
-    kept = dict(value)
-    old = previous if isinstance(previous, Mapping) else {}
-    for name in ("headers", "auth"):
-        given = kept.get(name)
-        if isinstance(given, Mapping):
-            before = old.get(name)
-            kept[name] = {key: _unmasked(one, before, key, name) for key, one in given.items()}
-    if "secrets" not in kept or kept["secrets"] is None:
-        kept["secrets"] = old.get("secrets") or [new_secret()]
-    elif isinstance(kept["secrets"], list):
-        before = old.get("secrets")
-        kept["secrets"] = [_unmasked_secret(one, before, index) for index, one in enumerate(kept["secrets"])]
-    return kept
-
-
-def _unmasked(value: Any, before: Any, key: str, where: str) -> Any:
-    if value != MASK:
-        return value
-    if isinstance(before, Mapping) and key in before:
-        return before[key]
-    raise InvalidArgument(f"{where}.{key} is masked, and there is no earlier value")
-
-
-def _unmasked_secret(value: Any, before: Any, index: int) -> Any:
-    if (value.get("secret") if isinstance(value, Mapping) else value) != MASK:
-        return value
-    if isinstance(before, list) and index < len(before):
-        return before[index]
-    raise InvalidArgument(f"secrets[{index}] is masked, and there is no earlier value")
-
-
-def masked(value: Any) -> Any:
-    """For answers, events and logs: without secrets, credentials and values of headers."""
-    if not isinstance(value, Mapping):
-        return value
-    shown = dict(value)
-    headers = shown.get("headers")
-    if isinstance(headers, Mapping):
-        shown["headers"] = dict.fromkeys(headers, MASK)
-    auth = shown.get("auth")
-    if isinstance(auth, Mapping):
-        shown["auth"] = {key: one if key in ("type", "username") else MASK for key, one in auth.items()}
-    secrets = shown.get("secrets")
-    if isinstance(secrets, list):
-        shown["secrets"] = [{**one, "secret": MASK} if isinstance(one, Mapping) else MASK for one in secrets]
-    return shown

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,10 +24,14 @@ from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 from leveret.core.queue import Queue
 from leveret.core.store.base import Store
+from leveret.core.store.lmdb import LmdbStore
 from leveret.core.store.memory import MemoryStore
 from leveret.plugins.loader import load_registry
+from leveret.plugins.webhooks import endpoint as engine
 from leveret.plugins.webhooks.client import RequestFailed, Target
 from leveret.plugins.webhooks.plugin import WebhooksPlugin
+from leveret.plugins.webhooks.rendering import Rendering
+from leveret.plugins.webhooks.subscription import Subscription
 
 URL = "https://hooks.example/in"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -546,6 +551,68 @@ async def test_cancelled_at_any_moment_nothing_is_lost(autojump_clock: MockClock
             sent = set(w.endpoint.bodies)
             assert set(left) | sent == {b"%d" % number for number in range(6)}
             assert left == sorted(left)
+
+
+async def test_a_message_that_we_cannot_handle_harms_no_other(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = engine.render
+
+    def render(subscription: Subscription, envelope: Envelope, body: bytes, webhook_id: str) -> Rendering:
+        if body == b"poison":
+            raise KeyError("a bug of ours")
+        return real(subscription, envelope, body, webhook_id)
+
+    monkeypatch.setattr(engine, "render", render)
+    async with world() as w:
+        w.subscribe(concurrency=1, retry={"delays_s": [1.0]})
+        w.publish("1", "poison", "2")
+        await w.settled()
+        assert w.endpoint.bodies == [b"1", b"2"]
+        assert [(one["reason"], one["attempts"]) for one in w.dead()] == [("exhausted", 2)]
+        assert w.attempts(outcome="retry")[0]["reason"] == "internal"
+    assert "cannot be sent" in caplog.text
+
+
+async def test_a_dead_letter_queue_that_takes_nothing_is_asked_again(autojump_clock: MockClock) -> None:
+    async with world(lambda request, count: reply(422)) as w:
+        w.subscribe(dead_letter_on=[422])
+        w.broker.policies.set(
+            "/", "full", pattern="[.]dead$", definition={"max-length": 0, "overflow": "reject-publish"}
+        )
+        w.publish("x")
+        await trio.sleep(10)
+        assert (w.queue().unacked_count, w.dead()) == (1, [])
+        w.broker.policies.clear("/", "full")
+        await w.settled()
+        assert len(w.dead()) == 1
+
+
+# -- over a restart
+
+
+async def test_pauses_retries_and_records_outlive_a_restart(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    def store() -> LmdbStore:
+        return LmdbStore(tmp_path, Settings().store)
+
+    async with world(lambda request, count: reply(429, Retry_After="1000"), store()) as w:
+        w.subscribe(concurrency=1)
+        w.publish("1", "2", message_id="m")
+        await trio.sleep(5)
+        assert w.endpoint.bodies == [b"1"]
+    begun = trio.current_time()
+    async with world(ok, store()) as w:
+        await trio.sleep(1)
+        assert w.facts["paused_for_s"] > 900
+        await w.settled()
+        assert w.endpoint.bodies == [b"1", b"2"]
+        assert w.endpoint.received[0].at - begun > 900
+        assert [one.headers["x-leveret-attempt"] for one in w.endpoint.received] == ["2", "1"]
+        outcomes = [(one["outcome"], one["status"]) for one in w.attempts()]
+        assert outcomes == [("delivered", 200), ("delivered", 200), ("retry", 429)]
+        assert list(w.broker.store.definitions(b"webhooks/retry/")) == []
 
 
 # -- formats

@@ -14,8 +14,9 @@ from leveret.core.errors import InvalidArgument
 from leveret.core.fields import ByteArray, Int64
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
+from leveret.plugins.webhooks.masking import MASK, masked, normalized
 from leveret.plugins.webhooks.rendering import percent_encoded, render, signed
-from leveret.plugins.webhooks.subscription import MASK, Subscription, masked, normalized
+from leveret.plugins.webhooks.subscription import Subscription
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
