@@ -200,7 +200,7 @@ class Selection:
         return True
 
     def _round(self) -> bool:
-        """Batches, as far as capacities and ROUND_BYTES reach. True: there may be more."""
+        """One batch each, as far as capacities and ROUND_BYTES reach. True: there may be more."""
         self._is_frontier_known = False
         if self._drops:
             while (frontier := self._find_frontier()) is not None:
@@ -236,7 +236,7 @@ class Selection:
         for taker in takers:
             if taker.batch:
                 queue.hand_over(taker.consumer, taker.batch)
-        return bool(served)
+        return size >= ROUND_BYTES  # else it ended for want of messages or of capacity
 
     def _choose(self, key: int, by_view: dict[_View, list[_Taker]], given: dict[int, int]) -> _Taker | None:
         """The consumer for it: of the highest priority, first in turn. Those that turn out to be full leave the round."""

@@ -252,7 +252,7 @@ class SelectionModel(RuleBasedStateMachine):
 
 
 TestSelectionModel = SelectionModel.TestCase
-TestSelectionModel.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestSelectionModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
 
 # -- case by case

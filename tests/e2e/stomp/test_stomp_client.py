@@ -134,7 +134,7 @@ def test_errors_reach_the_listener(client: Client) -> None:
 def test_heart_beats_keep_it_alive(client: Client) -> None:
     connection, listener = client(heartbeats=(1000, 1000))
     with pytest.raises(queue.Empty):
-        listener.disconnected.get(timeout=3.2)
+        listener.disconnected.get(timeout=2.2)
     assert connection.is_connected()
 
 
