@@ -376,6 +376,7 @@ class MqttConnection:
         before = store.definition_writes
         mine, session_present = adapter.session(self, packet.clean_start, expiry_s)
         self.mqtt_session = mine
+        self.acks.unsent_publishes = len(mine.received)  # a resumed session's are in flight still
         self.publisher = Publisher(self, session, self.settings.receive_maximum)
         if packet.will is not None:
             adapter.wills.register(
