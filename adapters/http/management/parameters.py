@@ -30,11 +30,17 @@ def parameters_of(vhost: Vhost) -> Iterator[dict[str, Any]]:
         yield {"value": vhost.limits, "vhost": name, "component": LIMITS, "name": "limits"}
 
 
+def _shown(call: Call, item: dict[str, Any]) -> dict[str, Any]:
+    """Without secrets, where the component's owner knows of some. Definitions have them all."""
+    owner = call.broker.components.get(item["component"])
+    return item if owner is None else item | {"value": owner.masked(item["value"])}
+
+
 async def parameters(call: Call) -> Any:
     """Parameters of the virtual hosts that the user may enter, of all components or of one."""
     component = call.request.match_info.get("component")
     found = [
-        item
+        _shown(call, item)
         for vhost in await call.vhosts()
         for item in parameters_of(vhost)
         if component in (None, item["component"])
@@ -47,7 +53,7 @@ async def parameter(call: Call) -> dict[str, Any]:
     component, name = call.part("component"), call.part("name")
     for item in parameters_of(await call.vhost()):
         if (item["component"], item["name"]) == (component, name):
-            return item
+            return _shown(call, item)
     raise not_found()
 
 

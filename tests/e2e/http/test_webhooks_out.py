@@ -101,6 +101,12 @@ def test_from_amqp_to_http_and_what_is_told_of_it(start: Start) -> None:
         assert [one["name"] for one in api.call("GET", "/v1/webhooks")[1]] == ["w"]
         assert [one["name"] for one in api.call("GET", "/v1/webhooks/%2F")[1]] == ["w"]
 
+        for path in ("/api/parameters", "/api/parameters/webhook/%2F/w"):
+            shown = json.dumps(api.call("GET", path)[1])
+            assert '"********"' in shown
+            assert secret not in shown
+            assert "k3y" not in shown
+
         changed = api.hook("PATCH", value={"timeout_s": 3, "headers": {"X-Key": "********"}})
         assert changed["subscription"]["timeout_s"] == 3
         rotated = api.hook("POST", "/rotate-secret", {"keep_s": 60})["secret"]
