@@ -52,12 +52,11 @@ class Commands:
             if transaction is not None:
                 connection.transactions.require(transaction)
                 connection.publisher.check(head)
-                connection.transactions.send(transaction, head, body)
-                needs_store = False
-            else:
-                rejected, needs_store = connection.publisher.publish(head, [body])
-                if rejected:
-                    raise StompFault("rejected", "A queue was full and rejected the message\n")
+                connection.transactions.send(transaction, head, body, receipt)
+                return  # its receipt comes with the COMMIT, as RabbitMQ's does: before that nothing has happened
+            rejected, needs_store = connection.publisher.publish(head, [body])
+            if rejected:
+                raise StompFault("rejected", "A queue was full and rejected the message\n")
         except (BrokerError, StompFault) as error:
             raise _answerable(error, receipt) from error
         if receipt is not None:
@@ -121,9 +120,12 @@ class Commands:
 
     def _on_commit(self, frame: Frame) -> bool:
         connection = self._connection
-        return connection.transactions.commit(
+        needs_store, receipts = connection.transactions.commit(
             self._transaction(frame), connection.publisher, connection.deliveries
         )
+        for receipt in receipts:
+            connection.answer(receipt, needs_store=needs_store)
+        return needs_store
 
     def _on_abort(self, frame: Frame) -> bool:
         self._connection.transactions.abort(self._transaction(frame))

@@ -76,10 +76,10 @@ class Handshake:
             amqp = connection.settings.amqp
             connection.write(
                 "CONNECTED",
-                ("version", version),
-                ("heart-beat", f"{sends},{wants}"),
-                ("session", connection.session_id),
                 ("server", f"{amqp.product}/{amqp.version}"),
+                ("session", connection.session_id),
+                ("heart-beat", f"{sends},{wants}"),
+                ("version", version),
             )
         connection.heartbeat.start(send_ms, expect_ms)
 

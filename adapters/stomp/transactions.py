@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Transactions"]
 
-Action = tuple["SendHead", bytes] | Settlement
+Action = tuple["SendHead", bytes, "str | None"] | Settlement  # a SEND's last part: the receipt it asked for
 
 
 class Transactions:
@@ -46,7 +46,7 @@ class Transactions:
             )
         self._open[name] = []
 
-    def send(self, name: str, head: SendHead, body: bytes) -> None:
+    def send(self, name: str, head: SendHead, body: bytes, receipt: str | None) -> None:
         """Raise StompFault."""
         limit = self._settings.max_transaction_bytes
         size = head.size + len(body)
@@ -54,7 +54,7 @@ class Transactions:
             raise StompFault(
                 "Transaction too large", f"The open transactions of a connection may hold {limit} bytes\n"
             )
-        self._extend(name, (head, body))
+        self._extend(name, (head, body, receipt))
         self._bytes += size
 
     def settle(self, name: str, settlement: Settlement) -> None:
@@ -80,8 +80,8 @@ class Transactions:
             raise StompFault("Bad transaction", f'Invalid transaction identifier: "{name}"\n')
         return actions
 
-    def commit(self, name: str, publisher: Publisher, deliveries: Deliveries) -> bool:
-        """Do it all, in order and in one step. True if the store is concerned.
+    def commit(self, name: str, publisher: Publisher, deliveries: Deliveries) -> tuple[bool, list[str]]:
+        """Do it all, in order and in one step. Returns whether the store is concerned, and the receipts of its SENDs.
 
         Everything is checked first: raise StompFault, BrokerError or AuthorizationPending with nothing done.
         """
@@ -94,6 +94,7 @@ class Transactions:
         self._forget(name)
         needs_store = False
         rejected = 0
+        receipts: list[str] = []
         for action in actions:
             if isinstance(action, Settlement):
                 if deliveries.is_outstanding(action):  # an earlier one of ack:client may have covered it
@@ -101,10 +102,12 @@ class Transactions:
             else:
                 refused, is_stored = publisher.publish(action[0], [action[1]])
                 rejected += refused
+                if action[2] is not None:
+                    receipts.append(action[2])
                 needs_store = needs_store or is_stored
         if rejected:
             raise StompFault("rejected", f"{rejected} of the transaction's messages found a queue full\n")
-        return needs_store
+        return needs_store, receipts
 
     def abort(self, name: str) -> None:
         """Raise StompFault."""
