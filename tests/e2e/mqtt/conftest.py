@@ -1,0 +1,71 @@
+"""Fixtures of the MQTT tests: clients of a shared broker, which leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.mqtt.mqtt_broker import MQTT_REFERENCE, MqttReference
+from support.mqtt_peer import MqttPeer
+from support.server import LeveretServer
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> LeveretServer | MqttReference:
+    """The broker that most tests share; afterwards nothing of the test may be left there."""
+    if MQTT_REFERENCE:
+        return MqttReference()
+    shared: LeveretServer = request.getfixturevalue("shared")
+    return shared
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Callable[..., LeveretServer]:
+    """Starts servers of this test's own, as the fixture `server` does."""
+    if MQTT_REFERENCE:
+        pytest.skip("this test starts servers of its own")
+    start: Callable[..., LeveretServer] = request.getfixturevalue("server")
+    return start
+
+
+@pytest.fixture
+def client(broker: LeveretServer | MqttReference, name: str) -> Iterator[Callable[..., MqttPeer]]:
+    """Opens clients, connected unless `raw`; ids that are not given are this test's own. Cleans up after them."""
+    peers: list[MqttPeer] = []
+
+    def client(
+        version: int = 5, client_id: str | None = None, *, raw: bool = False, **login: Any
+    ) -> MqttPeer:
+        peer = MqttPeer(broker.ports["mqtt"], version)
+        peers.append(peer)
+        if not raw:
+            peer.connect(f"{name}-c{len(peers)}" if client_id is None else client_id, **login)
+        return peer
+
+    yield client
+    sessions = {peer.client_id for peer in peers if peer.keeps_session}
+    retained = {topic for peer in peers for topic in peer.retained}
+    for peer in peers:
+        peer.close()
+    for client_id in sessions:
+        MqttPeer.open(broker.ports["mqtt"], 5, client_id).disconnect()
+    if retained:
+        cleaner = MqttPeer.open(broker.ports["mqtt"], 5, f"{name}-cleaner")
+        for topic in retained:
+            cleaner.publish(topic, b"", retain=True)
+        cleaner.disconnect()
+
+
+@pytest.fixture
+def start(own_server: Callable[..., LeveretServer]) -> Callable[..., LeveretServer]:
+    """A server of this test's own with these settings of the section mqtt, in lower case: `start(receive_maximum=5)`."""
+
+    def start(
+        data_dir: Path | None = None, *, others: dict[str, str] | None = None, **settings: Any
+    ) -> LeveretServer:
+        named = {f"LEVERET_MQTT_{key.upper()}": str(value) for key, value in settings.items()}
+        return own_server(data_dir, settings=named | (others or {}))
+
+    return start

@@ -1,0 +1,48 @@
+"""Which broker the MQTT tests talk to: Leveret, or with LEVERET_TEST_MQTT_REFERENCE=host:port another one.
+
+So the tests themselves are checked against Mosquitto. What only Leveret promises, and what needs a server of its own or
+another protocol beside MQTT, is left out then, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from support.mqtt_peer import MqttPeer
+
+__all__ = ["MQTT_REFERENCE", "MqttReference", "leveret_only", "mosquitto_differs", "shares", "versions"]
+
+MQTT_REFERENCE = os.environ.get("LEVERET_TEST_MQTT_REFERENCE", "")
+
+versions = pytest.mark.parametrize("version", [3, 4, 5], ids=["v3.1", "v3.1.1", "v5"])
+
+
+def leveret_only(why: str) -> pytest.MarkDecorator:
+    """Another broker need not do this, or cannot be configured for it here."""
+    return pytest.mark.skipif(bool(MQTT_REFERENCE), reason=why)
+
+
+def mosquitto_differs(why: str) -> pytest.MarkDecorator:
+    """Mosquitto 2.0.11 fails this test, or some of its cases."""
+    return pytest.mark.xfail(bool(MQTT_REFERENCE), reason=why, strict=False)
+
+
+class MqttReference:
+    """The other broker."""
+
+    def __init__(self) -> None:
+        host, _, port = MQTT_REFERENCE.rpartition(":")
+        self.host = host or "127.0.0.1"
+        self.ports = {"mqtt": int(port)}
+
+
+def shares(peers: list[MqttPeer]) -> dict[MqttPeer, list[bytes]]:
+    """Payloads that each of these clients was sent until now, settled."""
+    found: dict[MqttPeer, list[bytes]] = {}
+    for peer in peers:
+        found[peer] = []
+        for message in peer.barrier():
+            peer.acknowledge(message)
+            found[peer].append(message.payload)
+    return found

@@ -1,0 +1,328 @@
+"""Sessions: how long they live, what they keep, over restarts and SIGKILL (3.1.1 and 5.0, chapters 3.1.2.4, 4.1)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from e2e.mqtt.mqtt_broker import mosquitto_differs, versions
+from support import mqtt_wire
+from support.mqtt_peer import MqttPeer, Sub
+from support.server import LeveretServer, poll
+
+Client = Callable[..., MqttPeer]
+Start = Callable[..., LeveretServer]
+
+FOREVER = 0xFFFFFFFF
+
+
+def durable(version: int, expiry: int = 600) -> dict[str, Any]:
+    """What asks for a session that outlives its connection."""
+    return {"clean_start": False} | ({"session_expiry": expiry} if version == 5 else {})
+
+
+@versions
+def test_39_a_session_is_kept(client: Client, version: int, name: str) -> None:
+    """[MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.2-23]"""
+    first = client(version, name, **durable(version))
+    assert not first.connack.session_present
+    first.subscribed(Sub(f"{name}/+", 2))
+    first.disconnect()
+    publisher = client()
+    publisher.publish(f"{name}/a", b"one", qos=1)
+    publisher.publish(f"{name}/b", b"two", qos=2)
+    second = client(version, name, **durable(version))
+    assert second.connack.session_present == (version > 3)  # in 3.1 that byte is reserved
+    second.receive(b"one", qos=1, dup=False)
+    second.receive(b"two", qos=2, dup=False)
+    publisher.publish(f"{name}/c", b"three")
+    second.receive(b"three")
+    second.nothing()
+
+
+@versions
+def test_39_a_lost_connection_keeps_the_session_too(client: Client, version: int, name: str) -> None:
+    first = client(version, name, **durable(version)).subscribed(name, qos=1)
+    first.close()
+    client().publish(name, b"x")
+    second = client(version, name, **durable(version))
+    assert second.connack.session_present == (version > 3)
+    second.receive(b"x")
+
+
+@versions
+def test_a_clean_start_discards(client: Client, version: int, name: str) -> None:
+    """[MQTT-3.1.2-4] of 5.0, [MQTT-3.1.2-6] of 3.1.1, [MQTT-3.2.2-1/2]"""
+    client(version, name, **durable(version)).subscribed(name, qos=1).disconnect()
+    publisher = client()
+    publisher.publish(name, b"lost")
+    second = client(version, name, clean_start=True)
+    assert not second.connack.session_present
+    publisher.publish(name, b"not subscribed")
+    second.nothing()
+    second.disconnect()
+    assert not client(version, name, **durable(version)).connack.session_present
+
+
+@versions
+def test_39_without_being_asked_nothing_is_kept(client: Client, version: int, name: str) -> None:
+    """v5: the default expiry is 0 (3.1.2.11.2); clean start says nothing about the end."""
+    client(version, name).subscribed(name, qos=1).disconnect()
+    assert not client(version, name, **durable(version)).connack.session_present
+
+
+def test_39_expiry_zero_with_a_session_from_before(client: Client, name: str) -> None:
+    """A session that is resumed with expiry 0 ends with that connection."""
+    client(5, name, session_expiry=600).disconnect()
+    resumed = client(5, name, clean_start=False)
+    assert resumed.connack.session_present
+    resumed.disconnect()
+    assert not client(5, name, clean_start=False, session_expiry=600).connack.session_present
+
+
+@mosquitto_differs("looks for expired sessions every few seconds")
+def test_39_a_session_expires(client: Client, name: str) -> None:
+    """[MQTT-3.1.2-23]; 3.1.2.11.2 counts from the end of the connection"""
+    first = client(5, name, session_expiry=1).subscribed(name, qos=1)
+    time.sleep(1.1)  # connected: nothing expires
+    first.disconnect()
+    again = client(5, name, clean_start=False, session_expiry=1)
+    assert again.connack.session_present
+    again.close()
+    time.sleep(1.5)
+    assert not client(5, name, clean_start=False, session_expiry=1).connack.session_present
+
+
+def test_39_the_expiry_survives_takeover(client: Client, name: str) -> None:
+    """Features 12 line 39"""
+    first = client(5, name, session_expiry=600).subscribed(name, qos=1)
+    second = client(5, name, clean_start=False, session_expiry=600)
+    assert second.connack.session_present
+    first.expect_end(0x8E)
+    second.close()
+    client().publish(name, b"kept")
+    third = client(5, name, clean_start=False, session_expiry=600)
+    assert third.connack.session_present
+    third.receive(b"kept")
+
+
+@versions
+def test_39_takeover_with_clean_start(client: Client, version: int, name: str) -> None:
+    first = client(version, name, **durable(version)).subscribed(name, qos=1)
+    second = client(version, name, clean_start=True)
+    assert not second.connack.session_present
+    first.expect_end(0x8E)
+    client().publish(name, b"nobody's")
+    second.nothing()
+
+
+def test_39_disconnect_may_shorten_the_expiry(client: Client, name: str) -> None:
+    """3.14.2.2.2"""
+    client(5, name, session_expiry=600).disconnect(session_expiry=0)
+    assert not client(5, name, clean_start=False).connack.session_present
+
+
+def test_39_disconnect_may_lengthen_the_expiry(client: Client, name: str) -> None:
+    client(5, name, session_expiry=1).disconnect(session_expiry=600)
+    time.sleep(1.3)
+    assert client(5, name, clean_start=False, session_expiry=600).connack.session_present
+
+
+def test_39_disconnect_may_not_raise_the_expiry_from_zero(client: Client, name: str) -> None:
+    """3.14.2.2.2: a protocol error, of which the server tells by DISCONNECT 0x82"""
+    peer = client(5, name)
+    peer.send_raw(mqtt_wire.disconnect(5, 0, {"session_expiry": 600}))
+    peer.expect_end(0x82)
+    assert not client(5, name, clean_start=False).connack.session_present
+
+
+def test_a_session_goes_from_version_to_version(client: Client, name: str) -> None:
+    client(5, name, session_expiry=600).subscribed(name, qos=1).disconnect()
+    client().publish(name, b"x", content_type="text/plain")
+    fourth = client(4, name, clean_start=False)
+    assert fourth.connack.session_present
+    fourth.receive(b"x")
+    fourth.disconnect()
+    fifth = client(5, name, clean_start=False, session_expiry=600)
+    assert fifth.connack.session_present
+
+
+@versions
+def test_unsubscribing_is_kept(client: Client, version: int, name: str) -> None:
+    first = client(version, name, **durable(version)).subscribed(name, f"{name}/b", qos=1)
+    first.unsubscribe(name)
+    first.disconnect()
+    publisher = client()
+    publisher.publish(name, b"unsubscribed")
+    publisher.publish(f"{name}/b", b"subscribed")
+    again = client(version, name, **durable(version))
+    again.receive(b"subscribed")
+    again.nothing()
+
+
+def test_options_of_subscriptions_are_kept(client: Client, name: str) -> None:
+    first = client(5, name, session_expiry=600)
+    first.subscribe(Sub(name, 1, rap=True, no_local=True), subscription_id=77)
+    first.disconnect()
+    client().publish(name, b"x", retain=True)
+    peer = client(5, name, clean_start=False, session_expiry=600)
+    message = peer.receive(b"x", retain=True)
+    assert message.properties["subscription_id"] == [77]
+    peer.publish(name, b"mine", retain=True)
+    peer.nothing()
+
+
+def test_a_session_that_is_resumed_gets_no_retained_messages(client: Client, name: str) -> None:
+    """3.3.1.3: they are for new subscriptions"""
+    client().publish(name, b"retained", retain=True)
+    first = client(5, name, session_expiry=600).subscribed(name, qos=1)
+    first.receive(b"retained")
+    first.disconnect()
+    client(5, name, clean_start=False, session_expiry=600).nothing()
+
+
+def test_the_longest_expiry_is_the_servers(start: Start) -> None:
+    """[MQTT-3.2.2-...]: CONNACK tells another expiry; features 2 "Session / clean start": and caps version 3"""
+    port = start(max_session_expiry_s=1).ports["mqtt"]
+    for asked in (5, FOREVER):
+        with MqttPeer.open(port, 5, "five", session_expiry=asked) as peer:
+            assert peer.connack.properties["session_expiry"] == 1
+            peer.disconnect()
+    MqttPeer.open(port, 4, "four", clean_start=False).disconnect()
+    with MqttPeer.open(port, 4, "four", clean_start=False) as peer:
+        assert peer.connack.session_present
+    time.sleep(1.5)
+    for version, name in ((5, "five"), (4, "four")):
+        with MqttPeer.open(port, version, name, clean_start=False) as peer:
+            assert not peer.connack.session_present
+
+
+def test_an_expiry_within_the_limit_is_not_answered(client: Client, name: str) -> None:
+    assert "session_expiry" not in client(5, name, session_expiry=10).connack.properties
+
+
+def test_a_full_session_loses_its_oldest(start: Start) -> None:
+    port = start(max_queued_messages=5).ports["mqtt"]
+    MqttPeer.open(port, 5, "s", session_expiry=600).subscribed("t", qos=1).disconnect()
+    with MqttPeer.open(port) as publisher:
+        for number in range(8):
+            publisher.publish("t", b"%d" % number)
+    with MqttPeer.open(port, 5, "s", clean_start=False) as peer:
+        assert [peer.receive().payload for _ in range(5)] == [b"3", b"4", b"5", b"6", b"7"]
+        peer.nothing()
+
+
+def test_a_full_session_may_refuse_the_newest(start: Start) -> None:
+    """Reason 0x97"""
+    port = start(max_queued_messages=5, queue_overflow="reject-publish").ports["mqtt"]
+    MqttPeer.open(port, 5, "s", session_expiry=600).subscribed("t", qos=2).disconnect()
+    with MqttPeer.open(port) as publisher:
+        for number in range(5):
+            publisher.publish("t", b"%d" % number)
+        publisher.publish("t", b"5", qos=1, code=0x97)
+        publisher.publish("t", b"5", qos=2, code=0x97)
+    with MqttPeer.open(port, 5, "s", clean_start=False) as peer:
+        assert [peer.receive().payload for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+        peer.nothing()
+
+
+# The server comes and goes
+
+
+@pytest.mark.parametrize("stop", ["stop", "kill"])
+def test_39_sessions_survive_the_server(start: Start, stop: str) -> None:
+    """4.1.0-1 and 5.0 4.1: "The Client and Server MUST NOT discard the Session State"; by SIGKILL too."""
+    mine = start()
+    port = mine.ports["mqtt"]
+    for version in (3, 4, 5):
+        peer = MqttPeer.open(port, version, f"v{version}", **durable(version))
+        peer.subscribed("t/+", qos=2)
+        peer.subscribed(f"only/{version}", qos=1)
+        peer.disconnect()
+    connected = MqttPeer.open(port, 5, "connected", session_expiry=FOREVER).subscribed("t/#", qos=1)
+    gone = MqttPeer.open(port, 5, "gone").subscribed("t/#", qos=1)
+    with MqttPeer.open(port) as publisher:
+        for number in range(10):
+            publisher.publish(f"t/{number % 3}", b"%d" % number, qos=1 + number % 2)
+    getattr(mine, stop)()
+    connected.close()
+    gone.close()
+    mine.start()
+    port = mine.ports["mqtt"]
+    with MqttPeer.open(port) as publisher:
+        for version in (3, 4, 5):
+            with MqttPeer.open(port, version, f"v{version}", **durable(version)) as peer:
+                assert peer.connack.session_present == (version > 3)
+                for number in range(10):
+                    peer.receive(b"%d" % number, topic=f"t/{number % 3}", qos=1 + number % 2)
+                publisher.publish(f"only/{version}", b"again")
+                peer.receive(b"again", qos=1)
+                peer.nothing()
+                peer.disconnect()
+    with MqttPeer.open(port, 5, "connected", clean_start=False) as peer:
+        assert peer.connack.session_present
+        assert [peer.receive().payload for _ in range(10)] == [b"%d" % number for number in range(10)]
+    with MqttPeer.open(port, 5, "gone", clean_start=False) as peer:
+        assert not peer.connack.session_present
+    assert "Traceback" not in mine.errors
+
+
+@pytest.mark.parametrize("stop", ["stop", "kill"])
+def test_39_the_clocks_run_on_while_the_server_is_down(start: Start, stop: str) -> None:
+    """Features 12 line 39: "broker restart must keep SEI clocks counting" """
+    mine = start()
+    port = mine.ports["mqtt"]
+    MqttPeer.open(port, 5, "short", session_expiry=1).subscribed("t", qos=1).disconnect()
+    MqttPeer.open(port, 5, "long", session_expiry=600).subscribed("t", qos=1).disconnect()
+    with MqttPeer.open(port) as publisher:
+        publisher.publish("t", b"expires", message_expiry=1)
+        publisher.publish("t", b"stays", message_expiry=100)
+    getattr(mine, stop)()
+    time.sleep(1.2)
+    mine.start()
+    port = mine.ports["mqtt"]
+    with MqttPeer.open(port, 5, "short", clean_start=False, session_expiry=1) as peer:
+        assert not peer.connack.session_present
+    with MqttPeer.open(port, 5, "long", clean_start=False, session_expiry=600) as peer:
+        assert peer.connack.session_present
+        assert 90 < peer.receive(b"stays").properties["message_expiry"] < 100
+
+
+@pytest.mark.parametrize("stop", ["stop", "kill"])
+def test_39_what_has_ended_stays_ended(start: Start, stop: str) -> None:
+    mine = start()
+    port = mine.ports["mqtt"]
+    MqttPeer.open(port, 5, "s", session_expiry=600).subscribed("t", qos=1).disconnect()
+    MqttPeer.open(port, 5, "s", session_expiry=0).disconnect()
+    unsubscribed = MqttPeer.open(port, 5, "u", session_expiry=600).subscribed("t", qos=1)
+    assert unsubscribed.unsubscribe("t") == [0]
+    unsubscribed.close()
+    getattr(mine, stop)()
+    mine.start()
+    port = mine.ports["mqtt"]
+    with MqttPeer.open(port) as publisher:
+        assert publisher.publish("t", b"x").code == 0x10
+    with MqttPeer.open(port, 5, "s", clean_start=False) as peer:
+        assert not peer.connack.session_present
+    with MqttPeer.open(port, 5, "u", clean_start=False) as peer:
+        assert peer.connack.session_present
+        peer.nothing()
+
+
+def test_a_session_may_be_ended_by_its_administrator(start: Start) -> None:
+    """What is kept for a session is a queue; deleting it must break nobody."""
+    mine = start()
+    port = mine.ports["mqtt"]
+    with MqttPeer.open(port, 5, "s", session_expiry=600).subscribed("t", qos=1) as peer:
+        queues = poll(lambda: mine.rows("list_queues", "name"), "no queue of the session")
+        mine.ctl("delete_queue", queues[0]["name"])
+        with contextlib.suppress(AssertionError):  # it may be ended, or go on
+            peer.ping()
+    with MqttPeer.open(port, 5, "s", session_expiry=600) as peer, MqttPeer.open(port) as publisher:
+        peer.subscribed("t", qos=1)
+        publisher.publish("t", b"x")
+        peer.receive(b"x")
+    assert "Traceback" not in mine.errors

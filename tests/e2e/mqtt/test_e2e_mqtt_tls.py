@@ -1,0 +1,93 @@
+"""MQTT over TLS, and certificates as logins."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.test_tls import Authority
+from support.mqtt_peer import MqttPeer
+from support.server import LeveretServer
+
+Start = Callable[..., LeveretServer]
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def begin(
+    own_server: Start, authority: Authority, mqtt: dict[str, str] | None = None, **tls: str
+) -> LeveretServer:
+    named = {f"LEVERET_{key}": value for key, value in (mqtt or {}).items()}
+    return own_server(settings=authority.settings(**tls) | named, arguments=["--mqtts", "0"])
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_both_doors_lead_to_the_same_broker(own_server: Start, authority: Authority, version: int) -> None:
+    mine = begin(own_server, authority)
+    with (
+        MqttPeer.open(mine.ports["mqtts"], version, "a", tls=authority.client()) as secret,
+        MqttPeer.open(mine.ports["mqtt"], version, "b") as plain,
+    ):
+        payload = bytes(range(256)) * 10_000  # many records, both ways
+        for sender, receiver in ((secret, plain), (plain, secret)):
+            receiver.subscribed("t", qos=2)
+            sender.publish("t", payload, qos=2)
+            assert receiver.receive(qos=2).payload == payload
+            receiver.unsubscribe("t")
+        secret.disconnect()
+
+
+def test_plain_octets_on_the_tls_port(own_server: Start, authority: Authority) -> None:
+    mine = begin(own_server, authority)
+    with MqttPeer(mine.ports["mqtts"], 4) as peer:
+        peer.say_connect("x")
+        data = peer.socket.recv(100)  # at most a TLS alert
+        assert data[:1] in (b"", b"\x15")
+    MqttPeer.open(mine.ports["mqtts"], tls=authority.client()).close()
+    assert "Traceback" not in mine.errors
+
+
+def test_a_certificate_may_be_demanded(own_server: Start, authority: Authority) -> None:
+    mine = begin(own_server, authority, VERIFY_PEER="true", FAIL_IF_NO_PEER_CERT="true")
+    MqttPeer.open(mine.ports["mqtts"], tls=authority.client("alice")).close()
+    with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+        MqttPeer.open(mine.ports["mqtts"], tls=authority.client())
+
+
+def test_a_certificate_may_be_enough(own_server: Start, authority: Authority) -> None:
+    """Setting mqtt.ssl_cert_login (features 5 "TLS client cert"): without a user name, the certificate's user."""
+    mine = begin(
+        own_server,
+        authority,
+        {"MQTT_SSL_CERT_LOGIN": "true", "AUTH_CERT_LOGIN_FROM": "common_name"},
+        VERIFY_PEER="true",
+    )
+    mine.ctl("add_user", "alice", "unused")
+    mine.ctl("set_permissions", "alice", ".*", ".*", ".*")
+    nobody: dict[str, Any] = {"username": None, "password": None}
+    for version in (4, 5):
+        with MqttPeer.open(
+            mine.ports["mqtts"], version, "x", tls=authority.client("alice"), **nobody
+        ) as peer:
+            peer.ping()
+            assert "alice" in str(mine.rows("list_connections", "user"))
+    for context in (authority.client("bob"), authority.client()):
+        with MqttPeer(mine.ports["mqtts"], tls=context) as peer:
+            peer.say_connect("x", **nobody)
+            assert peer.expect("CONNACK").code in (0x86, 0x87)
+    with MqttPeer.open(mine.ports["mqtts"], tls=authority.client("bob")) as peer:  # a user name goes first
+        peer.ping()
+
+
+def test_a_certificate_is_no_login_unless_that_is_set(own_server: Start, authority: Authority) -> None:
+    mine = begin(own_server, authority, {"AUTH_CERT_LOGIN_FROM": "common_name"}, VERIFY_PEER="true")
+    mine.ctl("add_user", "alice", "unused")
+    mine.ctl("set_permissions", "alice", ".*", ".*", ".*")
+    with MqttPeer(mine.ports["mqtts"], tls=authority.client("alice")) as peer:
+        peer.connect("x", username=None, password=None, code=0x87)

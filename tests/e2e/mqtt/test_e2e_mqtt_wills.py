@@ -1,0 +1,300 @@
+"""Wills (3.1.1 3.1.2.5; 5.0 3.1.2.5, 3.1.3.2): when they are published and when not, delays, restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from e2e.mqtt.mqtt_broker import leveret_only, mosquitto_differs, versions
+from support import mqtt_wire
+from support.mqtt_peer import MqttPeer, Sub, Will
+from support.server import LeveretServer
+
+Client = Callable[..., MqttPeer]
+Start = Callable[..., LeveretServer]
+
+
+@versions
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_43_sent_when_the_connection_is_lost(client: Client, name: str, version: int, qos: int) -> None:
+    """[MQTT-3.1.2-8]"""
+    watcher = client(version).subscribed(name, qos=2)
+    client(version, will=Will(name, b"gone", qos)).close()
+    watcher.receive(b"gone", qos=qos, retain=False, topic=name)
+    watcher.nothing()
+
+
+@versions
+def test_43_not_sent_after_disconnect(client: Client, name: str, version: int) -> None:
+    """[MQTT-3.1.2-10] [MQTT-3.14.4-3]"""
+    watcher = client(version).subscribed(name, qos=1)
+    client(version, will=Will(name)).disconnect()
+    watcher.nothing(0.2)
+
+
+@mosquitto_differs("after 0x04 only")
+def test_43_sent_after_disconnect_with_will(client: Client, name: str) -> None:
+    """3.14.2.1, 0x04; and after any other reason"""
+    watcher = client().subscribed(name, qos=1)
+    for reason in (0x04, 0x80, 0x97):
+        client(will=Will(name, b"%d" % reason)).disconnect(reason)
+        watcher.receive(b"%d" % reason)
+
+
+@mosquitto_differs("looks every five seconds only")
+def test_43_sent_when_the_keep_alive_is_over(client: Client, name: str) -> None:
+    watcher = client().subscribed(f"{name}/+", qos=1)
+    for version in (3, 4, 5):
+        client(version, keep_alive=1, will=Will(f"{name}/{version}"))
+    assert {watcher.receive(b"will", timeout=5).topic for _ in range(3)} == {f"{name}/{v}" for v in (3, 4, 5)}
+
+
+@versions
+def test_43_sent_after_a_protocol_error(client: Client, name: str, version: int) -> None:
+    watcher = client(version).subscribed(name, qos=1)
+    client(version, will=Will(name)).send_raw(b"\xff\x00")
+    watcher.receive(b"will")
+
+
+@versions
+def test_43_sent_at_takeover(client: Client, name: str, version: int) -> None:
+    """[MQTT-3.1.4-3]: the old connection is closed by the server"""
+    watcher = client(version).subscribed(f"{name}/w", qos=1)
+    client(version, name, will=Will(f"{name}/w"))
+    client(version, name)
+    watcher.receive(b"will")
+    watcher.nothing()
+
+
+def test_43_not_sent_at_takeover_if_it_is_delayed(client: Client, name: str) -> None:
+    """[MQTT-3.1.3-9]: a new connection to the session before the delay has passed"""
+    watcher = client().subscribed(f"{name}/w", qos=1)
+    will = Will(f"{name}/w", properties={"will_delay": 1})
+    client(5, name, session_expiry=60, will=will)
+    client(5, name, clean_start=False, session_expiry=60)
+    watcher.nothing(1.3)
+
+
+@mosquitto_differs("forgets it")
+def test_43_sent_at_takeover_with_clean_start_though_delayed(client: Client, name: str) -> None:
+    """3.1.3.2.2: the session ends, so the delay does"""
+    watcher = client().subscribed(f"{name}/w", qos=1)
+    client(5, name, session_expiry=60, will=Will(f"{name}/w", properties={"will_delay": 60}))
+    client(5, name, clean_start=True)
+    watcher.receive(b"will")
+
+
+@mosquitto_differs("looks at delays every few seconds only")
+def test_43_the_delay(client: Client, name: str) -> None:
+    """3.1.3.2.2"""
+    watcher = client().subscribed(name, qos=1)
+    lost = client(session_expiry=60, will=Will(name, properties={"will_delay": 1}))
+    lost.close()
+    since = time.monotonic()
+    watcher.nothing(0.5)
+    watcher.receive(b"will", timeout=5)
+    assert 0.9 < time.monotonic() - since < 3
+
+
+def test_43_a_reconnect_stops_the_delay(client: Client, name: str) -> None:
+    """[MQTT-3.1.3-9]"""
+    watcher = client().subscribed(f"{name}/w", qos=1)
+    client(5, name, session_expiry=60, will=Will(f"{name}/w", properties={"will_delay": 1})).close()
+    time.sleep(0.1)
+    client(5, name, clean_start=False, session_expiry=60).disconnect()
+    watcher.nothing(1.3)
+
+
+@mosquitto_differs("forgets it")
+def test_43_a_reconnect_with_clean_start_ends_the_delay(client: Client, name: str) -> None:
+    watcher = client().subscribed(f"{name}/w", qos=1)
+    client(5, name, session_expiry=60, will=Will(f"{name}/w", properties={"will_delay": 60})).close()
+    time.sleep(0.1)
+    client(5, name, clean_start=True)
+    watcher.receive(b"will")
+
+
+@pytest.mark.parametrize("expiry", [0, 1])
+@mosquitto_differs("looks every few seconds only")
+def test_43_the_end_of_the_session_ends_the_delay(client: Client, name: str, expiry: int) -> None:
+    watcher = client().subscribed(name, qos=1)
+    client(session_expiry=expiry, will=Will(name, properties={"will_delay": 60})).close()
+    watcher.receive(b"will", timeout=4)
+
+
+@mosquitto_differs("lets it wait")
+def test_43_disconnect_with_expiry_zero_and_a_delayed_will(client: Client, name: str) -> None:
+    """The session ends at once, so does the delay; and DISCONNECT 0x00 takes the will away whatever the delay."""
+    watcher = client().subscribed(name, qos=1)
+    will = Will(name, properties={"will_delay": 60})
+    client(session_expiry=60, will=will).disconnect(0x04, session_expiry=0)
+    watcher.receive(b"will")
+    client(session_expiry=60, will=will).disconnect(0x00, session_expiry=0)
+    watcher.nothing(0.2)
+
+
+@versions
+def test_43_a_retained_will(client: Client, name: str, version: int) -> None:
+    """[MQTT-3.1.2-14] [MQTT-3.1.2-15] (5.0), 16 and 17 of 3.1.1"""
+    watcher = client(version).subscribed(name, qos=1)
+    client(version, will=Will(name, b"gone", 1, retain=True)).close()
+    watcher.receive(b"gone", retain=False)
+    client(version).subscribed(name, qos=1).receive(b"gone", retain=True)
+    client(version, will=Will(name, b"", 1, retain=True)).close()
+    watcher.receive(b"")
+    client(version).subscribed(name, qos=1).nothing()
+
+
+def test_43_its_properties(client: Client, name: str) -> None:
+    """5.0 3.1.3.2: but for the delay all of them are the message's"""
+    properties: dict[str, Any] = {
+        "payload_format": 1,
+        "message_expiry": 100,
+        "content_type": "text/plain",
+        "response_topic": f"{name}/r",
+        "correlation_data": b"\xff\0",
+        "user_properties": [("b", "1"), ("a", "2"), ("b", "3")],
+    }
+    watcher = client().subscribed(name, qos=1)
+    client(will=Will(name, b"w", 1, properties={"will_delay": 0} | properties)).close()
+    message = watcher.receive(b"w")
+    assert 98 <= message.properties.pop("message_expiry") <= 100
+    assert {key: message.properties[key] for key in properties if key != "message_expiry"} == {
+        key: value for key, value in properties.items() if key != "message_expiry"
+    }
+
+
+def test_its_own_client_may_not_get_it(client: Client, name: str) -> None:
+    """No Local is for wills, too."""
+    first = client(5, name, session_expiry=60, will=Will(f"{name}/w", b"w", 1))
+    first.subscribe(Sub(f"{name}/w", 1, no_local=True))
+    first.close()
+    client(5, name, clean_start=False, session_expiry=60).nothing(0.1)
+
+
+@pytest.mark.parametrize("topic", ["", "a/#", "+", "a\0b", b"\xff"])
+@pytest.mark.parametrize("version", [4, 5], ids=["v3.1.1", "v5"])
+def test_topics_that_are_none(client: Client, version: int, topic: str | bytes) -> None:
+    """[MQTT-3.1.3-11]; 5.0 4.7"""
+    peer = client(version, raw=True)
+    peer.say_connect("", will=Will(topic))
+    peer.expect_end(0x90, 0x81, 0x82)
+
+
+@mosquitto_differs("does not look")
+def test_a_payload_format_that_is_none(client: Client, name: str) -> None:
+    peer = client(raw=True)
+    peer.say_connect("", will=Will(name, properties={"payload_format": 2}))
+    peer.expect_end(0x81, 0x82)
+
+
+def test_properties_that_are_no_wills(client: Client, name: str) -> None:
+    peer = client(raw=True)
+    peer.say_connect("", will=Will(name, properties={"topic_alias": 2}))
+    peer.expect_end(0x81, 0x82)
+
+
+def test_a_large_will(client: Client, name: str) -> None:
+    watcher = client().subscribed(name, qos=1)
+    client(will=Will(name, bytes(60_000), 1)).close()
+    assert watcher.receive().payload == bytes(60_000)
+
+
+def test_many_wills_at_once(client: Client, name: str) -> None:
+    watcher = client(receive_maximum=100).subscribed(f"{name}/#", qos=1)
+    peers = [client(will=Will(f"{name}/{number}", b"w", 1)) for number in range(30)]
+    for peer in peers:
+        peer.close()
+    assert {watcher.receive().topic for _ in peers} == {f"{name}/{number}" for number in range(30)}
+
+
+@leveret_only("ctl is Leveret's")
+def test_43_sent_when_an_administrator_closes_the_connection(
+    client: Client, broker: LeveretServer, name: str
+) -> None:
+    """[MQTT-3.1.2-8]: any end but DISCONNECT 0x00"""
+    client(5, f"{name}-w", session_expiry=600).subscribed(f"{name}/t", qos=1)
+    client(will=Will(f"{name}/t", b"w", 1))
+    broker.ctl("close_all_connections", "maintenance")
+    client(5, f"{name}-w", clean_start=False, session_expiry=600).receive(b"w")
+
+
+# The server comes and goes
+
+
+def test_43_sigkill(start: Start) -> None:
+    """Wills are part of the session state (3.1.2.5): those of clients that were connected are published afterwards,
+    delays count on, what was taken away stays away."""
+    mine = start()
+    port = mine.ports["mqtt"]
+    MqttPeer.open(port, 5, "watcher", session_expiry=600).subscribed("w/#", qos=2).disconnect()
+    peers = [
+        MqttPeer.open(port, 5, "session", session_expiry=600, will=Will("w/session", b"1", 1)),
+        MqttPeer.open(port, 4, "plain", will=Will("w/plain", b"2", 2, retain=True)),
+        MqttPeer.open(port, 5, "slow", session_expiry=600, will=Will("w/slow", b"4", 1, properties={"will_delay": 600})),
+    ]  # fmt: skip
+    MqttPeer.open(
+        port, 5, "short", session_expiry=60, will=Will("w/short", b"3", 1, properties={"will_delay": 1})
+    ).close()
+    MqttPeer.open(port, 5, "left", will=Will("w/left", b"5", 1)).disconnect()
+    with MqttPeer.open(port) as settled:  # behind the end of `short` and `left`
+        settled.publish("x", b"x")
+    time.sleep(0.1)
+    mine.kill()
+    for peer in peers:
+        peer.close()
+    mine.start()
+    port = mine.ports["mqtt"]
+    with MqttPeer.open(port, 5, "watcher", clean_start=False, session_expiry=600) as watcher:
+        found = {watcher.receive(timeout=5).topic for _ in range(3)}
+        assert found == {"w/session", "w/plain", "w/short"}
+        watcher.nothing()
+        with MqttPeer.open(port, 5, "slow", clean_start=True):  # ends the session and the delay
+            watcher.receive(b"4", topic="w/slow")
+    with MqttPeer.open(port) as late:
+        late.subscribed("w/#", qos=1).receive(b"2", retain=True, topic="w/plain")
+        late.nothing()
+
+
+def test_43_a_stop_publishes_them(start: Start) -> None:
+    """The server closes the connections: [MQTT-3.1.2-8]"""
+    mine = start()
+    port = mine.ports["mqtt"]
+    MqttPeer.open(port, 5, "watcher", session_expiry=600).subscribed("w/#", qos=1).disconnect()
+    with MqttPeer.open(port, 5, "lost", session_expiry=600, will=Will("w/lost", b"w", 1)):
+        mine.stop()
+    mine.start()
+    with MqttPeer.open(mine.ports["mqtt"], 5, "watcher", clean_start=False) as watcher:
+        watcher.receive(b"w", topic="w/lost", timeout=5)
+        watcher.nothing()
+
+
+def test_43_the_permission_is_checked_when_it_is_published(start: Start) -> None:
+    """Features 2 "Will": "will ACL check at publish time" """
+    mine = start()
+    port = mine.ports["mqtt"]
+    mine.ctl("add_user", "carol", "secret")
+    mine.ctl("set_permissions", "carol", ".*", ".*", ".*")
+    login: dict[str, Any] = {"username": "carol", "password": "secret"}
+    with MqttPeer.open(port) as watcher:
+        watcher.subscribed("w/#", qos=1)
+        MqttPeer.open(port, 5, "a", will=Will("w/a", b"1", 1), **login).close()
+        watcher.receive(b"1")
+        second = MqttPeer.open(port, 5, "b", will=Will("w/b", b"2", 1), **login)
+        mine.ctl("set_topic_permissions", "carol", "amq.topic", "^w\\.c$", ".*")
+        third = MqttPeer.open(port, 5, "c", will=Will("w/c", b"3", 1), **login)
+        second.close()
+        third.close()
+        watcher.receive(b"3")
+        watcher.nothing()
+
+
+def test_packets_after_disconnect_are_nobodys(client: Client, name: str) -> None:
+    """[MQTT-3.14.4-1]"""
+    watcher = client().subscribed(name, qos=1)
+    peer = client(will=Will(name))
+    peer.send_raw(mqtt_wire.disconnect(5) + mqtt_wire.publish(5, name, b"late"))
+    peer.expect_eof()
+    watcher.nothing(0.1)
