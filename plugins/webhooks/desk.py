@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import math
@@ -257,7 +256,7 @@ class Desk:
             # After a restart the same place may be another message's.
             digest.update(id(self).to_bytes(8, "big") + str(self._broker.timers.wall_ms(0)).encode())
             digest.update(queue.name.encode("utf-8", "surrogateescape"))
-        return "msg_" + base64.b32encode(digest.digest()).decode().lower()
+        return f"msg_{digest.hexdigest()}"
 
     def succeeded(self, attempts: int) -> None:
         self.delivered_total += 1

@@ -151,6 +151,9 @@ class WebhooksPlugin:
         """Queues and bindings are there when it returns. One that cannot be used (set while nobody checked) is logged."""
         value = vhost.parameters[COMPONENT, name]
         try:
+            if isinstance(value, Mapping) and value.get("secrets") is None:
+                vhost.set_parameter(COMPONENT, name, value)  # which makes one, and comes here again
+                return
             subscription = self._subscription(name, value)
         except InvalidArgument as error:
             log.error("vhost=%s webhook=%s is ignored: %s", vhost.name, name, error)

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,41 @@ def test_private_addresses_are_refused_unless_allowed(server: Start) -> None:
         assert letter["reason"] == "exhausted"
         assert "which webhooks may not reach" in letter["error"]
         assert receiver.received == []
+
+
+def test_an_endpoint_in_all_its_moods(start: Start) -> None:
+    """aiohttp's server fails, redirects, stalls, answers too much, asks for patience; in the end it is delivered once."""
+    one = start()
+    api = Api(one)
+
+    def answer(request: Received, count: int) -> Answer:
+        moods = [
+            Answer(500),
+            Answer(302, headers={"Location": f"{receiver.url}/elsewhere"}),
+            Answer(200, delay_s=1.0),
+            Answer(502, body=bytes(5 << 20)),
+            Answer(429, headers={"Retry-After": "1"}),
+            Answer(503, headers={"Retry-After": formatdate(time.time() + 2, usegmt=True)}),
+            Answer(404),
+        ]
+        return moods[count - 1] if count <= len(moods) else Answer(204, body=b"")
+
+    with HookReceiver(answer) as receiver:
+        api.put(receiver, timeout_s=0.4)
+        publish(one, b"{}", message_id="m")
+        requests = receiver.wait(8)
+        time.sleep(0.3)
+        assert len(requests) == 8
+        assert {(request.path, request.id, request.body) for request in requests} == {("/hook", "m", b"{}")}
+        attempts = poll(lambda: len(found := api.hook("GET", "/attempts")) == 8 and found, "attempts")[::-1]
+        assert [(one["status"], one["reason"]) for one in attempts] == [
+            (500, "status"), (302, "status"), (None, "timeout"), (502, "status"), (429, "status"), (503, "status"),
+            (404, "status"), (204, ""),
+        ]  # fmt: skip
+        assert [one["attempt"] for one in attempts] == list(range(1, 9))
+        assert requests[5].at - requests[4].at >= 0.95
+        assert requests[6].at - requests[5].at >= 0.95
+        assert len(attempts[3]["response"]) == 1024
 
 
 def test_dead_letters_are_replayed(start: Start) -> None:

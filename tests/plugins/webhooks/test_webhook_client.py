@@ -213,6 +213,15 @@ async def test_a_connection_that_ends_is_not_kept(answer: bytes) -> None:
     assert receiver.connections == 2
 
 
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
+async def test_no_header_can_bring_another(value: str) -> None:
+    """Values are checked long before; this is the last line."""
+    async with raw_receiver(silent) as receiver, connected(receiver.url) as connection:
+        with pytest.raises(RequestFailed, match="line break"):
+            await connection.request("POST", [("X-A", value)], b"", timeout_s=2, snippet_bytes=0)
+    assert receiver.received == []
+
+
 async def test_nobody_listens() -> None:
     async with raw_receiver(silent) as receiver:
         url = receiver.url

@@ -826,6 +826,27 @@ async def test_a_secret_is_made_where_none_is_given(autojump_clock: MockClock) -
         assert w.vhost.parameters["webhook", "w"]["secrets"] == [made]
 
 
+async def test_what_was_set_while_the_plugin_was_away(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unchecked: what is good gets a secret, and what is not is ignored."""
+    async with world() as w:
+        w.scope.cancel()
+        await w.ended.wait()
+        good = {"url": URL, "exchange": "amq.topic", "routing_key": "#"}
+        for name, value in (("w", good), ("x", {"url": "nonsense"}), ("y", 5), ("z.dead", good)):
+            w.vhost.set_parameter("webhook", name, value)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(w.plugin.run, w.broker)
+            assert [one["name"] for one in w.plugin.webhooks("/")] == ["w"]
+            assert len(w.vhost.parameters["webhook", "w"]["secrets"]) == 1
+            w.publish("x")
+            await w.settled()
+            nursery.cancel_scope.cancel()
+        assert "webhook-signature" in w.endpoint.received[0].headers
+        assert all(f"webhook={name} is ignored" in caplog.text for name in ("x", "y", "z.dead"))
+
+
 # -- replay
 
 
