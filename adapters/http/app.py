@@ -184,6 +184,8 @@ def build_app(context: HttpContext, areas: Iterable[str] = AREAS) -> web.Applica
         area = _import(name)
         if area is None:
             continue
+        if not hasattr(area, "routes"):  # a folder that is no package
+            continue
         for route in area.routes(context):
             _add(app.router, route)
     return app

@@ -1,4 +1,4 @@
-"""Acknowledgements on their way to one client: in order, and what needs the store after its commit."""
+"""What waits for the store on its way to one client, acknowledgements above all: in order, after the commit."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ class Acks:
             self._needs_store = True
 
     @property
-    def has_open(self) -> bool:
-        return bool(self._open)
+    def is_waiting(self) -> bool:
+        """Something is to be sent that has not been, for want of the store or of the chunk's end."""
+        return bool(self._open or self._waiting)
 
     def close_chunk(self) -> None:
         """The end of a chunk: send, or ask the store to say when."""

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.mqtt.acks import short_acks
 from leveret.adapters.mqtt.packets import ack, encode_remaining_length
+from leveret.adapters.mqtt.session import Grant
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Reason, Subscription
 from leveret.adapters.mqtt.topics import matches
-from leveret.adapters.mqtt.view import BY_REFERENCE_BYTES, View, packer, publish_packet, view_of
+from leveret.adapters.mqtt.view import (
+    BY_REFERENCE_BYTES,
+    SHARED,
+    View,
+    marked_copy,
+    packer,
+    publish_packet,
+    view_of,
+)
 from leveret.core.consumer import UNLIMITED, Consumer
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
-    from leveret.adapters.mqtt.session import Grant, MqttSession
+    from leveret.adapters.mqtt.session import MqttSession
     from leveret.core.message import Envelope, Message
     from leveret.core.queue import Queue
 
@@ -91,10 +100,6 @@ class Delivery:
         session = self._session
         if session.released:
             self._outbox.write(short_acks(PUBREL, list(session.released)))
-        for packet_id, (message, qos) in session.held.items():
-            self.inflight[packet_id] = message, qos
-            self._write_one(message, qos, packet_id)
-        session.held.clear()
         self.consume_queue()
         for text in session.shared:
             self._adapter.groups.attach(session, text)
@@ -126,7 +131,7 @@ class Delivery:
 
     def release(self) -> None:
         """The client is gone. Its own messages go back to their places; a group's go to the other members, but for
-        those of QoS 2, which are this client's (MQTT-4.8.2-4)."""
+        those of QoS 2, which were this client's (MQTT-4.8.2-5)."""
         if self._consumer is not None:
             self._consumer.queue.detach(self._consumer)
             self._consumer = None
@@ -136,13 +141,10 @@ class Delivery:
         inflight, self.inflight = self.inflight, {}
         back: dict[Queue, list[Message]] = {}
         session = self._session
-        for packet_id, (message, qos) in inflight.items():
+        for message, qos in inflight.values():
             queue = message.queue
             if qos == 2 and queue is not session.queue:
-                if session.expiry_s and not session.is_ended:
-                    session.held[packet_id] = message, qos
-                else:
-                    queue.settle([message])
+                queue.settle([message])  # the session ends with the connection, and nobody else may have it
             else:
                 back.setdefault(queue, []).append(message)
         for queue, messages in back.items():
@@ -153,7 +155,10 @@ class Delivery:
     def capacity(self, consumer: Consumer) -> int:
         if self._outbox.is_congested or self._is_stalled:
             return 0
-        return self.window - len(self.inflight) - len(self._session.released)
+        room = self.window - len(self.inflight) - len(self._session.released)
+        if self._groups is not None and consumer is not self._consumer and self._session.queue is not None:
+            room -= self._session.queue.message_count  # what was taken over from a group waits there
+        return room
 
     def on_cancelled(self, consumer: Consumer, reason: str) -> None:
         """Its queue was deleted. A session without its queue is none: the client is told, and may come again."""
@@ -231,7 +236,10 @@ class Delivery:
         own = consumer is self._consumer
         if not own:
             self._envelope = None  # the subscription decides, too
+            if self._session.is_durable:
+                messages = self._take_over(consumer, messages)
         append = outbox.chunks.append
+        acks = self._connection.acks
         total = sent = 0
         gone: list[Message] = []
         for position, message in enumerate(messages):
@@ -254,6 +262,11 @@ class Delivery:
             inflight[packet_id] = message, qos
             message.consumer = consumer
             size = len(body)
+            if acks.is_waiting or (qos == 2 and self._session.is_durable):
+                if not self._write_in_turn(message, packet_id, needs_store=qos == 2):
+                    del inflight[packet_id]
+                    gone.append(message)
+                continue
             if size == self._size and self._pack is not None and not self._expiry:
                 append(self._pack(self._head, packet_id, self._tail, body))
                 total += len(self._head) + 2 + len(self._tail) + size
@@ -266,8 +279,33 @@ class Delivery:
                 gone.append(message)
         outbox.added(total)
         self._statistics.publish_sent += sent
+        acks.close_chunk()
         if gone:
             self._settle(gone)
+
+    def _take_over(self, consumer: Consumer, messages: list[Message]) -> list[Message]:
+        """A group's messages of QoS 2 become the session's own: only there is a packet id the same after a restart, and
+        nobody else may have what one member was sent (MQTT-4.8.2-4, -5). What is left of the list."""
+        queue = self._session.queue
+        subscription, text = (self._groups or {}).get(consumer, (None, ""))
+        if subscription is None or subscription.qos < 2 or queue is None:
+            return messages
+        left: list[Message] = []
+        taken: list[Message] = []
+        now = self._adapter.broker.timers.now
+        for message in messages:
+            view = view_of(message.envelope, self._session.keymap)
+            if view is None or view.qos < 2 or not matches(text, view.topic):
+                left.append(message)
+                continue
+            left_ms = None if message.expires_at is None else max(1, int((message.expires_at - now) * 1000))
+            queue.publish(
+                marked_copy(message.envelope, view, SHARED, subscription.filter, left_ms), [message.body]
+            )
+            taken.append(message)
+        if taken:
+            consumer.queue.settle(taken)
+        return left
 
     def forget(self) -> None:
         """Subscriptions have changed: the next message is looked at anew."""
@@ -289,7 +327,10 @@ class Delivery:
             if subscription.identifier is not None:
                 identifiers = (subscription.identifier,)
         else:
-            grant = session.grants.get(view.topic) or session.grant(view.topic)
+            grant: Grant | None = session.grants.get(view.topic) or session.grant(view.topic)
+            if view.shared is not None:
+                one = session.shared.get(view.shared)
+                grant = None if one is None else Grant([one])
             if grant is not None:
                 granted, identifiers = grant.qos, grant.identifiers
                 retain_as_published = grant.retain_as_published
@@ -322,6 +363,25 @@ class Delivery:
             self._head = bytes((self._first,)) + remaining + middle
             self._tail, self._size = tail, size
             self._pack = packer(len(self._head), len(tail), size)
+        return True
+
+    def _write_in_turn(self, message: Message, packet_id: int, *, needs_store: bool) -> bool:
+        """QoS 2 of a durable session: only what is on the disk has its place there, hence this packet id, for good.
+        And what comes behind it, in order (MQTT-4.6.0-1)."""
+        view = self._view
+        assert view is not None
+        expiry_s = view.expiry_s
+        if self._expiry and message.expires_at is not None:
+            expiry_s = max(1, ceil(message.expires_at - self._adapter.broker.timers.now))
+        # No topic alias: what is sent meanwhile would have to know it.
+        tail = view.properties_bytes(self._identifiers, expiry_s) if self.is_v5 else b""
+        data = b"".join(publish_packet(self._first, view.topic_bytes, packet_id, tail, message.body))
+        if len(data) > self.max_packet:
+            self._session.dropped_total += 1
+            self._statistics.publish_dropped += 1
+            return False
+        self._connection.acks.add(data, needs_store=needs_store)
+        self._statistics.publish_sent += 1
         return True
 
     def _free_id(self) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leveret.adapters.mqtt.adapter import MqttAdapter
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.adapters.mqtt.delivery import Delivery
-    from leveret.core.message import Envelope, Message
+    from leveret.core.message import Envelope
     from leveret.core.queue import Queue
     from leveret.core.timers import Timer
     from leveret.core.vhost import Vhost
@@ -56,13 +56,12 @@ class MqttSession:
     delivery   the way to the client while it is connected
     received   packet ids of QoS 2 messages that the client has not released yet
     released   packet ids of QoS 2 messages that the client has, whose PUBCOMP has not come yet; in order
-    held       of groups: QoS 2 messages in flight when the client was lost, by packet id; nobody else may have them
     queue      for QoS 1 and 2; made by the first subscription that needs it
     """
 
     __slots__ = (
         "_bound", "_expiry_timer", "_tree", "adapter", "client_id", "connection", "created_at_ms", "delivery",
-        "disconnected_at_ms", "dropped_total", "expiry_s", "grants", "has_no_local", "held", "inbox", "is_durable",
+        "disconnected_at_ms", "dropped_total", "expiry_s", "grants", "has_no_local", "inbox", "is_durable",
         "is_ended",
         "keymap", "queue", "received", "released", "shared", "subscriptions", "username", "vhost",
     )  # fmt: skip
@@ -85,7 +84,6 @@ class MqttSession:
         self.delivery: Delivery | None = None
         self.received: set[int] = set()
         self.released: dict[int, None] = {}
-        self.held: dict[int, tuple[Message, int]] = {}
         self.queue: Queue | None = None
         self.inbox = Inbox(self, queue_name(client_id, 0))
         timers = adapter.broker.timers
@@ -279,9 +277,6 @@ class MqttSession:
                 self.vhost.unbind(exchange, Binding(self.inbox, key))
         self._bound.clear()
         adapter.sys_listeners.discard(self)
-        for message, _ in self.held.values():
-            message.queue.settle([message])
-        self.held.clear()
         for text in list(self.shared):
             adapter.groups.leave(self, text)
         self.shared.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from leveret.adapters.mqtt.mapping import from_core
@@ -11,14 +10,14 @@ from leveret.adapters.mqtt.packets import suback, unsuback
 from leveret.adapters.mqtt.session import queue_name
 from leveret.adapters.mqtt.spec import MqttFault, Reason, Subscribe, Subscription, Unsubscribe
 from leveret.adapters.mqtt.topics import check_filter, split_shared
-from leveret.adapters.mqtt.view import RETAINED_COPY, View, view_of
+from leveret.adapters.mqtt.view import RETAINED_COPY, View, marked_copy, view_of
 from leveret.auth.contracts import Permission
 from leveret.core.errors import AccessRefused, AuthorizationPending, BrokerError, NotAllowed
-from leveret.core.message import Envelope
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
-    from leveret.adapters.mqtt.retained import RetainedMessage
+    from leveret.adapters.mqtt.session import MqttSession
+    from leveret.core.session import Session
 
 __all__ = ["on_subscribe", "on_unsubscribe"]
 
@@ -86,12 +85,12 @@ def _take(
     try:
         if split_shared(subscription.filter) is not None:
             adapter.groups.check(session, subscription.filter)
+            if subscription.qos == 2 and mine.is_durable:
+                _need_queue(session, mine)
             adapter.groups.join(mine, subscription)
             return None
-        if subscription.qos and (mine.queue is None or mine.queue.is_closed):
-            name = queue_name(mine.client_id, 1)
-            queue = session.queue_declare(name, durable=mine.is_durable, exclusive=not mine.is_durable)
-            mine.use_queue(queue)
+        if subscription.qos:
+            _need_queue(session, mine)
         existed = mine.subscribe(subscription)
         wanted.append((subscription, existed))
     except (AccessRefused, NotAllowed) as error:
@@ -105,6 +104,13 @@ def _take(
         )
         return Reason.QUOTA_EXCEEDED if "limit" in str(error) else Reason.UNSPECIFIED_ERROR
     return None
+
+
+def _need_queue(session: Session, mine: MqttSession) -> None:
+    """For QoS 1 and 2. Raises as the core does."""
+    if mine.queue is None or mine.queue.is_closed:
+        name = queue_name(mine.client_id, 1)
+        mine.use_queue(session.queue_declare(name, durable=mine.is_durable, exclusive=not mine.is_durable))
 
 
 def _send_retained(connection: MqttConnection, subscription: Subscription) -> None:
@@ -131,23 +137,10 @@ def _send_retained(connection: MqttConnection, subscription: Subscription) -> No
             view = View(topic, facts.qos, True, facts.properties, None)
         left_ms = None if message.expires_at_ms is None else max(1, message.expires_at_ms - now_ms)
         if view.qos and subscription.qos and mine.queue is not None:
-            mine.keep(_retained_copy(view, message, left_ms), [message.body])
+            mine.keep(marked_copy(message.envelope, view, RETAINED_COPY, True, left_ms), [message.body])
         else:
             expiry_s = None if left_ms is None else -(-left_ms // 1000)
             delivery.write_qos0(view, message.body, retain=True, identifiers=identifiers, expiry_s=expiry_s)
-
-
-def _retained_copy(view: View, message: RetainedMessage, left_ms: int | None) -> Envelope:
-    """The envelope of a retained message on its way to one new subscription: it keeps its retain flag."""
-    original = message.envelope
-    properties = replace(original.properties)
-    properties.headers = {**(properties.headers or {}), RETAINED_COPY: True}
-    properties.expiration = None if left_ms is None else str(left_ms)
-    envelope = Envelope.of(original.exchange, original.routing_key, properties)
-    envelope.encoded = {
-        "mqtt": View(view.topic, view.qos, True, view.properties, view.expiry_s, is_retained_copy=True)
-    }
-    return envelope
 
 
 def on_unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:

@@ -11,17 +11,19 @@ from leveret.adapters.mqtt.mapping import from_core, topic_of
 from leveret.adapters.mqtt.packets import encode_remaining_length
 from leveret.adapters.mqtt.property_codec import encode_properties
 from leveret.adapters.mqtt.spec import Properties
+from leveret.core.message import Envelope
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.topics import KeyMap
-    from leveret.core.message import Envelope
 
 __all__ = [
     "BY_REFERENCE_BYTES",
     "RETAINED_COPY",
+    "SHARED",
     "Fanout",
     "Shape",
     "View",
+    "marked_copy",
     "packer",
     "publish_packet",
     "view_of",
@@ -29,6 +31,7 @@ __all__ = [
 
 BY_REFERENCE_BYTES = 8192  # payloads at least this large go to the socket without being copied into a packet
 RETAINED_COPY = "x-mqtt-retained"  # header of a retained message that waits in the queue of a new subscriber
+SHARED = "x-mqtt-shared"  # header of a message that came from a group: the subscription's filter
 EMPTY = Properties()
 
 # What of a PUBLISH depends on its receiver: is it version 5, is the retain flag set, subscription identifiers.
@@ -41,11 +44,12 @@ class View:
     retain     as it was published
     properties of version 5, None if it has none; expiry_s is not among them
     origin     the session that published it, for No Local; None for other doors
+    shared     of a message that came from a group: the filter of that subscription
     """
 
     __slots__ = (
-        "_properties_bytes", "expiry_s", "is_retained_copy", "origin", "properties", "qos", "retain", "topic",
-        "topic_bytes",
+        "_properties_bytes", "expiry_s", "is_retained_copy", "origin", "properties", "qos", "retain", "shared",
+        "topic", "topic_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +62,7 @@ class View:
         origin: object | None = None,
         *,
         is_retained_copy: bool = False,
+        shared: str | None = None,
     ) -> None:
         self.topic = topic
         raw = topic.encode()
@@ -68,6 +73,7 @@ class View:
         self.expiry_s = expiry_s
         self.origin = origin
         self.is_retained_copy = is_retained_copy
+        self.shared = shared
         self._properties_bytes: tuple[tuple[tuple[int, ...], int | None], bytes] | None = None
 
     def properties_bytes(self, identifiers: tuple[int, ...], expiry_s: int | None) -> bytes:
@@ -108,12 +114,35 @@ def view_of(envelope: Envelope, keymap: KeyMap) -> View | None:
     if topic is not None:
         facts = from_core(envelope.properties, keymap)
         expiry_s = None if envelope.expiration is None else envelope.expiration // 1000
-        is_copy = (envelope.properties.headers or {}).get(RETAINED_COPY) is True
-        view = View(topic, facts.qos, facts.retain, facts.properties, expiry_s, is_retained_copy=is_copy)
+        headers = envelope.properties.headers or {}
+        shared = headers.get(SHARED)
+        view = View(
+            topic, facts.qos, facts.retain, facts.properties, expiry_s,
+            is_retained_copy=headers.get(RETAINED_COPY) is True, shared=shared if isinstance(shared, str) else None,
+        )  # fmt: skip
     if encoded is None:
         encoded = envelope.encoded = {}
     encoded["mqtt"] = view
     return view
+
+
+def marked_copy(
+    envelope: Envelope, view: View, header: str, value: bool | str, left_ms: int | None
+) -> Envelope:
+    """For one session's queue: with a header that says what it is (RETAINED_COPY, SHARED), and what is left of its
+    expiry, milliseconds."""
+    properties = replace(envelope.properties)
+    properties.headers = {**(properties.headers or {}), header: value}
+    properties.expiration = None if left_ms is None else str(left_ms)
+    is_retained_copy = header == RETAINED_COPY
+    copy = Envelope.of(envelope.exchange, envelope.routing_key, properties)
+    copy.encoded = {
+        "mqtt": View(
+            view.topic, view.qos, view.retain or is_retained_copy, view.properties, view.expiry_s,
+            is_retained_copy=is_retained_copy, shared=value if isinstance(value, str) else None,
+        )
+    }  # fmt: skip
+    return copy
 
 
 class Fanout:
