@@ -36,6 +36,7 @@ __all__ = ["StompConnection"]
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0  # how long an ERROR or the last receipts wait for the store
+SMALL_BYTES = 2048  # chunks of a client that waits, rather than streams
 DRAIN_S = 5.0  # for the last bytes to a slow peer
 # What the peer had sent behind a fault is read before we close, or its system would throw our ERROR away (RFC 1122,
 # 4.2.2.13): until nothing came for a moment, or it closed, or too much of it came.
@@ -153,6 +154,7 @@ class StompConnection:
                 self.received_bytes += len(data)
                 self.heartbeat.has_received = True
             now = broker.timers.tick()
+            sent = self.outbox.sent_total
             parser.is_bulk = False
             self._feed(data)
             transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
@@ -160,8 +162,12 @@ class StompConnection:
             broker.pump.run()
             size = len(data)
             data = b""  # not held while the peer is idle
-            if self.pacer.after(size, now):
+            is_paced = self.pacer.after(size, now)
+            if is_paced or (0 < size < SMALL_BYTES and self.outbox.sent_total == sent):
+                # Clients that leave Nagle's algorithm on keep their next frame until this one is acknowledged; nothing
+                # of ours would carry that.
                 transport.acknowledge()
+            if is_paced:
                 await trio.sleep(PAUSE_S)
 
     def _feed(self, data: bytes) -> None:

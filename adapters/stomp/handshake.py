@@ -67,7 +67,7 @@ class Handshake:
             raise StompFault("Bad CONNECT", f"{error}\n") from error
         except BrokerError as error:
             log.warning("conn=%s user=%s refused: %s", connection.name, principal.username, error)
-            raise StompFault("Bad CONNECT", f"Virtual host '{vhost}' access denied\n") from error
+            raise StompFault("Bad CONNECT", f"Virtual host '{vhost}' access denied") from error
         if connection.state != "starting":  # it was closed meanwhile
             session.close()
             return

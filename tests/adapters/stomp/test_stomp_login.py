@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from support.in_process import InProcess, broker_in_process
 from support.stomp_wire import Got, StompClient, connect_frame, frame, frames_of
 
@@ -30,6 +31,11 @@ class KnownTransport(PlainTransport):
     ) -> None:
         super().__init__(sock)
         self._login, self._certificate = login, certificate
+
+        self.acknowledged = 0
+
+    def acknowledge(self) -> None:
+        self.acknowledged += 1
 
     @property
     def http_login(self) -> tuple[str, str] | None:
@@ -194,3 +200,26 @@ async def test_permissions_hold_for_what_is_remembered() -> None:
         )
         assert server.broker.vhosts["/"].queues["a"].message_count == 1
         await client.close()
+
+
+async def test_frames_without_an_answer_are_acknowledged_at_once() -> None:
+    """Or a client with Nagle's algorithm would keep the next one until the kernel's delayed acknowledgement."""
+    async with broker_in_process(StompAdapter) as server:
+        ours, theirs = socket.socketpair()
+        transport = KnownTransport(ours, None, None)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.adapter.serve, transport)
+            for data, count in (
+                (connect_frame(), 0),
+                (frame("SEND", "x", destination="/queue/a", receipt=1), 0),
+                (frame("SEND", "x", destination="/queue/a"), 1),
+                (frame("SEND", "x" * 100_000, destination="/queue/a"), 1),
+            ):
+                await stream.send_all(data)
+                await trio.testing.wait_all_tasks_blocked(0.005)
+                assert transport.acknowledged >= count
+                if not count:
+                    transport.acknowledged = 0  # CONNECT itself has no answer before the login is checked
+            await stream.aclose()
+        transport.close()
