@@ -22,7 +22,9 @@ def test_an_alarm_holds_senders_and_nobody_else(stomp: Open, shared: Server, nam
     sender.publish(f"/queue/{name}", b"before")
     shared.ctl("set_vm_memory_high_watermark", "0.00001")
     try:
-        sender.send("SEND", b"first", destination=f"/queue/{name}")  # may be taken yet, and what comes with it
+        sender.send(
+            "SEND", b"first", destination=f"/queue/{name}"
+        )  # may be taken yet, and what comes with it
         sender.nothing(0.05)
         sender.send("SEND", b"held", destination=f"/queue/{name}", receipt="held")
         sender.nothing(0.3)
