@@ -69,9 +69,8 @@ KINDS = (
     Kind(0x1F, "reason_string", "s", (CONNACK, *ACKS, DISCONNECT, AUTH)),
     Kind(0x21, "receive_maximum", "2", (CONNECT, CONNACK), _is_positive),
     Kind(0x22, "topic_alias_maximum", "2", (CONNECT, CONNACK)),
-    Kind(
-        0x23, "topic_alias", "2", (PUBLISH,)
-    ),  # 0 has a code of its own, and is refused where aliases are kept
+    # Alias 0 has a reason code of its own, and is refused where aliases are kept.
+    Kind(0x23, "topic_alias", "2", (PUBLISH,)),
     Kind(0x24, "maximum_qos", "1", (CONNACK,), _is_flag),
     Kind(0x25, "retain_available", "1", (CONNACK,), _is_flag),
     Kind(

@@ -199,6 +199,14 @@ def test_disconnect_and_auth(payload: bytes, version: int) -> None:
     understood(lambda: decode_auth(payload))
 
 
+def passes(check: Callable[[str], None], text: str) -> bool:
+    try:
+        check(text)
+    except MqttFault:
+        return False
+    return True
+
+
 wild = st.text(st.sampled_from("ab/+#$.*%2E\0\u20ac"), max_size=14) | st.sampled_from(
     ["$share/g/a", "$share//a", "$share/g/#", "$queue/a/+", "$share", "$queue/"]
 )
@@ -211,11 +219,11 @@ def test_topics_and_filters(filters: list[str], topic: str, escape: str, sparkpl
     back = keymap.topic(topic)
     if back is not None:
         check_topic(back)
-    if understood(lambda: check_topic(topic) or True) is None:
+    if not passes(check_topic, topic):
         return
     assert keymap.topic(keymap.routing_key(topic), topic) == keymap.pattern(topic)
     tree: FilterTree[str] = FilterTree()
-    good = [one for one in dict.fromkeys(filters) if understood(lambda one=one: check_filter(one) or True)]  # type: ignore[misc]
+    good = [one for one in dict.fromkeys(filters) if passes(check_filter, one)]
     for one in good:
         tree.add(one, one, one)
         keymap.binding_key(one)
