@@ -69,3 +69,29 @@ def start(own_server: Callable[..., LeveretServer]) -> Callable[..., LeveretServ
         return own_server(data_dir, settings=named | (others or {}))
 
     return start
+
+
+@pytest.fixture(scope="session")
+def tuned_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
+    """A server whose limits are small."""
+    if MQTT_REFERENCE:
+        pytest.skip("this test needs a server with settings of its own")
+    limits = {
+        "receive_maximum": 3,
+        "max_inflight": 3,
+        "max_queued_messages": 5,
+        "max_retained_messages": 2,
+        "max_packet_size": 2048,
+        "handshake_timeout_s": 0.3,
+    }
+    settings = {f"LEVERET_MQTT_{key.upper()}": str(value) for key, value in limits.items()}
+    with LeveretServer(tmp_path_factory.mktemp("tuned") / "data", settings=settings) as server:
+        yield server
+        assert "Traceback" not in server.errors
+
+
+@pytest.fixture
+def tuned(tuned_server: LeveretServer) -> int:
+    """The MQTT port of a server with 3 messages in flight either way, 5 queued, 2 retained, packets of 2048 bytes, and
+    0.3 s for the handshake."""
+    return tuned_server.ports["mqtt"]

@@ -1,7 +1,8 @@
 """Which broker the MQTT tests talk to: Leveret, or with LEVERET_TEST_MQTT_REFERENCE=host:port another one.
 
-So the tests themselves are checked against Mosquitto. What only Leveret promises, and what needs a server of its own or
-another protocol beside MQTT, is left out then, and says so.
+So the tests themselves are checked against Mosquitto. What only Leveret promises, and what needs a server of its own, is
+left out then, and says so. With LEVERET_TEST_REFERENCE beside it the other broker is RabbitMQ, version 3.10: it has no
+MQTT 5, but the tests of MQTT 3 and AMQP together can be checked (`-k "amqp and not v5"`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ import os
 
 import pytest
 from support.mqtt_peer import MqttPeer
+from support.server import REFERENCE
 
-__all__ = ["MQTT_REFERENCE", "MqttReference", "leveret_only", "mosquitto_differs", "shares", "versions"]
+__all__ = [
+    "MQTT_REFERENCE",
+    "MqttReference",
+    "leveret_only",
+    "mosquitto_differs",
+    "needs_amqp",
+    "shares",
+    "versions",
+]
 
 MQTT_REFERENCE = os.environ.get("LEVERET_TEST_MQTT_REFERENCE", "")
 
@@ -28,6 +38,9 @@ def mosquitto_differs(why: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(bool(MQTT_REFERENCE), reason=why, strict=False)
 
 
+needs_amqp = pytest.mark.skipif(bool(MQTT_REFERENCE) and not REFERENCE, reason="AMQP beside MQTT")
+
+
 class MqttReference:
     """The other broker."""
 
@@ -35,6 +48,7 @@ class MqttReference:
         host, _, port = MQTT_REFERENCE.rpartition(":")
         self.host = host or "127.0.0.1"
         self.ports = {"mqtt": int(port)}
+        self.url = REFERENCE
 
 
 def shares(peers: list[MqttPeer]) -> dict[MqttPeer, list[bytes]]:

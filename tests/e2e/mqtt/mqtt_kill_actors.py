@@ -29,20 +29,25 @@ class Actor:
         self.has_session = False
         self.problems: list[str] = []
 
-    def start(self, port: int) -> threading.Thread:
-        thread = threading.Thread(target=self._guard, args=(port, self.run), name=self.name)
+    def start(self, port: int, *, is_last: bool = False) -> threading.Thread:
+        act = self.finish if is_last else self.run
+        thread = threading.Thread(target=self._guard, args=(port, act), name=self.name)
         thread.start()
         return thread
 
     def _guard(self, port: int, act: Callable[[int], None]) -> None:
         try:
             act(port)
-        except (MqttPeerClosed, ConnectionError):
-            pass  # killed
+        except (MqttPeerClosed, ConnectionError) as error:
+            if act == self.finish:
+                self.problems.append(f"{self.name}: {error!r}")
         except Exception as error:  # noqa: BLE001 - told in the test's own thread
             self.problems.append(f"{self.name}: {error!r}")
 
     def run(self, port: int) -> None:
+        raise NotImplementedError
+
+    def finish(self, port: int) -> None:
         raise NotImplementedError
 
     def connect(self, port: int) -> MqttPeer:

@@ -15,7 +15,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from amqtt.client import MQTTClient
-from e2e.mqtt.mqtt_broker import MqttReference, leveret_only
+from e2e.mqtt.mqtt_broker import MqttReference, leveret_only, mosquitto_differs
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -189,6 +189,7 @@ def test_paho_is_refused(broker: LeveretServer, protocol: MQTTProtocolVersion) -
     assert reason.getName() in ("Bad user name or password", "Not authorized")
 
 
+@mosquitto_differs("drops what is over its 1000 queued")
 def test_many_pahos_at_once(open_paho: Callable[..., Paho], name: str) -> None:
     """Two publish at QoS 2 and one at QoS 1, each in a thread of its own, to three subscribers."""
     subscribers = [open_paho(protocol) for protocol in (paho.MQTTv31, paho.MQTTv311, paho.MQTTv5)]
@@ -330,6 +331,7 @@ def test_mosquitto_and_retained_messages(broker: Broker, client: Client, name: s
     assert (found.returncode, found.stdout) == (0, b"")
 
 
+@mosquitto_differs("ends the connection of its own client now and then")
 @needs_mosquitto
 @VERSIONS
 def test_mosquitto_comes_back_to_its_session(broker: Broker, client: Client, name: str, version: str) -> None:

@@ -42,10 +42,10 @@ def run_rounds(server: LeveretServer, rounds: int) -> str:
             time.sleep(lots.uniform(0, 0.05))
             server.kill()
             server.start()
-    for publisher in publishers:
-        publisher.finish(server.ports["mqtt"])
-    for subscriber in subscribers:
-        subscriber.finish(server.ports["mqtt"])
+    for group in (publishers, subscribers):
+        threads = [actor.start(server.ports["mqtt"], is_last=True) for actor in group]
+        for thread in threads:
+            thread.join()
     problems = [problem for actor in [*publishers, *subscribers] for problem in actor.problems]
     problems += [
         problem for publisher in publishers for each in subscribers for problem in check(publisher, each)

@@ -299,10 +299,9 @@ def test_44_the_receive_maximum_holds_for_what_is_sent_again(client: Client, nam
     assert [second.receive().payload for _ in range(4)] == [b"2", b"3", b"4", b"5"]
 
 
-def test_44_too_many_in_flight_from_a_client(start: Start) -> None:
+def test_44_too_many_in_flight_from_a_client(tuned: int) -> None:
     """[MQTT-3.3.4-7..8] [MQTT-4.9.0-..]: DISCONNECT 0x93, and the others do not notice"""
-    port = start(receive_maximum=3).ports["mqtt"]
-    with MqttPeer.open(port) as peer, MqttPeer.open(port) as other:
+    with MqttPeer.open(tuned) as peer, MqttPeer.open(tuned) as other:
         assert peer.connack.properties["receive_maximum"] == 3
         for number in range(1, 4):
             peer.say_publish("t", b"x", qos=2, packet_id=number)
@@ -332,9 +331,8 @@ def test_44_packet_id_zero(client: Client) -> None:
             peer.expect_end(0x82, 0x81)
 
 
-def test_the_servers_own_bound_on_what_is_in_flight(start: Start) -> None:
-    port = start(max_inflight=3).ports["mqtt"]
-    with MqttPeer.open(port, 4, "s").subscribed("t", qos=1) as peer, MqttPeer.open(port) as publisher:
+def test_the_servers_own_bound_on_what_is_in_flight(tuned: int) -> None:
+    with MqttPeer.open(tuned, 4, "s").subscribed("t", qos=1) as peer, MqttPeer.open(tuned) as publisher:
         for number in range(6):
             publisher.publish("t", b"%d" % number)
         seen = peer.barrier()

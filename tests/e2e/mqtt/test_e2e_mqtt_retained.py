@@ -265,10 +265,9 @@ def test_40_they_survive_the_server(start: Start, stop: str) -> None:
     assert (found["t/5"].payload, found["t/5"].qos, found["t/5"].properties["content_type"]) == (b"5", 2, "c")
 
 
-def test_no_more_topics_than_allowed(start: Start) -> None:
+def test_no_more_topics_than_allowed(tuned: int) -> None:
     """Setting mqtt.max_retained_messages: what is retained may be replaced, no new topic is retained."""
-    port = start(max_retained_messages=2).ports["mqtt"]
-    with MqttPeer.open(port) as publisher, MqttPeer.open(port) as peer:
+    with MqttPeer.open(tuned) as publisher, MqttPeer.open(tuned) as peer:
         for number in range(3):
             publisher.publish(f"t/{number}", b"%d" % number, retain=True, code=None)
         publisher.publish("t/0", b"new", retain=True)

@@ -204,13 +204,12 @@ def test_an_expiry_within_the_limit_is_not_answered(client: Client, name: str) -
     assert "session_expiry" not in client(5, name, session_expiry=10).connack.properties
 
 
-def test_a_full_session_loses_its_oldest(start: Start) -> None:
-    port = start(max_queued_messages=5).ports["mqtt"]
-    MqttPeer.open(port, 5, "s", session_expiry=600).subscribed("t", qos=1).disconnect()
-    with MqttPeer.open(port) as publisher:
+def test_a_full_session_loses_its_oldest(tuned: int) -> None:
+    MqttPeer.open(tuned, 5, "s", session_expiry=600).subscribed("t", qos=1).disconnect()
+    with MqttPeer.open(tuned) as publisher:
         for number in range(8):
             publisher.publish("t", b"%d" % number)
-    with MqttPeer.open(port, 5, "s", clean_start=False) as peer:
+    with MqttPeer.open(tuned, 5, "s", clean_start=False) as peer:
         assert [peer.receive().payload for _ in range(5)] == [b"3", b"4", b"5", b"6", b"7"]
         peer.nothing()
 
