@@ -235,11 +235,15 @@ class Queue:
 
     def drop_oldest(self, count: int) -> int:
         """Drop ready messages from the head, as x-overflow: drop-head does. Returns how many there were."""
-        dropped = self.backlog.take(count) if count > 0 else []
-        if dropped:
+        left = count
+        while left > 0:
+            dropped = self.backlog.take(left)  # at most what a window holds
+            if not dropped:
+                break
+            left -= len(dropped)
             self.dropped_total += len(dropped)
             self.die(dropped, "maxlen")
-        return len(dropped)
+        return count - left
 
     # -- out
 
@@ -409,14 +413,17 @@ class Queue:
         self.had_consumer = True
         self.vhost.broker.pump.touch(self)
 
-    def detach(self, consumer: Consumer) -> None:
-        """It is gone (cancelled, or its connection is); the last one takes an auto-delete queue with it."""
+    def detach(self, consumer: Consumer, *, may_delete: bool = True) -> None:
+        """It is gone (cancelled, or its connection is); the last one takes an auto-delete queue with it.
+
+        may_delete: not after a single look into the queue, which is no consumer to anybody but us.
+        """
         if not self.consumers.remove(consumer) or self.is_closed:
             return
         if self.selection is not None:
             self.selection.consumers_changed()
         self.touch()
-        if self.is_auto_delete and not len(self.consumers):
+        if may_delete and self.is_auto_delete and not len(self.consumers):
             self.vhost.remove_queue(self)
         else:
             self.vhost.broker.pump.touch(self)

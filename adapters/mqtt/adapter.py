@@ -237,7 +237,7 @@ class MqttAdapter:
                 continue
             grant = session.grants.get(topic) or session.grant(topic)
             if grant is not None:
-                delivery.deliver_qos0(view, grant, bodies)
+                delivery.writer.qos0(view, grant, bodies)
         self.fanout.forget()
 
     def _refresh_gauges(self, statistics: MqttStatistics) -> None:

@@ -10,8 +10,8 @@ import trio
 
 from leveret.adapters.mqtt import subscribing
 from leveret.adapters.mqtt.acks import Acks
-from leveret.adapters.mqtt.delivery import Delivery
 from leveret.adapters.mqtt.handshake import Handshake, Refusal
+from leveret.adapters.mqtt.keep_alive import KeepAlive
 from leveret.adapters.mqtt.packets import (
     PINGRESP,
     decode_ack,
@@ -23,7 +23,7 @@ from leveret.adapters.mqtt.packets import (
 )
 from leveret.adapters.mqtt.parser import PacketParser
 from leveret.adapters.mqtt.publishing import Publisher
-from leveret.adapters.mqtt.spec import V5, Connect, MqttFault, PacketType, Properties, Reason
+from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.core.errors import AuthorizationPending, BrokerError
@@ -52,8 +52,8 @@ class MqttConnection:
     """
 
     __slots__ = (
-        "_deadline", "_deferred", "_drained", "_handshake", "_is_lost", "_keep_alive_s", "_last_received", "_nursery",
-        "_pacer", "acks", "adapter", "broker", "client_id", "connected_at", "is_publisher", "mqtt_session", "name",
+        "_deadline", "_deferred", "_drained", "_handshake", "_is_lost", "_nursery",
+        "_pacer", "acks", "adapter", "broker", "client_id", "connected_at", "is_publisher", "keep_alive", "mqtt_session", "name",
         "outbox", "parser", "publisher", "received_bytes", "session", "settings", "state", "transport", "version",
     )  # fmt: skip
 
@@ -78,8 +78,7 @@ class MqttConnection:
         self._pacer: Pacer | None = None  # of those who publish
         self._handshake: Handshake | None = Handshake(self)
         self._is_lost = True  # until DISCONNECT says otherwise: the will is due
-        self._keep_alive_s = 0.0
-        self._last_received = 0.0
+        self.keep_alive = KeepAlive(self)
         self._deadline: Timer | None = None
         self._deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next packet
         self._nursery: trio.Nursery | None = None
@@ -142,7 +141,7 @@ class MqttConnection:
                     return
                 self.received_bytes += len(data)
                 statistics.bytes_received += len(data)
-            now = self._last_received = broker.timers.tick()
+            now = self.keep_alive.last_received = broker.timers.tick()
             self._feed(data)
             self.acks.close_chunk()
             broker.pump.run()
@@ -209,6 +208,7 @@ class MqttConnection:
     def _teardown(self) -> None:
         was_running = self.session is not None
         self._hand_back()
+        self.keep_alive.stop()
         if self._deadline is not None:
             self._deadline.cancel()
         self.outbox.is_closed = True
@@ -363,67 +363,19 @@ class MqttConnection:
         self.state = "closed"
         self.broker.pump.run()
 
-    def opened(self, packet: Connect, session: Session, assigned: str | None) -> None:
-        """CONNECT is accepted: take the client id, find or make the session, answer, go on where it was."""
-        handshake, adapter, properties = self._handshake, self.adapter, packet.properties
-        assert handshake is not None
-        self.broker.timers.tick()
-        self.client_id = assigned or packet.client_id
+    def opened(self, session: Session, mine: MqttSession) -> None:
+        """CONNECT is accepted."""
         self.session = session
-        vhost = session.vhost
-        expiry_s = self._expiry_asked(packet)
-        store = self.broker.store
-        before = store.definition_writes
-        mine, session_present = adapter.session(self, packet.clean_start, expiry_s)
         self.mqtt_session = mine
         self.acks.unsent_publishes = len(mine.received)  # a resumed session's are in flight still
         self.publisher = Publisher(self, session, self.settings.receive_maximum)
-        if packet.will is not None:
-            adapter.wills.register(
-                vhost.name, self.client_id, session.principal.username, packet.will, mine.expiry_s
-            )
-        keep_alive_s = self._keep_alive_of(packet)
-        self.outbox.write(
-            handshake.answer(
-                packet, session_present=session_present, assigned=assigned, expiry_s=mine.expiry_s,
-                keep_alive_s=keep_alive_s,
-            )
-        )  # fmt: skip
-        if store.definition_writes != before:
-            self.hold_until_durable()
         self.state = "running"
         self.parser.max_size = self.settings.max_packet_size
         self._handshake = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        adapter.statistics.client_connected()
-        asked = min(
-            (properties.topic_alias_maximum or 0) if packet.version == V5 else 0,
-            self.settings.topic_alias_maximum,
-        )
-        delivery = Delivery(
-            self,
-            mine,
-            window=min(properties.receive_maximum or 65535, self.settings.max_inflight),
-            max_packet=properties.maximum_packet_size,
-            alias_maximum=asked,
-        )
-        mine.attach(self, delivery)
-        self._start_keep_alive(keep_alive_s)
-        log.info(
-            "conn=%s client=%r vhost=%s user=%s version=%d clean=%s present=%s connected",
-            self.name, self.client_id, vhost.name, session.principal.username, packet.version, packet.clean_start,
-            session_present,
-        )  # fmt: skip
-        self.broker.pump.run()
-
-    def _expiry_asked(self, packet: Connect) -> int:
-        """How long the session outlives us: as asked, or for version 3 without clean session as long as may be."""
-        longest = self.settings.max_session_expiry_s
-        if packet.version == V5:
-            return min(packet.properties.session_expiry_s or 0, longest)
-        return 0 if packet.clean_start else longest
+        self.adapter.statistics.client_connected()
 
     def _on_disconnect(self, payload: bytes) -> None:
         packet = decode_disconnect(payload, self.version)
@@ -485,29 +437,6 @@ class MqttConnection:
         elif self.state != "closed":
             self.cancel()
 
-    # -- keep alive
-
-    def _keep_alive_of(self, packet: Connect) -> int:
-        """What holds: the client's, or ours where version 5 may be told so (5.0 3.2.2.3.14)."""
-        longest = self.settings.max_keep_alive_s
-        if longest and packet.version == V5 and not 0 < packet.keep_alive_s <= longest:
-            return longest
-        return packet.keep_alive_s
-
-    def _start_keep_alive(self, seconds: int) -> None:
-        self._keep_alive_s = seconds * 1.5
-        self._last_received = self.broker.timers.now
-        if seconds:
-            self._deadline = self.broker.timers.after(self._keep_alive_s, self._on_keep_alive)
-
-    def _on_keep_alive(self) -> None:
-        timers = self.broker.timers
-        due = self._last_received + self._keep_alive_s
-        if self.is_reading_paused or due > timers.now + 0.001:
-            self._deadline = timers.at(max(due, timers.now + 1.0), self._on_keep_alive)
-            return
-        self.fail(MqttFault(Reason.KEEP_ALIVE_TIMEOUT, f"silent for {self._keep_alive_s:g} s"))
-
     def info(self) -> dict[str, Any]:
         """Under RabbitMQ's field names."""
         peer, local, session = self.transport.peer or ("", 0), self.transport.local or ("", 0), self.session
@@ -525,7 +454,7 @@ class MqttConnection:
             "channels": 0,
             "channel_max": 0,
             "frame_max": 0,
-            "timeout": int(self._keep_alive_s / 1.5),
+            "timeout": self.keep_alive.seconds,
             "auth_mechanism": "MQTT",
             "client_properties": {"client_id": self.client_id, "product": "MQTT client"},
             "client_id": self.client_id,

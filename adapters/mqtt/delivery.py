@@ -17,10 +17,10 @@ from leveret.adapters.mqtt.view import (
     View,
     marked_copy,
     packer,
-    publish_packet,
     view_of,
 )
-from leveret.core.consumer import UNLIMITED, Consumer
+from leveret.adapters.mqtt.writer import PacketWriter
+from leveret.core.consumer import Consumer
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
@@ -46,36 +46,24 @@ class Delivery:
     """
 
     __slots__ = (
-        "_adapter", "_alias_maximum", "_aliases", "_connection", "_consumer", "_consumers", "_envelope", "_expiry",
-        "_first", "_groups", "_head", "_identifiers", "_is_redelivered", "_is_stalled", "_middle", "_next_id", "_outbox",
-        "_pack", "_qos", "_session", "_size", "_statistics", "_tail", "_view", "inflight", "is_plain", "is_v5",
-        "max_packet", "window",
+        "_adapter", "_connection", "_consumer", "_envelope", "_expiry", "_first", "_groups", "_head", "_identifiers",
+        "_is_redelivered", "_is_stalled", "_next_id", "_outbox", "_pack", "_qos", "_session", "_size", "_statistics",
+        "_tail", "_view", "inflight", "window", "writer",
     )  # fmt: skip
 
     def __init__(
-        self,
-        connection: MqttConnection,
-        session: MqttSession,
-        *,
-        window: int,
-        max_packet: int | None,
-        alias_maximum: int,
+        self, connection: MqttConnection, session: MqttSession, writer: PacketWriter, *, window: int
     ) -> None:
         self._connection = connection
         self._adapter = connection.adapter
         self._statistics = connection.adapter.statistics
         self._outbox = connection.outbox
         self._session = session
-        self.is_v5 = connection.version == V5
+        self.writer = writer
         self.window = window
-        self.max_packet = max_packet or UNLIMITED
-        self._alias_maximum = alias_maximum
-        self._aliases: dict[str, int] | None = {} if alias_maximum else None
-        self.is_plain = max_packet is None and not alias_maximum  # its packets may be everybody's
         self.inflight: dict[int, tuple[Message, int]] = {}  # with the QoS
         self._groups: dict[Consumer, tuple[Subscription, str]] | None = None  # with the filter behind $share
         self._consumer: Consumer | None = None  # of the session's own queue
-        self._consumers = 0
         self._is_stalled = False  # an id that is needed is in use
         self._next_id = IDS
         # What is alike in a run of messages, from the last one.
@@ -86,7 +74,7 @@ class Delivery:
         self._first = 0
         self._identifiers: tuple[int, ...] = ()
         self._expiry = False
-        self._middle = self._tail = self._head = b""
+        self._tail = self._head = b""
         self._size = -1
         self._pack: Callable[..., bytes] | None = None
 
@@ -170,64 +158,6 @@ class Delivery:
 
     def describe(self) -> dict[str, Any]:
         return {"connection_name": self._connection.name, "channel": 0, "client_id": self._session.client_id}
-
-    # -- QoS 0
-
-    def deliver_qos0(self, view: View, grant: Grant, bodies: list[bytes]) -> None:
-        """At most once: not at all if the client is too slow."""
-        outbox, statistics = self._outbox, self._statistics
-        if outbox.is_congested:
-            self._session.dropped_total += len(bodies)
-            statistics.publish_dropped += len(bodies)
-            return
-        retain = view.retain and grant.retain_as_published
-        if self.is_plain:
-            packets = self._adapter.fanout.packets(view, bodies, (self.is_v5, retain, grant.identifiers))
-            outbox.chunks.append(packets)
-            outbox.added(len(packets))
-            statistics.publish_sent += len(bodies)
-            return
-        for body in bodies:
-            self.write_qos0(view, body, retain=retain, identifiers=grant.identifiers, expiry_s=view.expiry_s)
-
-    def write_qos0(
-        self, view: View, body: bytes, *, retain: bool, identifiers: tuple[int, ...], expiry_s: int | None
-    ) -> None:
-        """One message, whatever waits already."""
-        middle, tail = self._head_of(view, identifiers, expiry_s)
-        self._emit(0x31 if retain else 0x30, middle, 0, tail, body)
-
-    def _head_of(self, view: View, identifiers: tuple[int, ...], expiry_s: int | None) -> tuple[bytes, bytes]:
-        """Topic and properties, with a topic alias where the client takes one (5.0 3.3.2.3.4)."""
-        if not self.is_v5:
-            return view.topic_bytes, b""
-        aliases = self._aliases
-        if aliases is None:
-            return view.topic_bytes, view.properties_bytes(identifiers, expiry_s)
-        alias = aliases.get(view.topic)
-        if alias is not None:
-            return b"\0\0", view.aliased(alias, identifiers, expiry_s)
-        if len(aliases) >= self._alias_maximum:
-            return view.topic_bytes, view.properties_bytes(identifiers, expiry_s)
-        alias = aliases[view.topic] = len(aliases) + 1
-        self._envelope = None  # what was kept of the last message has the topic in full
-        return view.topic_bytes, view.aliased(alias, identifiers, expiry_s)
-
-    def _emit(self, first: int, middle: bytes, packet_id: int, tail: bytes, body: bytes) -> bool:
-        """False: it is larger than the client allows, and was not sent (MQTT-3.1.2-25)."""
-        pieces = publish_packet(first, middle, packet_id, tail, body)
-        size = sum(map(len, pieces))
-        if size > self.max_packet:
-            self._session.dropped_total += 1
-            self._statistics.publish_dropped += 1
-            self._envelope = None
-            if self._aliases is not None and middle != b"\0\0":  # the client has not seen the alias
-                self._aliases.popitem() if self._aliases else None
-            return False
-        self._outbox.chunks += pieces
-        self._outbox.added(size)
-        self._statistics.publish_sent += 1
-        return True
 
     # -- QoS 1 and 2
 
@@ -339,50 +269,44 @@ class Delivery:
         retain = view.is_retained_copy or (view.retain and retain_as_published)
         dup = is_redelivered and qos and subscription is None
         self._first = 0x30 | (DUP if dup else 0) | qos << 1 | retain
-        self._expiry = self.is_v5 and envelope.expiration is not None
+        self._expiry = self.writer.is_v5 and envelope.expiration is not None
 
     def _write_one(self, message: Message, qos: int, packet_id: int) -> bool:
         """A message that is not like the last one; then it is. False: too large for the client."""
-        if self._envelope is not message.envelope:
-            assert message.consumer is not None or not qos
-            if message.consumer is not None:
-                self._shape(message.envelope, message.consumer, message.is_redelivered)
         view = self._view
         assert view is not None
-        expiry_s = view.expiry_s
-        if self._expiry and message.expires_at is not None:
-            # What is left of it (MQTT-3.3.2-6); at least a second, for it has not expired.
-            expiry_s = max(1, ceil(message.expires_at - self._adapter.broker.timers.now))
-        middle, tail = self._head_of(view, self._identifiers, expiry_s)
-        body = message.body
-        if not self._emit(self._first, middle, packet_id, tail, body):
-            return False
+        writer, body, expiry_s = self.writer, message.body, self._expiry_of(message)
+        is_written = writer.publish(
+            view, body, first=self._first, packet_id=packet_id, identifiers=self._identifiers, expiry_s=expiry_s
+        )  # fmt: skip
         size = len(body)
-        if qos and self._envelope is not None and size < BY_REFERENCE_BYTES and not self._aliases:
-            remaining = encode_remaining_length(len(middle) + 2 + len(tail) + size)
-            self._head = bytes((self._first,)) + remaining + middle
+        if is_written and qos and size < BY_REFERENCE_BYTES and not writer.has_aliases:
+            tail = view.properties_bytes(self._identifiers, expiry_s) if writer.is_v5 else b""
+            remaining = encode_remaining_length(len(view.topic_bytes) + 2 + len(tail) + size)
+            self._head = bytes((self._first,)) + remaining + view.topic_bytes
             self._tail, self._size = tail, size
             self._pack = packer(len(self._head), len(tail), size)
-        return True
+        return is_written
 
     def _write_in_turn(self, message: Message, packet_id: int, *, needs_store: bool) -> bool:
         """QoS 2 of a durable session: only what is on the disk has its place there, hence this packet id, for good.
         And what comes behind it, in order (MQTT-4.6.0-1)."""
-        view = self._view
-        assert view is not None
-        expiry_s = view.expiry_s
-        if self._expiry and message.expires_at is not None:
-            expiry_s = max(1, ceil(message.expires_at - self._adapter.broker.timers.now))
-        # No topic alias: what is sent meanwhile would have to know it.
-        tail = view.properties_bytes(self._identifiers, expiry_s) if self.is_v5 else b""
-        data = b"".join(publish_packet(self._first, view.topic_bytes, packet_id, tail, message.body))
-        if len(data) > self.max_packet:
-            self._session.dropped_total += 1
-            self._statistics.publish_dropped += 1
+        assert self._view is not None
+        data = self.writer.packet(
+            self._view, message.body, first=self._first, packet_id=packet_id, identifiers=self._identifiers,
+            expiry_s=self._expiry_of(message),
+        )  # fmt: skip
+        if data is None:
             return False
         self._connection.acks.add(data, needs_store=needs_store)
-        self._statistics.publish_sent += 1
         return True
+
+    def _expiry_of(self, message: Message) -> int | None:
+        """What is left of it (MQTT-3.3.2-6); at least a second, for it has not expired."""
+        assert self._view is not None
+        if self._expiry and message.expires_at is not None:
+            return max(1, ceil(message.expires_at - self._adapter.broker.timers.now))
+        return self._view.expiry_s
 
     def _free_id(self) -> int:
         """For a message of a group: from the top, far from those that follow from positions."""
@@ -431,7 +355,7 @@ class Delivery:
                 if session.is_durable:
                     self._adapter.records.add_released(session.vhost.name, session.client_id, packet_id)
                 answers.append(short_acks(PUBREL, [packet_id]))
-            elif packet_id in session.released or not self.is_v5:
+            elif packet_id in session.released or not self.writer.is_v5:
                 answers.append(short_acks(PUBREL, [packet_id]))
             else:
                 answers.append(ack(PacketType.PUBREL, packet_id, V5, Reason.PACKET_IDENTIFIER_NOT_FOUND))

@@ -6,9 +6,11 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
+from leveret.adapters.mqtt.delivery import Delivery
 from leveret.adapters.mqtt.packets import connack, decode_connect
 from leveret.adapters.mqtt.spec import V4, V5, Connect, MqttFault, Properties, Reason
 from leveret.adapters.mqtt.topics import check_topic
+from leveret.adapters.mqtt.writer import PacketWriter
 from leveret.auth import sasl
 from leveret.auth.certificates import certificate_name
 from leveret.auth.contracts import AccessDenied, Credentials, Principal
@@ -17,6 +19,7 @@ from leveret.core.errors import BrokerError, ConnectionRefused
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.conf.settings import Mqtt
+    from leveret.core.session import Session
 
 __all__ = ["Handshake", "Refusal"]
 
@@ -83,9 +86,58 @@ class Handshake:
             is_known = vhost_name in connection.broker.vhosts
             reason = Reason.NOT_AUTHORIZED if is_known else Reason.BAD_USER_NAME_OR_PASSWORD
             raise Refusal(reason, str(error), is_login=True) from error
-        connection.opened(packet, session, assigned)
+        self._open(packet, session, assigned)
 
-    def answer(
+    def _open(self, packet: Connect, session: Session, assigned: str | None) -> None:
+        """Take the client id, find or make the session, answer, go on where it was."""
+        connection, settings, properties = self._connection, self._settings, packet.properties
+        adapter, broker = connection.adapter, connection.broker
+        broker.timers.tick()
+        connection.client_id = assigned or packet.client_id
+        connection.session = session
+        vhost, username = session.vhost.name, session.principal.username
+        before = broker.store.definition_writes
+        mine, session_present = adapter.session(connection, packet.clean_start, self._expiry_asked(packet))
+        if packet.will is not None:
+            adapter.wills.register(vhost, connection.client_id, username, packet.will, mine.expiry_s)
+        keep_alive_s = self._keep_alive_of(packet)
+        connection.outbox.write(
+            self._answer(
+                packet, session_present=session_present, assigned=assigned, expiry_s=mine.expiry_s,
+                keep_alive_s=keep_alive_s,
+            )
+        )  # fmt: skip
+        if broker.store.definition_writes != before:
+            connection.hold_until_durable()
+        connection.opened(session, mine)
+        aliases = min(properties.topic_alias_maximum or 0, settings.topic_alias_maximum)
+        writer = PacketWriter(connection, mine, properties.maximum_packet_size, aliases)
+        window = min(properties.receive_maximum or 65535, settings.max_inflight)
+        mine.attach(connection, Delivery(connection, mine, writer, window=window))
+        connection.keep_alive.start(keep_alive_s)
+        log.info(
+            "conn=%s client=%r vhost=%s user=%s version=%d clean=%s present=%s connected",
+            connection.name, connection.client_id, vhost, username, packet.version, packet.clean_start,
+            session_present,
+        )  # fmt: skip
+        broker.pump.run()
+
+    def _expiry_asked(self, packet: Connect) -> int:
+        """How long the session outlives its connection: as asked, or for version 3 without clean session as long as
+        may be."""
+        longest = self._settings.max_session_expiry_s
+        if packet.version == V5:
+            return min(packet.properties.session_expiry_s or 0, longest)
+        return 0 if packet.clean_start else longest
+
+    def _keep_alive_of(self, packet: Connect) -> int:
+        """What holds: the client's, or ours where version 5 may be told so (5.0 3.2.2.3.14)."""
+        longest = self._settings.max_keep_alive_s
+        if longest and packet.version == V5 and not 0 < packet.keep_alive_s <= longest:
+            return longest
+        return packet.keep_alive_s
+
+    def _answer(
         self,
         packet: Connect,
         *,

@@ -53,5 +53,5 @@ class Inbox:
             return session.keep(envelope, bodies)
         delivery = session.delivery
         if delivery is not None:
-            delivery.deliver_qos0(view, grant, bodies)
+            delivery.writer.qos0(view, grant, bodies)
         return 0

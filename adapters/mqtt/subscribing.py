@@ -23,6 +23,9 @@ __all__ = ["on_subscribe", "on_unsubscribe"]
 
 log = logging.getLogger(__name__)
 
+MAX_LEVELS = 200  # of a filter, as Mosquitto: each level is a node of the exchange, whatever it is for
+RETAINED = 0x31  # first byte of a PUBLISH with QoS 0 and the retain flag
+
 
 def on_subscribe(connection: MqttConnection, packet: Subscribe) -> None:
     """All checks come before any change: if a backend must be asked, the packet is offered again."""
@@ -44,6 +47,8 @@ def _refusal(connection: MqttConnection, subscription: Subscription) -> Reason |
     adapter, session = connection.adapter, connection.session
     assert session is not None
     text = subscription.filter
+    if text.count("/") > MAX_LEVELS:
+        return Reason.TOPIC_FILTER_INVALID
     try:
         check_filter(text)
         shared = split_shared(text)
@@ -123,7 +128,9 @@ def _send_retained(connection: MqttConnection, subscription: Subscription) -> No
     if adapter.sys_tree.is_filter(subscription.filter):
         for topic, payload in adapter.sys_tree.match(subscription.filter):
             view = View(topic, 0, True, None, None)
-            delivery.write_qos0(view, payload, retain=True, identifiers=identifiers, expiry_s=None)
+            delivery.writer.publish(
+                view, payload, first=RETAINED, packet_id=0, identifiers=identifiers, expiry_s=None
+            )
         return
     now_ms = adapter.broker.timers.wall_ms(adapter.broker.timers.now)
     for topic, message in adapter.retained.match(
@@ -140,7 +147,9 @@ def _send_retained(connection: MqttConnection, subscription: Subscription) -> No
             mine.keep(marked_copy(message.envelope, view, RETAINED_COPY, True, left_ms), [message.body])
         else:
             expiry_s = None if left_ms is None else -(-left_ms // 1000)
-            delivery.write_qos0(view, message.body, retain=True, identifiers=identifiers, expiry_s=expiry_s)
+            delivery.writer.publish(
+                view, message.body, first=RETAINED, packet_id=0, identifiers=identifiers, expiry_s=expiry_s
+            )
 
 
 def on_unsubscribe(connection: MqttConnection, packet: Unsubscribe) -> None:

@@ -142,3 +142,13 @@ async def test_a_thousand_subscribers_cost_one_encoding(monkeypatch: pytest.Monk
         for stream in [*streams, publisher]:
             await stream.aclose()
         await trio.testing.wait_all_tasks_blocked(0.02)
+
+
+async def test_a_filter_of_thousands_of_levels_is_refused() -> None:
+    """Each level of a binding is a node of the exchange: 64 KiB must not become 20 MiB."""
+    async with broker_in_process(MqttAdapter) as server:
+        deep = "/".join("a" * 201)
+        answer = await server.talk(
+            connect("deep", 5) + subscribe((deep + "/b", 0), (deep[:399], 0)) + disconnect()
+        )
+        assert b"\x90\x05\x00\x01\x00\x8f\x00" in answer
