@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import queue
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -130,22 +131,22 @@ def test_paho_comes_back_to_its_session(
     assert found == {1: list(range(0, 20, 2)), 2: list(range(1, 20, 2))}
 
 
-@PROTOCOLS
-def test_pahos_will_and_retained_message(
-    open_paho: Callable[..., Paho], client: Client, name: str, protocol: MQTTProtocolVersion
-) -> None:
-    watcher, lost = open_paho(protocol), open_paho(protocol, will=(f"{name}/will", b"gone", 1, True))
-    client().retained.add(f"{name}/will")
-    watcher.subscribe(f"{name}/will", 1)
-    lost.client.on_disconnect = None
-    lost.client.loop_stop()
-    sock = lost.client.socket()
-    assert sock is not None
-    sock.close()
-    assert watcher.message().payload == b"gone"
-    late = open_paho(protocol)
-    late.subscribe(f"{name}/will", 1)
-    assert late.message().retain
+def test_pahos_will_and_retained_message(open_paho: Callable[..., Paho], client: Client, name: str) -> None:
+    watcher = open_paho(paho.MQTTv5)
+    watcher.subscribe(f"{name}/+", 1)
+    for protocol in (paho.MQTTv31, paho.MQTTv311, paho.MQTTv5):
+        topic = f"{name}/{protocol}"
+        client().retained.add(topic)
+        lost = open_paho(protocol, will=(topic, b"gone", 1, True))
+        lost.client.on_disconnect = None
+        sock = lost.client.socket()
+        assert sock is not None
+        sock.shutdown(socket.SHUT_RDWR)
+        lost.client.disconnect()
+    assert {watcher.message().topic for _ in range(3)} == {f"{name}/{number}" for number in (3, 4, 5)}
+    late = open_paho(paho.MQTTv311)
+    late.subscribe(f"{name}/+", 1)
+    assert [late.message().retain for _ in range(3)] == [True] * 3
 
 
 def test_paho_with_everything_of_version_5(open_paho: Callable[..., Paho], name: str) -> None:

@@ -238,33 +238,6 @@ def test_many_retained_messages_at_once(client: Client, name: str) -> None:
     client().subscribed(f"{name}/#").nothing()
 
 
-@pytest.mark.parametrize("stop", ["stop", "kill"])
-def test_40_they_survive_the_server(start: Start, stop: str) -> None:
-    mine = start()
-    with MqttPeer.open(mine.ports["mqtt"]) as publisher:
-        for number in range(20):
-            publisher.publish(
-                f"t/{number}", b"%d" % number, qos=1 + number % 2, retain=True, content_type="c"
-            )
-        publisher.publish("t/0", b"replaced", retain=True, user_properties=[("a", "b")])
-        publisher.publish("t/1", b"", retain=True)
-        publisher.publish("t/2", b"expires", retain=True, message_expiry=1)
-        publisher.publish("t/3", b"stays", retain=True, message_expiry=100)
-    since = time.monotonic()
-    getattr(mine, stop)()
-    mine.start()
-    time.sleep(max(0, 1.2 - (time.monotonic() - since)))
-    with MqttPeer.open(mine.ports["mqtt"]) as peer:
-        peer.subscribed("t/#", qos=2)
-        found = {message.topic: message for message in (peer.receive(retain=True) for _ in range(18))}
-        peer.nothing()
-    assert set(found) == {f"t/{number}" for number in range(20)} - {"t/1", "t/2"}
-    assert found["t/0"].payload == b"replaced"
-    assert found["t/0"].user_properties == [("a", "b")]
-    assert 90 < found["t/3"].properties["message_expiry"] < 100
-    assert (found["t/5"].payload, found["t/5"].qos, found["t/5"].properties["content_type"]) == (b"5", 2, "c")
-
-
 def test_no_more_topics_than_allowed(tuned: int) -> None:
     """Setting mqtt.max_retained_messages: what is retained may be replaced, no new topic is retained."""
     with MqttPeer.open(tuned) as publisher, MqttPeer.open(tuned) as peer:

@@ -152,31 +152,6 @@ def test_37_a_dot_and_a_slash_are_the_same_to_routing(client: Client, name: str)
             peer.receive(topic.encode())
 
 
-def test_37_a_topic_with_a_dot_looks_the_same_wherever_it_comes_from(start: Start) -> None:
-    """Live, retained, queued, and from the disk after a restart."""
-    mine = start()
-    port = mine.ports["mqtt"]
-    MqttPeer.open(port, 5, "s", session_expiry=600).subscribed("#", qos=1).disconnect()
-    with MqttPeer.open(port) as publisher, MqttPeer.open(port) as live:
-        live.subscribed("#", qos=1)
-        for number in range(2):
-            publisher.publish("a.b/c.d", b"%d" % number, qos=1, retain=True)
-        topics = {live.receive().topic for _ in range(2)}
-    with MqttPeer.open(port, 5, "s", clean_start=False, session_expiry=600) as peer:
-        topics.add(peer.receive(b"0").topic)
-        topics |= {message.topic for message in peer.barrier()}
-    mine.kill()
-    mine.start()
-    port = mine.ports["mqtt"]
-    with (
-        MqttPeer.open(port, 5, "s", clean_start=False, session_expiry=600) as peer,
-        MqttPeer.open(port) as late,
-    ):
-        topics.add(peer.receive().topic)
-        topics.add(late.subscribed("#", qos=1).receive(retain=True).topic)
-    assert len(topics) == 1, topics
-
-
 def test_37_percent_escapes_keep_dots_apart(start: Start) -> None:
     """Setting mqtt.topic_escape"""
     port = start(topic_escape="percent").ports["mqtt"]

@@ -221,56 +221,6 @@ def test_43_sent_when_an_administrator_closes_the_connection(
     client(5, f"{name}-w", clean_start=False, session_expiry=600).receive(b"w")
 
 
-# The server comes and goes
-
-
-def test_43_sigkill(start: Start) -> None:
-    """Wills are part of the session state (3.1.2.5): those of clients that were connected are published afterwards,
-    delays count on, what was taken away stays away."""
-    mine = start()
-    port = mine.ports["mqtt"]
-    MqttPeer.open(port, 5, "watcher", session_expiry=600).subscribed("w/#", qos=2).disconnect()
-    peers = [
-        MqttPeer.open(port, 5, "session", session_expiry=600, will=Will("w/session", b"1", 1)),
-        MqttPeer.open(port, 4, "plain", will=Will("w/plain", b"2", 2, retain=True)),
-        MqttPeer.open(port, 5, "slow", session_expiry=600, will=Will("w/slow", b"4", 1, properties={"will_delay": 600})),
-    ]  # fmt: skip
-    MqttPeer.open(
-        port, 5, "short", session_expiry=60, will=Will("w/short", b"3", 1, properties={"will_delay": 1})
-    ).close()
-    MqttPeer.open(port, 5, "left", will=Will("w/left", b"5", 1)).disconnect()
-    with MqttPeer.open(port) as settled:  # behind the end of `short` and `left`
-        settled.publish("x", b"x")
-    time.sleep(0.1)
-    mine.kill()
-    for peer in peers:
-        peer.close()
-    mine.start()
-    port = mine.ports["mqtt"]
-    with MqttPeer.open(port, 5, "watcher", clean_start=False, session_expiry=600) as watcher:
-        found = {watcher.receive(timeout=5).topic for _ in range(3)}
-        assert found == {"w/session", "w/plain", "w/short"}
-        watcher.nothing()
-        with MqttPeer.open(port, 5, "slow", clean_start=True):  # ends the session and the delay
-            watcher.receive(b"4", topic="w/slow")
-    with MqttPeer.open(port) as late:
-        late.subscribed("w/#", qos=1).receive(b"2", retain=True, topic="w/plain")
-        late.nothing()
-
-
-def test_43_a_stop_publishes_them(start: Start) -> None:
-    """The server closes the connections: [MQTT-3.1.2-8]"""
-    mine = start()
-    port = mine.ports["mqtt"]
-    MqttPeer.open(port, 5, "watcher", session_expiry=600).subscribed("w/#", qos=1).disconnect()
-    with MqttPeer.open(port, 5, "lost", session_expiry=600, will=Will("w/lost", b"w", 1)):
-        mine.stop()
-    mine.start()
-    with MqttPeer.open(mine.ports["mqtt"], 5, "watcher", clean_start=False) as watcher:
-        watcher.receive(b"w", topic="w/lost", timeout=5)
-        watcher.nothing()
-
-
 def test_43_the_permission_is_checked_when_it_is_published(start: Start) -> None:
     """Features 2 "Will": "will ACL check at publish time" """
     mine = start()
