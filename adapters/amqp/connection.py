@@ -107,8 +107,7 @@ class AmqpConnection:
         broker, transport, parser = self.broker, self.transport, self.parser
         while self.state != "closed":
             if self.deferred is not None:
-                deferred, self.deferred = self.deferred, None
-                await self._settle_deferred(deferred)
+                await self._settle_deferred()
                 parser.is_suspended = False
                 data = b""
             else:
@@ -139,7 +138,9 @@ class AmqpConnection:
                         channel.confirms.close_chunk()
                 self.confirming.clear()
             broker.pump.run()
-            if self.pacer.after(len(data), now):
+            size = len(data)
+            del data  # an idle connection holds on to nothing
+            if self.pacer.after(size, now):
                 transport.acknowledge()
                 await trio.sleep(PAUSE_S)
 
@@ -176,7 +177,10 @@ class AmqpConnection:
         self.parser.is_suspended = True
         self.deferred = ask
 
-    async def _settle_deferred(self, deferred: Callable[[], Awaitable[None]]) -> None:
+    async def _settle_deferred(self) -> None:
+        """A frame of its own, so that nothing of the handshake stays alive with the connection."""
+        deferred, self.deferred = self.deferred, None
+        assert deferred is not None
         try:
             await deferred()
         except ConnectionFault as fault:

@@ -145,7 +145,9 @@ class MqttConnection:
             self._feed(data)
             self.acks.close_chunk()
             broker.pump.run()
-            if self._pacer is not None and self._pacer.after(len(data), now):
+            size = len(data)
+            del data  # an idle connection holds on to nothing
+            if self._pacer is not None and self._pacer.after(size, now):
                 transport.acknowledge()
                 await trio.sleep(PAUSE_S)
 
