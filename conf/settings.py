@@ -320,6 +320,23 @@ class Http:
         (), "browsers' origins that may call the API; empty: none", reloadable=True
     )
     rates_interval_s: float = _seconds(5.0, "how often counters are sampled for rates; 0: never")
+    leases_max: int = setting(
+        65536,
+        "messages that may be out with users of the REST API, unsettled; a quarter of it for one user",
+        unit="leases",
+        minimum=1,
+        reloadable=True,
+    )
+    idempotency_window_s: float = _seconds(
+        86400.0, "how long a request's answer is kept for its Idempotency-Key", reloadable=True
+    )
+    idempotency_keys_max: int = setting(
+        100_000,
+        "how many of them are kept; then the oldest are forgotten early",
+        unit="keys",
+        minimum=1,
+        reloadable=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class HttpAdapter:
                     logger=protocol_log(),
                     handler_cancellation=True,  # a long poll ends with its client
                     keepalive_timeout=KEEP_ALIVE_S,
+                    auto_decompress=False,  # a message's bytes are its sender's; and there are no bombs
                     lingering_time=2.0,
                     max_line_size=MAX_HEADER_BYTES,
                     max_field_size=MAX_HEADER_BYTES,
