@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -168,40 +167,6 @@ def test_properties_are_kept(client: Client, name: str) -> None:
     client().publish(name, b"x", retain=True, **properties)
     message = client().subscribed(name, qos=1).receive(b"x", retain=True)
     assert {key: message.properties[key] for key in properties} == properties
-
-
-def test_40_the_expiry_counts_down(client: Client, name: str) -> None:
-    """[MQTT-3.3.2-6]"""
-    publisher = client()
-    publisher.publish(name, b"x", retain=True, message_expiry=30)
-    live = client().subscribed(name, qos=1)
-    assert 29 <= live.receive(b"x", retain=True).properties["message_expiry"] <= 30
-    time.sleep(1.1)
-    late = client().subscribed(name, qos=1)
-    assert 27 <= late.receive(b"x", retain=True).properties["message_expiry"] <= 29
-
-
-def test_40_what_has_expired_is_not_sent(client: Client, name: str) -> None:
-    """[MQTT-3.3.2-5]"""
-    publisher = client()
-    publisher.publish(name, b"x", retain=True, message_expiry=1)
-    client().subscribed(name, qos=1).receive(b"x", retain=True)
-    time.sleep(1.3)
-    client().subscribed(name, qos=1).nothing()
-
-
-@mosquitto_differs("counts whole seconds")
-def test_40_the_expiry_counts_down_in_a_queue(client: Client, name: str) -> None:
-    """[MQTT-3.3.2-5] [MQTT-3.3.2-6]: for a client that is away"""
-    client(5, name, session_expiry=600).subscribed(f"{name}/t", qos=1).disconnect()
-    publisher = client()
-    publisher.publish(f"{name}/t", b"short", message_expiry=1)
-    publisher.publish(f"{name}/t", b"long", message_expiry=30)
-    publisher.publish(f"{name}/t", b"for ever")
-    time.sleep(1.3)
-    peer = client(5, name, clean_start=False, session_expiry=600)
-    assert 27 <= peer.receive(b"long").properties["message_expiry"] <= 29
-    assert "message_expiry" not in peer.receive(b"for ever").properties
 
 
 def test_40_a_live_message_keeps_its_expiry(client: Client, name: str) -> None:

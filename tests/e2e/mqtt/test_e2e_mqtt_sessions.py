@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from e2e.mqtt.mqtt_broker import mosquitto_differs, versions
+from e2e.mqtt.mqtt_broker import versions
 from support import mqtt_wire
 from support.mqtt_peer import MqttPeer, Sub
 from support.server import LeveretServer, poll
@@ -82,17 +82,6 @@ def test_39_expiry_zero_with_a_session_from_before(client: Client, name: str) ->
     assert not client(5, name, clean_start=False, session_expiry=600).connack.session_present
 
 
-@mosquitto_differs("looks for expired sessions every few seconds")
-def test_39_a_session_expires(client: Client, name: str) -> None:
-    """[MQTT-3.1.2-23]; 3.1.2.11.2 counts from the end of the connection"""
-    client(5, name, session_expiry=1).subscribed(name, qos=1).disconnect()
-    again = client(5, name, clean_start=False, session_expiry=1)
-    assert again.connack.session_present
-    again.close()
-    time.sleep(1.2)
-    assert not client(5, name, clean_start=False, session_expiry=1).connack.session_present
-
-
 def test_39_the_expiry_survives_takeover(client: Client, name: str) -> None:
     """Features 12 line 39"""
     first = client(5, name, session_expiry=600).subscribed(name, qos=1)
@@ -120,12 +109,6 @@ def test_39_disconnect_may_shorten_the_expiry(client: Client, name: str) -> None
     """3.14.2.2.2"""
     client(5, name, session_expiry=600).disconnect(session_expiry=0)
     assert not client(5, name, clean_start=False).connack.session_present
-
-
-def test_39_disconnect_may_lengthen_the_expiry(client: Client, name: str) -> None:
-    client(5, name, session_expiry=1).disconnect(session_expiry=600)
-    time.sleep(1.3)
-    assert client(5, name, clean_start=False, session_expiry=600).connack.session_present
 
 
 def test_39_disconnect_may_not_raise_the_expiry_from_zero(client: Client, name: str) -> None:
