@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
-import hmac
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from leveret.adapters.http.webhooks.standard import (
+    PRIVATE,
+    SYMMETRIC,
+    decoded_key,
+    hmac_signature,
+    signed_content,
+)
+
 __all__ = ["MAX_SECRETS", "Secret", "new_secret", "signatures"]
 
-SYMMETRIC, PRIVATE = "whsec_", "whsk_"
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64  # of the specification
 SEED_BYTES = 32  # ed25519; some keys carry the public half behind it
 MAX_SECRETS = 10
@@ -35,8 +39,8 @@ class Secret:
     def of(cls, text: str, expires_at: float | None = None) -> Secret:
         """Raise ValueError, which never shows the secret."""
         if text.startswith(PRIVATE):
-            return cls(text, expires_at, _ed25519(_decoded(text, PRIVATE)))
-        key = _decoded(text, SYMMETRIC)
+            return cls(text, expires_at, _ed25519(decoded_key(text, PRIVATE)))
+        key = decoded_key(text, SYMMETRIC)
         if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
             raise ValueError(f"a secret has {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes, this one {len(key)}")
         return cls(text, expires_at, _hmac_sha256(key))
@@ -46,16 +50,9 @@ class Secret:
         return signature
 
 
-def _decoded(text: str, prefix: str) -> bytes:
-    try:
-        return base64.b64decode(text.removeprefix(prefix), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"a secret is {prefix!r} and standard base64") from None
-
-
 def _hmac_sha256(key: bytes) -> Any:
     def sign(content: bytes) -> str:
-        return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+        return "v1," + base64.b64encode(hmac_signature(key, content)).decode()
 
     return sign
 
@@ -80,5 +77,5 @@ def signatures(known: Iterable[Secret], webhook_id: str, timestamp: int, body: b
     valid: Sequence[Secret] = [one for one in known if one.expires_at is None or one.expires_at > timestamp]
     if not valid:
         return ""
-    content = f"{webhook_id}.{timestamp}.".encode() + body
+    content = signed_content(webhook_id, str(timestamp), body)
     return " ".join([one.sign(content) for one in valid])

@@ -75,7 +75,11 @@ async def check_room(context: HttpContext) -> None:
 
 def envelope_of(exchange: str, routing_key: str, properties: Properties) -> Envelope:
     """Raise Refusal (400), InvalidArgument for an expiration that is none."""
-    if len(routing_key.encode("utf-8", "surrogateescape")) > 255:
+    try:
+        size = len(routing_key.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise bad("the routing key is no Unicode text") from None
+    if size > 255:
         raise bad("the routing key is longer than 255 bytes")
     try:
         envelope = Envelope.of(exchange, routing_key, properties)

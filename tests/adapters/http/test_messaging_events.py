@@ -33,7 +33,7 @@ def own(rest: Rest, client: str) -> Queue:
 async def settled(condition: Any) -> None:
     with trio.fail_after(5):
         while not condition():
-            await trio.sleep(0.002)
+            await trio.lowlevel.checkpoint()
 
 
 async def test_events_are_messages_with_ids(autojump_clock: Any) -> None:
@@ -329,7 +329,7 @@ async def test_ids_of_the_start_before_count_for_what_was_there_at_recovery(
         token = queue.arguments[streams_module.EPOCH]
         boot = streams.boot
         queue.next_position = 16
-        position = lambda *id: streams.confirmed_position(queue, EventId(*id))  # noqa: E731
+        position = lambda *id: streams.confirmed_position(queue, EventId(*id))
         assert position(token, boot, 13) == 13
         assert position(token, boot, 99) == 15
         assert position(token, boot - 1, 7) == 7

@@ -1,0 +1,212 @@
+"""Webhooks in: POST /hooks/<vhost>/<name>. Verified, stored, and only then answered with a success."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from leveret.adapters.http.bodies import read_body
+from leveret.adapters.http.errors import Refusal
+from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.messaging.cloudevents import binary_attributes
+from leveret.adapters.http.messaging.publishing import RETRY_SOON, check_room, confirm, envelope_of
+from leveret.adapters.http.receipts import Receipts, digest_of
+from leveret.adapters.http.webhooks.incoming_source import Source, Sources
+from leveret.adapters.http.webhooks.incoming_template import RequestValues
+from leveret.adapters.http.webhooks.signatures import Given, Unverified
+from leveret.core.errors import InvalidArgument
+from leveret.core.properties import Properties
+
+if TYPE_CHECKING:
+    from leveret.adapters.http.app import HttpContext
+    from leveret.core.message import Envelope
+    from leveret.core.vhost import Vhost
+
+__all__ = ["Hooks"]
+
+log = logging.getLogger(__name__)
+
+RECORDS = b"http/hooks/"
+DEDUP_MAX = 100_000
+"""Delivery ids that are remembered, over all sources; then the oldest are forgotten early."""
+SOURCE_HEADER = "x-webhook-source"
+MAX_FORWARDED_CHARS = 16384
+
+
+class Hooks:
+    """The handlers, and what they have counted: by virtual host and source."""
+
+    def __init__(self, context: HttpContext, sources: Sources) -> None:
+        self._context = context
+        self._sources = sources
+        self._receipts = Receipts(context.broker, RECORDS, lambda: DEDUP_MAX)
+        self._counts: dict[tuple[str, str], Counter[str]] = {}
+
+    def counts(self, vhost: str, name: str) -> Counter[str]:
+        """received (and stored), duplicates, refused (signature), failed (everything else)."""
+        return self._counts.setdefault((vhost, name), Counter())
+
+    def forget(self, vhost: str, name: str) -> None:
+        self._counts.pop((vhost, name), None)
+
+    def _find(self, request: web.Request) -> tuple[Vhost, Source]:
+        """Raise Refusal (404), in the same words whatever is not there."""
+        parts = request.match_info
+        vhost = self._context.broker.vhosts.get(parts["vhost"])
+        source = None if vhost is None else self._sources.find(vhost, parts["name"])
+        if vhost is None or source is None or not source.is_enabled:
+            raise Refusal(404, "not_found", "there is no such webhook source")
+        return vhost, source
+
+    async def handshake(self, request: web.Request) -> web.StreamResponse:
+        """Answer the CloudEvents abuse protection: may this origin send webhooks here? (http-webhook 4)"""
+        _, source = self._find(request)
+        headers = {"Allow": "POST, OPTIONS"}
+        origin = request.headers.get("WebHook-Request-Origin")
+        if origin is not None and ("*" in source.origins or origin.lower() in source.origins):
+            headers["WebHook-Allowed-Origin"] = origin if origin.isprintable() else "*"
+            headers["WebHook-Allowed-Rate"] = "*"
+        return web.Response(headers=headers)
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        """Take a webhook: verify it, store it as a message, and only then answer with success."""
+        vhost, source = self._find(request)
+        counts = self.counts(vhost.name, source.name)
+        try:
+            return await self._receive(request, vhost, source, counts)
+        except Unverified as error:
+            counts["refused"] += 1
+            log.info("vhost=%r source=%s peer=%s refused: %s", vhost.name, source.name, request.remote, error)
+            headers = {"WWW-Authenticate": error.challenge} if error.challenge else None
+            raise Refusal(401, "unverified", str(error), headers=headers) from None
+        except Refusal:
+            counts["failed"] += 1
+            raise
+
+    async def _receive(
+        self, request: web.Request, vhost: Vhost, source: Source, counts: Counter[str]
+    ) -> web.StreamResponse:
+        context = self._context
+        headers: dict[str, list[str]] = {}
+        for header, text in request.headers.items():
+            headers.setdefault(header.lower(), []).append(text)
+        given = Given(headers, request.query, time.time())
+        source.verifier.check_head(given)
+        await check_room(context)
+        settings = context.broker.settings.http
+        limit = min(source.max_body, settings.max_body_size)
+        body = await read_body(request, replace(settings, max_body_size=limit))
+        source.verifier.check(given, body)
+        values = RequestValues(
+            vhost=vhost.name,
+            name=source.name,
+            path=request.match_info["rest"].removeprefix("/"),
+            headers={header: texts[0] for header, texts in headers.items()},
+            query=request.query,
+            body=body,
+            content_type=request.headers.get("Content-Type", ""),
+        )
+        if source.type == "slack" and (challenge := _challenge(values)) is not None:
+            return web.Response(text=challenge)
+        await check_room(context)  # reading the body may have taken its time
+        id = "" if source.dedup_key is None else source.dedup_key.text(values)
+        key = digest_of(vhost.name, source.name, id)
+        if id and self._receipts.find(key) is not None:
+            counts["duplicates"] += 1
+            await confirm(context)  # of the first one
+            return _answer(source, {"stored": True, "duplicate": True})
+        envelope = self._envelope(request, source, values, headers, id)
+        self._publish(vhost, source, envelope, body)
+        if id:
+            self._receipts.put(
+                key,
+                fingerprint=bytes(16),
+                status=source.status,
+                body=b"",
+                lifetime_s=source.dedup_window_s,
+                is_durable=source.is_persistent,
+            )
+        counts["received"] += 1
+        await confirm(context)
+        return _answer(source, {"stored": True})
+
+    def _envelope(
+        self,
+        request: web.Request,
+        source: Source,
+        values: RequestValues,
+        headers: dict[str, list[str]],
+        id: str,
+    ) -> Envelope:
+        """Raise Refusal (400, 422)."""
+        table: dict[str, Any] = {}
+        left = MAX_FORWARDED_CHARS
+        for header, texts in headers.items():
+            if source.may_forward(header):
+                text = ", ".join(texts)
+                left -= len(header) + len(text)
+                if left < 0:
+                    break
+                table[header] = text
+        table.update(binary_attributes(request.headers) or {})
+        for header, template in source.headers:
+            value = template.value(values)
+            if value is not None:
+                table[header] = value
+        table[SOURCE_HEADER] = source.name
+        properties = Properties(
+            content_type=request.headers.get("Content-Type"),
+            content_encoding=request.headers.get("Content-Encoding"),
+            headers=table,
+            delivery_mode=2 if source.is_persistent else 1,
+            message_id=id if 0 < len(id.encode("utf-8", "replace")) <= 255 else None,
+            timestamp=int(time.time()),
+        )
+        try:
+            return envelope_of(source.exchange, source.routing_key.text(values), properties)
+        except (Refusal, InvalidArgument) as error:
+            reason = error.reason if isinstance(error, Refusal) else str(error)
+            raise Refusal(
+                422, "unprocessable", f"what is made of this request is no message: {reason}"
+            ) from None
+
+    def _publish(self, vhost: Vhost, source: Source, envelope: Envelope, body: bytes) -> None:
+        """As the source's author was allowed to. Raise Refusal: nothing is stored, or (429) not everywhere."""
+        exchange = vhost.exchanges.get(source.exchange)
+        routed = None if exchange is None else vhost.route(exchange, envelope)
+        if exchange is None or routed is None or (not routed.queues and source.is_mandatory):
+            # Ours to repair, not the sender's: it should try again.
+            what = f"exchange '{source.exchange}'" if exchange is None else "queue for it"
+            log.warning(
+                "vhost=%r source=%s key=%r: no %s", vhost.name, source.name, envelope.routing_key, what
+            )
+            raise Refusal(503, "unroutable", f"there is no {what}", headers={"Retry-After": "60"})
+        exchange.published_in += 1
+        exchange.published_out += len(routed.queues)
+        if vhost.tracer is not None:
+            vhost.tracer.published(envelope, [body], routed.queues, f"webhook {source.name}", 0, "")
+        rejected = 0
+        for queue in routed.queues:
+            rejected = max(rejected, queue.publish(routed.envelope, [body]))
+        if rejected:
+            raise Refusal(429, "queue_full", "a queue is full", headers=RETRY_SOON)
+
+
+def _challenge(values: RequestValues) -> str | None:
+    """Slack asks whether the URL is anybody's, once."""
+    asked = values.parsed
+    if isinstance(asked, dict) and asked.get("type") == "url_verification":
+        challenge = asked.get("challenge")
+        return challenge if isinstance(challenge, str) else None
+    return None
+
+
+def _answer(source: Source, value: dict[str, Any]) -> web.Response:
+    if source.status == 204:
+        return web.Response(status=204)
+    return web.Response(status=source.status, body=encode(value), content_type="application/json")
