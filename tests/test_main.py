@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from support.server import REFERENCE, LeveretServer, poll
+from support.server import DOORS, REFERENCE, LeveretServer, poll
 
 from leveret import __version__
 
@@ -72,7 +72,7 @@ def test_wrong_settings_are_all_named(tmp_path: Path) -> None:
 
 def refusal(*arguments: str, **environment: str) -> str:
     """The one sentence on standard error, log lines aside."""
-    done = leveret("serve", "--amqp", "0", "--log-level", "critical", *arguments, **environment)
+    done = leveret("serve", *DOORS, "--log-level", "critical", *arguments, **environment)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (sentence,) = done.stderr.splitlines()
     return sentence
@@ -135,7 +135,7 @@ def test_people_get_a_banner(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "leveret", "serve", "--data-dir", str(tmp_path / "d"), "--amqp", "0"],
+        [sys.executable, "-m", "leveret", "serve", "--data-dir", str(tmp_path / "d"), *DOORS],
         env=environment, stdout=theirs, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs)
@@ -149,7 +149,10 @@ def test_people_get_a_banner(tmp_path: Path) -> None:
     assert f"Leveret {__version__}, started in" in banner[1]
     for word in ("amqp", "127.0.0.1:", "control", "control.sock", "data", str(tmp_path / "d")):
         assert word in "\n".join(banner)
-    assert re.fullmatch(rf"leveret ready: amqp=127\.0\.0\.1:\d+ data={tmp_path}/d", ready)
+    doors = " ".join(
+        rf"{name}=127\.0\.0\.1:\d+" for name in ("amqp", "http", "mqtt", "web-mqtt", "stomp", "web-stomp")
+    )
+    assert re.fullmatch(rf"leveret ready: {doors} data={tmp_path}/d", ready)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -285,18 +284,11 @@ def test_the_default_vhost_is_a_setting(place: Places) -> None:
 
 @contextlib.contextmanager
 def global_parameter(server: LeveretServer, name: str, value: object) -> Iterator[None]:
-    """Over HTTP, as RabbitMQ has it."""
-    for method, body in (("PUT", json.dumps({"name": name, "value": value}).encode()), ("DELETE", None)):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{server.ports['http']}/api/global-parameters/{name}",
-            body,
-            {"Authorization": "Basic Z3Vlc3Q6Z3Vlc3Q=", "Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            assert answer.status in (201, 204)
-        if method == "PUT":
-            yield
+    server.ctl("set_global_parameter", name, json.dumps(value))
+    try:
+        yield
+    finally:
+        server.ctl("clear_global_parameter", name)
 
 
 def test_a_port_may_have_a_vhost(place: Places) -> None:
