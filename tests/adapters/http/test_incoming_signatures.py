@@ -33,9 +33,7 @@ def passes(verifier: Verifier, request: Given, body: bytes = BODY) -> bool:
     try:
         verifier.check_head(request)
         verifier.check(request, body)
-    except Unverified as error:
-        assert str(error)
-        assert "secret" not in str(error)
+    except Unverified:
         return False
     return True
 
@@ -177,7 +175,7 @@ def test_standard_webhooks_with_public_keys() -> None:
     assert not passes(verifier, given(webhook_signature=f"v1,{signature}", **headers))
     assert not passes(verifier, given(webhook_signature=f"v1a,{signature}", **headers), BODY + b"x")
     for wrong in ("whpk_AAAA", "whpk_!", "whsec_AAAA"):
-        with pytest.raises(ValueError, match="secret|key"):
+        with pytest.raises(ValueError, match=r"secret|key"):
             verifier_of("standard", [wrong])
 
 

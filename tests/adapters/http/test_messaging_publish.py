@@ -508,3 +508,21 @@ async def test_concurrent_publishers_on_many_connections(autojump_clock: Any) ->
         for index in range(10):
             own = [body for body in found if body.startswith(b"%d." % index)]
             assert own == [b"%d.%d" % (index, number) for number in range(20)]
+
+
+async def test_a_disk_that_does_not_confirm_is_told_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    async with rest_door() as rest, rest.another() as other:
+        declare(rest, "q", durable=True)
+        store = rest.broker.store
+        monkeypatch.setattr(store, "after_commit", lambda callback: False)
+        monkeypatch.setattr(type(store), "has_pending", property(lambda self: True))
+        began = trio.current_time()
+        await rest.send("POST", f"{QUEUE}/q/messages", b"x")
+        await other.send("POST", f"{QUEUE}/q/messages", b"x")
+        for client in (rest, other):
+            answer = await client.answer()
+            answer.problem(503, "confirm_timeout")
+            assert 30 <= trio.current_time() - began <= 32
+        monkeypatch.undo()
