@@ -24,6 +24,7 @@ from leveret.core.pump import Pump
 from leveret.core.reply_to import Replies
 from leveret.core.session import Session
 from leveret.core.timers import Timers
+from leveret.core.traffic import Traffic
 from leveret.core.vhost import ParameterComponent, Vhost
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Broker:
         self.policies = Policies(self)
         self.replies = Replies()
         self.churn = Churn()
+        self.traffic = Traffic()
         self.connections: set[Any] = Connections(self.churn)  # adapters.base.ClientConnection
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
         self.doors: list[Any] = []

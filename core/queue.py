@@ -447,6 +447,7 @@ class Queue:
             self.consumers.remove(consumer)
             consumer.sink.on_cancelled(consumer, reason)
         broker = self.vhost.broker
+        broker.traffic.retire_queue(self)
         for fifo in self.fifos:
             if fifo.log is not None:
                 broker.store.drop_log(fifo.log)

@@ -314,12 +314,17 @@ class Session:
         messages = [bodies] if isinstance(bodies, bytes) else bodies
         target = self.target(envelope.exchange, envelope.routing_key)
         exchange = target.exchange
+        protocol = getattr(self.connection, "protocol_name", "internal")
+        inflow, sizes = self.broker.traffic.inflow(protocol), self.broker.traffic.sizes_of(protocol)
         if exchange.name != envelope.exchange:
             envelope = Envelope(exchange.name, target.routing_key, envelope.header, envelope.properties)
         self.check_user_id(envelope.properties.user_id)
         if not exchange.name and is_reply_queue(target.routing_key):
-            return Published(self.broker.replies.deliver(target.routing_key, envelope, messages), 0)
+            is_there = self.broker.replies.deliver(target.routing_key, envelope, messages)
+            inflow.count(sizes, messages, is_routed=is_there)
+            return Published(is_there, 0)
         routed = self.route(exchange, envelope)
+        inflow.count(sizes, messages, is_routed=bool(routed.queues))
         exchange.published_in += len(messages)
         exchange.published_out += len(messages) * len(routed.queues)
         tracer = self.vhost.tracer

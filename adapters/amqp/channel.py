@@ -11,13 +11,14 @@ from leveret.adapters.amqp.delivery import DeliveryEncoder
 from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault, fault_of, reply_text
 from leveret.adapters.amqp.methods import BasicCancel, ChannelClose, Method, method_frame
 from leveret.adapters.amqp.protocol import Content
-from leveret.adapters.amqp.publishing import Publisher
+from leveret.adapters.amqp.publishing import PROTOCOL, Publisher
 from leveret.adapters.amqp.transactions import Transaction
 from leveret.core.consumer import UNLIMITED, Consumer
 from leveret.core.errors import BrokerError
 from leveret.core.message import Envelope, Message
 from leveret.core.queue import Queue
 from leveret.core.reply_to import Reply
+from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
@@ -280,6 +281,20 @@ class Channel:
             },
         }
 
+    def traffic(self) -> Inflow:
+        publisher, confirms = self.publisher, self.confirms
+        publisher.note_sizes()
+        return Inflow(
+            received=publisher.published_total,
+            received_confirm=confirms.published_total if confirms is not None else 0,
+            confirmed=confirms.confirmed_total if confirms is not None else 0,
+            routed=publisher.published_total - publisher.unroutable_total,
+            returned=publisher.returned_total,
+            dropped=publisher.unroutable_total - publisher.returned_total,
+            publishers=1 if publisher.published_total else 0,
+            consumers=len(self.consumers),
+        )
+
     # -- consumers
 
     def start(self, consumer: Consumer) -> None:
@@ -409,6 +424,7 @@ class Channel:
             self.confirms.is_closed = True
         self.is_closing = True
         self.broker.churn.channels_closed += 1
+        self.broker.traffic.retire(PROTOCOL, self.traffic())
         consumers = list(self.consumers.values())
         self.consumers.clear()
         self._encoders.clear()

@@ -37,6 +37,10 @@ class Confirms:
         self.confirmed_total = 0  # positively
 
     @property
+    def published_total(self) -> int:
+        return self._next - 1
+
+    @property
     def unconfirmed_count(self) -> int:
         return self._next - 1 - self._sent
 

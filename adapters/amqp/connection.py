@@ -15,10 +15,12 @@ from leveret.adapters.amqp.handshake import Handshake
 from leveret.adapters.amqp.heartbeat import Heartbeat
 from leveret.adapters.amqp.methods import Method, MethodError, decode_method, method_frame
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
+from leveret.adapters.amqp.publishing import PROTOCOL
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.core.errors import AuthorizationPending, BrokerError
+from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.adapter import AmqpAdapter
@@ -419,6 +421,17 @@ class AmqpConnection:
         if self.is_reading_paused:
             timeout_s = PAUSED_CLOSE_S  # its close-ok would not be read
         self.broker.timers.after(timeout_s, self.cancel)
+
+    def traffic(self) -> tuple[str, Inflow]:
+        """See core/traffic.py. Channels that are closing have handed over what they counted."""
+        total = Inflow()
+        for channel in self.channels.values():
+            if not channel.is_closing:
+                own = channel.traffic()
+                total.add(own)
+                total.publishers += own.publishers
+                total.consumers += own.consumers
+        return PROTOCOL, total
 
     def info(self) -> dict[str, Any]:
         """Under RabbitMQ's field names."""

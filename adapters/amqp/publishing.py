@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from leveret.core.queue import Queue
     from leveret.core.vhost import Exchange
 
-__all__ = ["Publisher"]
+__all__ = ["PROTOCOL", "Publisher"]
+
+PROTOCOL = "amqp091"  # in metrics
 
 # Property flags that need a look before a message is taken (AMQP 4.2.6.1).
 FLAG_HEADERS, FLAG_REPLY_TO, FLAG_USER_ID = 1 << 13, 1 << 9, 1 << 4
@@ -52,9 +54,18 @@ class Publisher:
         self._vhost = channel.session.vhost
         self._targets: dict[bytes, Target] = {}
         self._max_size = channel.connection.settings.amqp.max_message_size
+        self._sizes = channel.connection.broker.traffic.sizes_of(PROTOCOL)
+        self._size = self._sized_total = 0  # of the last bodies; how many publishes are in the histogram
         self.published_total = 0
         self.unroutable_total = 0
         self.returned_total = 0
+
+    def note_sizes(self) -> None:
+        """What was published since the last time was of one size: into the histogram with it."""
+        count = self.published_total - self._sized_total
+        if count:
+            self._sizes.add(self._size, count)
+            self._sized_total = self.published_total
 
     def forget(self) -> None:
         """Something that remembered envelopes depend on has changed."""
@@ -96,10 +107,14 @@ class Publisher:
             remembered = self._envelope(target, header)
         envelope, is_routed_by_headers = remembered
         published = envelope  # as it came; what is delivered has lost its BCC header
-        if len(bodies[0]) > self._max_size:
-            raise ChannelFault(
-                406, f"message size {len(bodies[0])} is larger than configured max size {self._max_size}"
-            )
+        size = len(bodies[0])  # of all: a run is of alike messages
+        if size != self._size:
+            if size > self._max_size:
+                raise ChannelFault(
+                    406, f"message size {size} is larger than configured max size {self._max_size}"
+                )
+            self.note_sizes()
+            self._size = size
         queues = target.queues
         if queues is None or is_routed_by_headers:
             if is_reply_queue(target.routing_key) and not target.exchange.name:

@@ -52,6 +52,7 @@ class Origin:
     """Where a request came from, as sessions and tracers know connections."""
 
     __slots__ = ("name",)
+    protocol_name = "http"  # in metrics
 
     def __init__(self, request: web.Request) -> None:
         peer = request.transport and request.transport.get_extra_info("peername")

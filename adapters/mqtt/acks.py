@@ -37,6 +37,7 @@ class Acks:
         "_store",
         "_waiting",
         "is_closed",
+        "settled_total",
         "unsent_publishes",
     )
 
@@ -48,6 +49,7 @@ class Acks:
         self._needs_store = False
         self._waiting: deque[tuple[bytes, int]] | None = None  # most connections never wait for the store
         self.unsent_publishes = 0  # of the client's, not answered yet: its quota (receive maximum)
+        self.settled_total = 0
         self.is_closed = False
 
     def add(self, data: bytes, *, needs_store: bool, settles: int = 0) -> None:
@@ -86,5 +88,6 @@ class Acks:
 
     def _emit(self, data: bytes, settled: int) -> None:
         self.unsent_publishes -= settled
+        self.settled_total += settled
         if not self.is_closed:
             self._outbox.write(data)

@@ -22,11 +22,12 @@ from leveret.adapters.mqtt.packets import (
     disconnect,
 )
 from leveret.adapters.mqtt.parser import PacketParser
-from leveret.adapters.mqtt.publishing import Publisher
+from leveret.adapters.mqtt.publishing import PROTOCOLS, Publisher
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.core.errors import AuthorizationPending, BrokerError
+from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.adapter import MqttAdapter
@@ -219,6 +220,7 @@ class MqttConnection:
         statistics.bytes_sent += self.outbox.sent_total
         if was_running:
             statistics.client_disconnected()
+            self.broker.traffic.retire(*self.traffic())
             assert self.session is not None
             self.session.close()
             log.info("conn=%s client=%r closed", self.name, self.client_id)
@@ -438,6 +440,23 @@ class MqttConnection:
             self._end(Reason.SERVER_SHUTTING_DOWN if is_stopping else Reason.ADMINISTRATIVE_ACTION, reason)
         elif self.state != "closed":
             self.cancel()
+
+    def traffic(self) -> tuple[str, Inflow]:
+        """See core/traffic.py. confirmed: answered with PUBACK or PUBCOMP."""
+        if self.session is None:
+            return "mqtt", Inflow()
+        publisher = self.publisher
+        publisher.note_sizes()
+        mine = self.mqtt_session
+        return PROTOCOLS[self.version], Inflow(
+            received=publisher.published_total,
+            received_confirm=publisher.confirmable_total,
+            confirmed=self.acks.settled_total,
+            routed=publisher.published_total - publisher.unroutable_total,
+            dropped=publisher.unroutable_total,
+            publishers=1 if publisher.published_total else 0,
+            consumers=len(mine.subscriptions) if mine.connection is self else 0,
+        )
 
     def info(self) -> dict[str, Any]:
         """Under RabbitMQ's field names."""

@@ -170,6 +170,7 @@ class Delivery:
                 messages = self._take_over(consumer, messages)
         append = outbox.chunks.append
         acks = self._connection.acks
+        before = self._statistics.publish_sent
         total = sent = 0
         gone: list[Message] = []
         for position, message in enumerate(messages):
@@ -209,6 +210,7 @@ class Delivery:
                 gone.append(message)
         outbox.added(total)
         self._statistics.publish_sent += sent
+        self._statistics.publish_sent_queued += self._statistics.publish_sent - before
         acks.close_chunk()
         if gone:
             self._settle(gone)

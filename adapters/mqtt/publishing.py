@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.core.session import Session, Target
 
-__all__ = ["Publisher", "forwarded"]
+__all__ = ["PROTOCOLS", "Publisher", "forwarded"]
 
 log = logging.getLogger(__name__)
 
 REMEMBERED_TARGETS = 512  # per connection; then all are forgotten
+PROTOCOLS = {3: "mqtt310", 4: "mqtt311", 5: "mqtt50"}  # in metrics
 RETAIN = 1
 DUP = 8
 PUBACK, PUBREC, PUBCOMP = 0x4002, 0x5002, 0x7002
@@ -49,8 +50,8 @@ class Publisher:
     """The publishing half of a connection."""
 
     __slots__ = (
-        "_adapter", "_aliases", "_connection", "_publications", "_session", "_statistics", "_vhost", "is_v5",
-        "published_total", "receive_maximum",
+        "_adapter", "_aliases", "_connection", "_publications", "_session", "_size", "_sized_total", "_sizes",
+        "_statistics", "_vhost", "confirmable_total", "is_v5", "published_total", "receive_maximum", "unroutable_total",
     )  # fmt: skip
 
     def __init__(self, connection: MqttConnection, session: Session, receive_maximum: int) -> None:
@@ -62,6 +63,10 @@ class Publisher:
         self.is_v5 = connection.version == V5
         self.receive_maximum = receive_maximum
         self.published_total = 0
+        self.confirmable_total = 0  # of them, with QoS 1 and 2
+        self.unroutable_total = 0
+        self._sizes = connection.broker.traffic.sizes_of(PROTOCOLS[connection.version])
+        self._size = self._sized_total = 0  # of the last payloads; how many of them are in the histogram
         self._aliases: dict[int, bytes] = {}
         self._publications: dict[tuple[bytes, bytes, int], Publication] = {}
 
@@ -99,7 +104,12 @@ class Publisher:
         elif flags & DUP and connection.version > 3:
             raise MqttFault(Reason.MALFORMED_PACKET, "PUBLISH with QoS 0 and DUP")
         count = len(payloads)
+        if len(payloads[0]) != self._size:  # of all: a run is of packets of one length
+            self.note_sizes()
+            self._size = len(payloads[0])
         self.published_total += count
+        if qos:
+            self.confirmable_total += count
         statistics = self._statistics
         statistics.publish_received += count
         if publication.refusal:
@@ -119,6 +129,13 @@ class Publisher:
                 for packet_id in taken:
                     records.add_received(vhost, session.client_id, packet_id)
             self._acknowledge(PacketType.PUBREC, packet_ids, rejected, is_routed, publication)
+
+    def note_sizes(self) -> None:
+        """What was published since the last time was of one size: into the histogram with it."""
+        count = self.published_total - self._sized_total
+        if count:
+            self._sizes.add(self._size, count)
+            self._sized_total = self.published_total
 
     def _unknown(
         self, packet_ids: list[int], payloads: list[bytes]
@@ -162,6 +179,8 @@ class Publisher:
             tracer.published(
                 envelope, payloads, queues, self._connection.name, 0, self._session.principal.username
             )
+        if not queues:
+            self.unroutable_total += count
         rejected = 0
         for queue in queues:
             refused = queue.publish(envelope, payloads)

@@ -20,6 +20,7 @@ class MqttStatistics:
     messages_sent: int = 0
     publish_received: int = 0  # PUBLISH packets
     publish_sent: int = 0
+    publish_sent_queued: int = 0  # of them, those that a session's queue has counted as delivered
     publish_dropped: int = 0  # QoS 0 on congestion, overflow of a session's queue, too large for the client
     publish_bytes_received: int = 0  # their payloads
     publish_bytes_sent: int = 0

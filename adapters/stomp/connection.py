@@ -17,13 +17,14 @@ from leveret.adapters.stomp.frames import VERSIONS, encode_frame
 from leveret.adapters.stomp.handshake import Handshake, new_session_id
 from leveret.adapters.stomp.heartbeat import Heartbeat
 from leveret.adapters.stomp.parser import FrameParser, Limits
-from leveret.adapters.stomp.publishing import Publisher
+from leveret.adapters.stomp.publishing import PROTOCOL, Publisher
 from leveret.adapters.stomp.receipts import Receipts
 from leveret.adapters.stomp.subscriptions import Subscriptions
 from leveret.adapters.stomp.transactions import Transactions
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.core.errors import AuthorizationPending, BrokerError
+from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.subscriptions import Subscription
@@ -247,6 +248,7 @@ class StompConnection:
         self.outbox.is_closed = True
         self.receipts.is_closed = True
         if self.session is not None:
+            self.broker.traffic.retire(*self.traffic())
             self.session.close()
             log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)
         self.broker.timers.tick()
@@ -412,6 +414,20 @@ class StompConnection:
             self.fail(fault, level=logging.WARNING)
         elif self.state == "starting":
             self.cancel()
+
+    def traffic(self) -> tuple[str, Inflow]:
+        """See core/traffic.py. A receipt is its frame's affair, not a confirm."""
+        if self.session is None:
+            return PROTOCOL, Inflow()
+        publisher = self.publisher
+        publisher.note_sizes()
+        return PROTOCOL, Inflow(
+            received=publisher.published_total,
+            routed=publisher.published_total - publisher.unroutable_total,
+            dropped=publisher.unroutable_total,
+            publishers=1 if publisher.published_total else 0,
+            consumers=len(self.subscriptions),
+        )
 
     def info(self) -> dict[str, Any]:
         """Under RabbitMQ's field names."""

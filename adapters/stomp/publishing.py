@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from leveret.core.session import Session
     from leveret.core.vhost import Exchange
 
-__all__ = ["Publisher", "Target"]
+__all__ = ["PROTOCOL", "Publisher", "Target"]
+
+PROTOCOL = "stomp"  # in metrics
 
 REMEMBERED_PLACES = 512  # per connection; then all are forgotten
 REMEMBERED_QUEUES = 4096  # then all are forgotten, and declared again
@@ -58,6 +60,9 @@ class Publisher:
         "_declared",
         "_places",
         "_session",
+        "_size",
+        "_sized_total",
+        "_sizes",
         "_topic_exchange",
         "_vhost",
         "published_total",
@@ -71,6 +76,8 @@ class Publisher:
         self._topic_exchange = connection.settings.stomp.default_topic_exchange
         self._declared: set[str] = set()  # by this connection
         self._places: dict[str, Place] = {}
+        self._sizes = connection.broker.traffic.sizes_of(PROTOCOL)
+        self._size = self._sized_total = 0  # of the last bodies; how many of them are in the histogram
         self.published_total = 0
         self.unroutable_total = 0
 
@@ -154,6 +161,26 @@ class Publisher:
         self._declared.add(name)
         return queue
 
+    def _note(self, bodies: list[bytes]) -> None:
+        """Of bodies that were published just now: their sizes, into the histogram. Without content-length a run of alike
+        frames has bodies of any size."""
+        size, count = len(bodies[0]), len(bodies)
+        if size != self._size:
+            self.note_sizes(but=count)
+            self._size = size
+        if count > 1 and sum(map(len, bodies)) != size * count:
+            self.note_sizes(but=count)
+            for body in bodies:
+                self._sizes.add(len(body), 1)
+            self._sized_total = self.published_total
+
+    def note_sizes(self, *, but: int = 0) -> None:
+        """What was published since the last time was of one size, but for the last so many: into the histogram with it."""
+        count = self.published_total - self._sized_total - but
+        if count:
+            self._sizes.add(self._size, count)
+            self._sized_total += count
+
     def check(self, head: SendHead) -> None:
         """All that `publish` could refuse. Raise StompFault, BrokerError, AuthorizationPending."""
         target = self.target(head)
@@ -179,6 +206,8 @@ class Publisher:
                 place.queues = queues
         count = len(bodies)
         self.published_total += count
+        if count > 1 or len(bodies[0]) != self._size:
+            self._note(bodies)
         exchange.published_in += count
         exchange.published_out += count * len(queues)
         if not queues:
@@ -198,6 +227,7 @@ class Publisher:
     def _reply(self, envelope: Envelope, bodies: list[bytes]) -> tuple[int, bool]:
         """To a requester that consumes from amq.rabbitmq.reply-to: no queue, straight to its channel."""
         self.published_total += len(bodies)
+        self._note(bodies)
         if not self._connection.broker.replies.deliver(envelope.routing_key, envelope, bodies):
             self.unroutable_total += len(bodies)
         return 0, False

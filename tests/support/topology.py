@@ -23,6 +23,7 @@ from leveret.core.session import Session
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
 from leveret.core.timers import Timers
+from leveret.core.traffic import Traffic
 from leveret.core.vhost import Vhost
 
 __all__ = ["FakeBroker", "envelope", "names"]
@@ -62,7 +63,7 @@ class FakeBroker(SimpleNamespace):
         super().__init__(
             settings=Settings(), registry=registry, store=store, pump=Pump(), timers=Timers(),
             events=Events(), users=SimpleNamespace(revision=1), auth=FakeAuth(), vhosts={}, connections=set(),
-            churn=Churn(), components={}, services={},
+            churn=Churn(), traffic=Traffic(), components={}, services={},
         )  # fmt: skip
         self.policies = Policies(self)  # type: ignore[arg-type]  # a fake
 
