@@ -178,7 +178,7 @@ class Rest:
         return None
 
     async def events(self, count: int) -> list[Event]:
-        found = []
+        found: list[Event] = []
         for _ in range(count):
             event = await self.event()
             assert event is not None, f"the stream ended after {len(found)} of {count} events"

@@ -329,7 +329,10 @@ async def test_ids_of_the_start_before_count_for_what_was_there_at_recovery(
         token = queue.arguments[streams_module.EPOCH]
         boot = streams.boot
         queue.next_position = 16
-        position = lambda *id: streams.confirmed_position(queue, EventId(*id))
+
+        def position(*id: Any) -> int:
+            return streams.confirmed_position(queue, EventId(*id))
+
         assert position(token, boot, 13) == 13
         assert position(token, boot, 99) == 15
         assert position(token, boot - 1, 7) == 7
