@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.mqtt.mqtt_broker import MQTT_REFERENCE, MqttReference
+from e2e.mqtt.mqtt_broker import MQTT_REFERENCE, MqttReference, no_errors
 from support.mqtt_peer import MqttPeer
 from support.server import LeveretServer
 
@@ -71,11 +72,32 @@ def start(own_server: Callable[..., LeveretServer]) -> Callable[..., LeveretServ
     return start
 
 
+Limited = Callable[[dict[str, Any]], LeveretServer]
+
+
 @pytest.fixture(scope="session")
-def tuned_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
-    """A server whose limits are small."""
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
+    """Starts servers with these settings of the section mqtt that live as long as the tests."""
     if MQTT_REFERENCE:
         pytest.skip("this test needs a server with settings of its own")
+    with contextlib.ExitStack() as stack:
+        servers: list[LeveretServer] = []
+
+        def limited(mqtt: dict[str, Any]) -> LeveretServer:
+            settings = {f"LEVERET_MQTT_{key.upper()}": str(value) for key, value in mqtt.items()}
+            folder = tmp_path_factory.mktemp("limited") / "data"
+            servers.append(stack.enter_context(LeveretServer(folder, settings=settings)))
+            return servers[-1]
+
+        yield limited
+        for server in servers:
+            no_errors(server)
+
+
+@pytest.fixture(scope="session")
+def tuned(limited: Limited) -> int:
+    """The MQTT port of a server with 3 messages in flight either way, 5 queued, 2 retained, packets of 2048 bytes, and
+    0.3 s for the handshake."""
     limits = {
         "receive_maximum": 3,
         "max_inflight": 3,
@@ -84,14 +106,17 @@ def tuned_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretSe
         "max_packet_size": 2048,
         "handshake_timeout_s": 0.3,
     }
-    settings = {f"LEVERET_MQTT_{key.upper()}": str(value) for key, value in limits.items()}
-    with LeveretServer(tmp_path_factory.mktemp("tuned") / "data", settings=settings) as server:
-        yield server
-        assert "Traceback" not in server.errors
+    return limited(limits).ports["mqtt"]
 
 
-@pytest.fixture
-def tuned(tuned_server: LeveretServer) -> int:
-    """The MQTT port of a server with 3 messages in flight either way, 5 queued, 2 retained, packets of 2048 bytes, and
-    0.3 s for the handshake."""
-    return tuned_server.ports["mqtt"]
+@pytest.fixture(scope="session")
+def brief(limited: Limited) -> int:
+    """The MQTT port of a server where sessions and keep alives last one second at most, with escaped topics and without
+    $SYS."""
+    limits = {
+        "max_session_expiry_s": 1,
+        "max_keep_alive_s": 1,
+        "topic_escape": "percent",
+        "sys_interval_s": 0,
+    }
+    return limited(limits).ports["mqtt"]

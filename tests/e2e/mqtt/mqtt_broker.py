@@ -11,7 +11,7 @@ import os
 
 import pytest
 from support.mqtt_peer import MqttPeer
-from support.server import REFERENCE
+from support.server import REFERENCE, LeveretServer
 
 __all__ = [
     "MQTT_REFERENCE",
@@ -60,3 +60,10 @@ def shares(peers: list[MqttPeer]) -> dict[MqttPeer, list[bytes]]:
             peer.acknowledge(message)
             found[peer].append(message.payload)
     return found
+
+
+def no_errors(server: LeveretServer) -> None:
+    """The server has written no traceback; show the first one if it has."""
+    errors = server.errors
+    at = errors.find("Traceback")
+    assert at < 0, f"the server met an error:\n{errors[max(at - 500, 0) : at + 3000]}"

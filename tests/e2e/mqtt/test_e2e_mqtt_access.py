@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from e2e.mqtt.mqtt_broker import MQTT_REFERENCE
+from e2e.mqtt.mqtt_broker import MQTT_REFERENCE, no_errors
 from e2e.mqtt.mqtt_place import Place, control
 from support.mqtt_peer import Packet
 from support.server import LeveretServer
@@ -33,7 +33,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
         yield server
         for each in started.values():
-            assert "Traceback" not in each.errors
+            no_errors(each)
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from e2e.mqtt.mqtt_broker import leveret_only, mosquitto_differs
 from support import mqtt_wire
 from support.mqtt_peer import MqttPeer, Sub
 from support.mqtt_wire import packet, properties_block, string
-from support.server import LeveretServer
 
 Client = Callable[..., MqttPeer]
-Start = Callable[..., LeveretServer]
 
 MALFORMED, PROTOCOL = 0x81, 0x82
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
-from e2e.mqtt.mqtt_broker import MQTT_REFERENCE
+from e2e.mqtt.mqtt_broker import MQTT_REFERENCE, no_errors
 from support.mqtt_peer import MqttPeer, Packet, Will
 from support.server import LeveretServer
 
@@ -29,14 +29,16 @@ def sessions(port: int) -> Part:
         peer.subscribed("s/+", qos=2)
         peer.subscribed(f"only/{version}", qos=1)
         peer.disconnect()
-    connected = MqttPeer.open(port, 5, "connected", session_expiry=FOREVER).subscribed("s/#", qos=1)
-    gone = MqttPeer.open(port, 5, "gone").subscribed("s/#", qos=1)
-    with MqttPeer.open(port) as publisher:
+    with (
+        MqttPeer.open(port, 5, "connected", session_expiry=FOREVER) as connected,
+        MqttPeer.open(port, 5, "gone") as gone,
+        MqttPeer.open(port) as publisher,
+    ):
+        connected.subscribed("s/#", qos=1)
+        gone.subscribed("s/#", qos=1)
         for number in range(10):
             publisher.publish(f"s/{number % 3}", b"%d" % number, qos=1 + number % 2)
-    port = yield
-    connected.close()
-    gone.close()
+        port = yield
     with MqttPeer.open(port) as publisher:
         for version in (3, 4, 5):
             with MqttPeer.open(port, version, f"v{version}", **durable(version)) as peer:
@@ -56,22 +58,24 @@ def sessions(port: int) -> Part:
 
 def in_flight(port: int) -> Part:
     """Received and sent packet ids: known on both sides afterwards."""
-    peer = MqttPeer.open(port, 5, "flying", session_expiry=600).subscribed("f/#", qos=2)
-    with MqttPeer.open(port) as publisher:
+    with (
+        MqttPeer.open(port, 5, "flying", session_expiry=600) as peer,
+        MqttPeer.open(port, 5, "once", session_expiry=600) as watcher,
+        MqttPeer.open(port) as publisher,
+    ):
+        peer.subscribed("f/#", qos=2)
         for number in range(4):
             publisher.publish(f"f/{number}", b"%d" % number, qos=2)
-    sent = [peer.expect("PUBLISH", qos=2, payload=b"%d" % number) for number in range(4)]
-    peer.settle("PUBREC", sent[0].packet_id)
-    peer.expect("PUBREL", packet_id=sent[0].packet_id)
-    peer.settle("PUBREC", sent[1].packet_id)
-    peer.expect("PUBREL", packet_id=sent[1].packet_id)
-    peer.settle("PUBCOMP", sent[1].packet_id)
-    peer.say_publish("once", b"x", qos=2, packet_id=77)
-    peer.expect("PUBREC", packet_id=77)
-    watcher = MqttPeer.open(port, 5, "once", session_expiry=600).subscribed("once", qos=2)
-    port = yield
-    peer.close()
-    watcher.close()
+        sent = [peer.expect("PUBLISH", qos=2, payload=b"%d" % number) for number in range(4)]
+        peer.settle("PUBREC", sent[0].packet_id)
+        peer.expect("PUBREL", packet_id=sent[0].packet_id)
+        peer.settle("PUBREC", sent[1].packet_id)
+        peer.expect("PUBREL", packet_id=sent[1].packet_id)
+        peer.settle("PUBCOMP", sent[1].packet_id)
+        peer.say_publish("once", b"x", qos=2, packet_id=77)
+        peer.expect("PUBREC", packet_id=77)
+        watcher.subscribed("once", qos=2)
+        port = yield
     with MqttPeer.open(port, 5, "flying", clean_start=False, session_expiry=600) as peer:
         packets = [peer.next() for _ in range(3)]
         released = [packet.packet_id for packet in packets if packet.name == "PUBREL"]
@@ -168,17 +172,15 @@ def wills(port: int) -> Part:
     stops, or by the one after a kill; delays count on; what was taken away stays away."""
     MqttPeer.open(port, 5, "watcher", session_expiry=600).subscribed("w/#", qos=2).disconnect()
     slow = Will("w/slow", b"4", 1, properties={"will_delay": 600})
-    peers = [
-        MqttPeer.open(port, 5, "w1", session_expiry=600, will=Will("w/session", b"1", 1)),
-        MqttPeer.open(port, 4, "w2", will=Will("w/plain", b"2", 2, retain=True)),
-        MqttPeer.open(port, 5, "w4", session_expiry=600, will=slow),
-    ]
     short = Will("w/short", b"3", 1, properties={"will_delay": 2})
     MqttPeer.open(port, 5, "w3", session_expiry=60, will=short).close()
     MqttPeer.open(port, 5, "w5", will=Will("w/left", b"5", 1)).disconnect()
-    port = yield
-    for peer in peers:
-        peer.close()
+    with (
+        MqttPeer.open(port, 5, "w1", session_expiry=600, will=Will("w/session", b"1", 1)),
+        MqttPeer.open(port, 4, "w2", will=Will("w/plain", b"2", 2, retain=True)),
+        MqttPeer.open(port, 5, "w4", session_expiry=600, will=slow),
+    ):
+        port = yield
     with MqttPeer.open(port, 5, "watcher", clean_start=False, session_expiry=600) as watcher:
         assert {watcher.receive(timeout=5).topic for _ in range(3)} == {"w/session", "w/plain", "w/short"}
         watcher.nothing()
@@ -235,7 +237,7 @@ def restarted(
         yield Restarted(server.ports["mqtt"], parts)
         for running in parts.values():
             running.close()
-        assert "Traceback" not in server.errors
+        no_errors(server)
 
 
 def test_39_sessions_are_there(restarted: Restarted) -> None:

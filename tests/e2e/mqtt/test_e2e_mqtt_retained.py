@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from e2e.mqtt.mqtt_broker import mosquitto_differs, versions
 from support.mqtt_peer import MqttPeer, Sub
-from support.server import LeveretServer
 
 Client = Callable[..., MqttPeer]
-Start = Callable[..., LeveretServer]
 
 
 def sent(peer: MqttPeer) -> set[tuple[str, bytes, bool]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from e2e.mqtt.mqtt_broker import versions
+from e2e.mqtt.mqtt_broker import no_errors, versions
 from support import mqtt_wire
 from support.mqtt_peer import MqttPeer, Sub
 from support.server import LeveretServer, poll
@@ -164,19 +164,18 @@ def test_a_session_that_is_resumed_gets_no_retained_messages(client: Client, nam
     client(5, name, clean_start=False, session_expiry=600).nothing()
 
 
-def test_the_longest_expiry_is_the_servers(start: Start) -> None:
+def test_the_longest_expiry_is_the_servers(brief: int) -> None:
     """[MQTT-3.2.2-...]: CONNACK tells another expiry; features 2 "Session / clean start": and caps version 3"""
-    port = start(max_session_expiry_s=1).ports["mqtt"]
     for asked in (5, FOREVER):
-        with MqttPeer.open(port, 5, "five", session_expiry=asked) as peer:
+        with MqttPeer.open(brief, 5, "five", session_expiry=asked) as peer:
             assert peer.connack.properties["session_expiry"] == 1
             peer.disconnect()
-    MqttPeer.open(port, 4, "four", clean_start=False).disconnect()
-    with MqttPeer.open(port, 4, "four", clean_start=False) as peer:
+    MqttPeer.open(brief, 4, "four", clean_start=False).disconnect()
+    with MqttPeer.open(brief, 4, "four", clean_start=False) as peer:
         assert peer.connack.session_present
     time.sleep(1.2)
     for version, name in ((5, "five"), (4, "four")):
-        with MqttPeer.open(port, version, name, clean_start=False) as peer:
+        with MqttPeer.open(brief, version, name, clean_start=False) as peer:
             assert not peer.connack.session_present
 
 
@@ -221,4 +220,4 @@ def test_a_session_may_be_ended_by_its_administrator(start: Start) -> None:
         peer.subscribed("t", qos=1)
         publisher.publish("t", b"x")
         peer.receive(b"x")
-    assert "Traceback" not in mine.errors
+    no_errors(mine)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from e2e.mqtt.mqtt_broker import MQTT_REFERENCE
+from e2e.mqtt.mqtt_broker import MQTT_REFERENCE, no_errors
 from support.mqtt_peer import MqttPeer, Will
 from support.server import LeveretServer
-
-Start = Callable[..., LeveretServer]
 
 NUMBERS = [
     "clients/connected", "clients/disconnected", "clients/total", "clients/maximum", "clients/active",
@@ -29,7 +27,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     settings = {"LEVERET_MQTT_SYS_INTERVAL_S": "0.2", "LEVERET_MQTT_DISCONNECT_ON_UNAUTHORIZED": "false"}
     with LeveretServer(tmp_path_factory.mktemp("sys") / "data", settings=settings) as server:
         yield server.ports["mqtt"]
-        assert "Traceback" not in server.errors
+        no_errors(server)
 
 
 def value(port: int, topic: str) -> bytes:
@@ -113,6 +111,6 @@ def test_nobody_may_publish_to_it(port: int, version: int, qos: int) -> None:
         assert b"mine" not in [message.payload for message in late.barrier()]
 
 
-def test_it_may_be_off(start: Start) -> None:
-    with MqttPeer.open(start(sys_interval_s=0).ports["mqtt"]) as peer:
+def test_it_may_be_off(brief: int) -> None:
+    with MqttPeer.open(brief) as peer:
         peer.subscribed("$SYS/#").nothing(0.3)

@@ -8,10 +8,8 @@ import pytest
 from e2e.mqtt.mqtt_broker import leveret_only, versions
 from support import mqtt_wire
 from support.mqtt_peer import MqttPeer, Sub
-from support.server import LeveretServer
 
 Client = Callable[..., MqttPeer]
-Start = Callable[..., LeveretServer]
 
 MATCHES = [
     # filter, topics that match, topics that do not; {} is a name of the test's own
@@ -152,13 +150,12 @@ def test_37_a_dot_and_a_slash_are_the_same_to_routing(client: Client, name: str)
             peer.receive(topic.encode())
 
 
-def test_37_percent_escapes_keep_dots_apart(start: Start) -> None:
+def test_37_percent_escapes_keep_dots_apart(brief: int) -> None:
     """Setting mqtt.topic_escape"""
-    port = start(topic_escape="percent").ports["mqtt"]
     topics = ["a.b", "a/b", "a%2Eb", "a*b", "100%/x", "..", "./."]
-    with MqttPeer.open(port) as everything, MqttPeer.open(port) as publisher:
+    with MqttPeer.open(brief) as everything, MqttPeer.open(brief) as publisher:
         everything.subscribed("#")
-        peers = [MqttPeer.open(port, client_id=f"s{number}") for number in range(len(topics))]
+        peers = [MqttPeer.open(brief, client_id=f"s{number}") for number in range(len(topics))]
         for peer, topic in zip(peers, topics, strict=True):
             peer.subscribed(topic)
         for topic in topics:
@@ -167,6 +164,6 @@ def test_37_percent_escapes_keep_dots_apart(start: Start) -> None:
         for peer, topic in zip(peers, topics, strict=True):
             assert [message.topic for message in peer.barrier()] == [topic]
             peer.close()
-        with MqttPeer.open(port) as late:
+        with MqttPeer.open(brief) as late:
             late.subscribe(*(Sub(topic) for topic in topics))
             assert sorted(message.topic for message in late.barrier()) == sorted(topics)
