@@ -157,6 +157,9 @@ class Server:
     async def _main(self) -> None:
         import trio
 
+        from leveret.adapters.arrival import serve_in_order_of_arrival
+
+        serve_in_order_of_arrival()
         self._stopping = trio.CancelScope()
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
