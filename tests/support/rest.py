@@ -205,7 +205,8 @@ async def rest_door(**changes: Any) -> AsyncIterator[Rest]:
         try:
             yield rest
         finally:
-            door.adapter.drain()  # what clients hold is given back
+            adapter: Any = door.adapter
+            adapter.drain()  # what clients hold is given back
 
 
 def declare(rest: Rest, name: str, *, durable: bool = False, **arguments: Any) -> Queue:

@@ -23,7 +23,7 @@ from leveret.core.queue import Queue
 
 ADMIN = "/v1/webhook-sources/%2F"
 HOOK = "/hooks/%2F"
-OPEN = {"verification": {"type": "none"}}
+OPEN: Any = {"verification": {"type": "none"}}
 
 
 def stored(queue: Queue) -> list[Message]:
@@ -363,7 +363,7 @@ async def test_who_may_manage_sources() -> None:
             assert (await operator.call("PUT", f"{ADMIN}/s", {"exchange": "allowed", **OPEN})).status == 201
 
 
-GOOD = {"queue": "q", "verification": {"type": "github", "secrets": ["hush"]}}
+GOOD: Any = {"queue": "q", "verification": {"type": "github", "secrets": ["hush"]}}
 
 
 @pytest.mark.parametrize(

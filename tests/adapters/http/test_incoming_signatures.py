@@ -6,6 +6,7 @@ import base64
 import datetime
 import hashlib
 import hmac
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,7 +25,7 @@ NOW = 1_700_000_000
 BODY = b'{"a": "\xc3\xbc"}'
 
 
-def given(now: float = NOW, query: dict[str, str] | None = None, **headers: str) -> Given:
+def given(now: Any = NOW, query: Any = None, **headers: str) -> Given:
     """headers: x_hub for x-hub."""
     return Given({name.replace("_", "-"): [value] for name, value in headers.items()}, query or {}, now)
 
