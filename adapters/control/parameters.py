@@ -39,11 +39,12 @@ def clear_parameter(broker: Broker, vhost: str, component: str, name: str) -> No
 
 
 def list_parameters(broker: Broker, vhost: str) -> dict[str, Any]:
-    parameters = require_vhost(broker, vhost).parameters
-    return rows(
-        ("component", "name", "value"),
-        ((component, name, _shown(value)) for (component, name), value in sorted(parameters.items())),
-    )
+    """Without the secrets in them, where their owner knows of any."""
+    shown: list[tuple[str, str, str]] = []
+    for component, name in sorted(require_vhost(broker, vhost).parameters):
+        value, owner = broker.vhosts[vhost].parameters[component, name], broker.components.get(component)
+        shown.append((component, name, _shown(value if owner is None else owner.masked(value))))
+    return rows(("component", "name", "value"), shown)
 
 
 def set_global_parameter(broker: Broker, name: str, value: str) -> None:
