@@ -40,7 +40,7 @@ async def test_secrets_are_not_shown() -> None:
             server.broker, vhost="/", component="hook", name="n", value='{"secret":"x"}'
         )
         assert PARAMETERS["list_parameters"](server.broker, vhost="/")["rows"] == [
-            ["hook", "n", '{"secret":"***"}']
+            {"component": "hook", "name": "n", "value": '{"secret":"***"}'}
         ]
 
 
