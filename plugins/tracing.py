@@ -137,10 +137,12 @@ class TracingPlugin:
         self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         self._broker = broker
+        broker.services[self.name] = self
         task_status.started()
         try:
             await trio.sleep_forever()
         finally:
+            del broker.services[self.name]
             for vhost in broker.vhosts.values():
                 if isinstance(vhost.tracer, Firehose):
                     vhost.tracer = None

@@ -17,7 +17,9 @@ __all__ = ["RESOURCES", "routes", "table"]
 
 RESOURCES = (
     "overview", "nodes", "connections", "channels", "consumers", "exchanges", "queues", "bindings", "vhosts", "users",
-    "permissions", "parameters", "policies", "limits", "checks", "features", "whoami",
+    "permissions", "parameters", "policies", "limits", "checks", "features", "whoami", "definitions",
+    "vhosts_writes", "users_writes", "topology_writes", "messages", "policies_writes", "parameters_writes",
+    "connections_writes", "maintenance",
 )  # fmt: skip
 """Modules beside this one, each with `ROUTES`."""
 
