@@ -320,6 +320,11 @@ class Http:
         (), "browsers' origins that may call the API; empty: none", reloadable=True
     )
     rates_interval_s: float = _seconds(5.0, "how often counters are sampled for rates; 0: never")
+    metrics_auth: bool = setting(
+        False,
+        "/metrics needs a login with the tag monitoring; without it whoever reaches the port reads them, as in RabbitMQ",
+        reloadable=True,
+    )
     leases_max: int = setting(
         65536,
         "messages that may be out with users of the REST API, unsettled; a quarter of it for one user",

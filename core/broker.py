@@ -66,7 +66,7 @@ class Broker:
         self.replies = Replies()
         self.churn = Churn()
         self.traffic = Traffic()
-        self.connections: set[Any] = Connections(self.churn)  # adapters.base.ClientConnection
+        self.connections: set[Any] = Connections(self.churn, self.traffic)  # adapters.base.ClientConnection
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
         self.doors: list[Any] = []
         self.tls_context: Any = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from leveret.core.traffic import Traffic, Travelled
+
 __all__ = ["Churn", "Connections"]
 
 
@@ -31,11 +33,12 @@ class Churn:
 
 
 class Connections(set[Any]):
-    """`broker.connections`: counts who comes and goes by `add` and `discard`."""
+    """`broker.connections`: counts who comes and goes by `add` and `discard`, and what they have counted."""
 
-    def __init__(self, churn: Churn) -> None:
+    def __init__(self, churn: Churn, traffic: Traffic) -> None:
         super().__init__()
         self._churn = churn
+        self._traffic = traffic
 
     def add(self, connection: Any) -> None:
         if connection not in self:
@@ -45,4 +48,6 @@ class Connections(set[Any]):
     def discard(self, connection: Any) -> None:
         if connection in self:
             self._churn.connections_closed += 1
+            if isinstance(connection, Travelled):
+                self._traffic.retire(*connection.traffic())
         super().discard(connection)

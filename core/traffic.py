@@ -45,6 +45,8 @@ class Inflow:
     routed: int = 0  # messages that reached a queue at least
     returned: int = 0  # reached none, and came back
     dropped: int = 0  # reached none
+    bytes_received: int = 0  # on the wire, and sent there
+    bytes_sent: int = 0
     publishers: int = 0
     consumers: int = 0
 
@@ -59,8 +61,15 @@ class Inflow:
             sizes.add(len(body), 1)
 
     def add(self, other: Inflow) -> None:
-        for name in INFLOW:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        """The totals; `publishers` and `consumers` are nobody's when it is gone."""
+        self.received += other.received
+        self.received_confirm += other.received_confirm
+        self.confirmed += other.confirmed
+        self.routed += other.routed
+        self.returned += other.returned
+        self.dropped += other.dropped
+        self.bytes_received += other.bytes_received
+        self.bytes_sent += other.bytes_sent
 
 
 @dataclass(slots=True)
@@ -96,7 +105,6 @@ class Outflow:
         return Outflow(**(values | {"dead_lettered": dict(self.dead_lettered)}))
 
 
-INFLOW = tuple(one.name for one in fields(Inflow) if one.name not in ("publishers", "consumers"))
 OUTFLOW = tuple(one.name for one in fields(Outflow))
 
 

@@ -424,7 +424,7 @@ class AmqpConnection:
 
     def traffic(self) -> tuple[str, Inflow]:
         """See core/traffic.py. Channels that are closing have handed over what they counted."""
-        total = Inflow()
+        total = Inflow(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
         for channel in self.channels.values():
             if not channel.is_closing:
                 own = channel.traffic()

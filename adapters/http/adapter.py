@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
 from leveret.adapters.base import DoorSpec
+from leveret.core.traffic import Metric
 
 if TYPE_CHECKING:
     from leveret.adapters.http.bridge import Bridge
@@ -32,8 +33,14 @@ class HttpAdapter:
         self.broker = broker
         self.context: Any = None  # app.HttpContext, while it runs
         self._bridges: set[Bridge] = set()
+        self._opened_total = 0
         self._servers: dict[str, Any] = {}  # by door: aiohttp's web.Server
         self._loop: Any = None
+
+    def metrics(self) -> Iterator[Metric]:
+        """See core/traffic.py."""
+        yield Metric.of("leveret_http_connections", "HTTP connections currently open", len(self._bridges))
+        yield Metric.of("leveret_http_connections_opened_total", "HTTP connections accepted", self._opened_total)
 
     def doors(self) -> Sequence[DoorSpec]:
         listeners = self.broker.settings.listeners
@@ -106,6 +113,7 @@ class HttpAdapter:
         context = self.broker.tls_context if transport.tls_info else None
         bridge = Bridge(transport, server(), context)
         self._bridges.add(bridge)
+        self._opened_total += 1
         try:
             await bridge.run()
         finally:

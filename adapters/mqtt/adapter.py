@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
@@ -16,7 +16,7 @@ from leveret.adapters.mqtt.publishing import forwarded
 from leveret.adapters.mqtt.records import SessionRecords
 from leveret.adapters.mqtt.retained import Retained, RetainedMessage
 from leveret.adapters.mqtt.session import MqttSession, queue_name
-from leveret.adapters.mqtt.statistics import MqttStatistics
+from leveret.adapters.mqtt.statistics import METRICS, TOTALS, MqttStatistics
 from leveret.adapters.mqtt.sys_tree import SysTree
 from leveret.adapters.mqtt.topics import KeyMap, split_shared
 from leveret.adapters.mqtt.view import Fanout, View
@@ -25,6 +25,7 @@ from leveret.auth.contracts import Principal
 from leveret.core.errors import AuthorizationPending, BrokerError
 from leveret.core.message import Envelope
 from leveret.core.session import Session
+from leveret.core.traffic import Metric
 
 if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
@@ -239,6 +240,14 @@ class MqttAdapter:
             if grant is not None:
                 delivery.writer.qos0(view, grant, bodies)
         self.fanout.forget()
+
+    def metrics(self) -> Iterator[Metric]:
+        """See core/traffic.py: the numbers of $SYS that are not told by protocol elsewhere."""
+        statistics = self.statistics
+        self._refresh_gauges(statistics)
+        for field, help in METRICS.items():
+            name = field.removesuffix("_total") + ("_total" if field in TOTALS else "")
+            yield Metric.of(f"leveret_mqtt_{name}", help, getattr(statistics, field))
 
     def _refresh_gauges(self, statistics: MqttStatistics) -> None:
         """What nobody counts as it happens."""

@@ -220,7 +220,6 @@ class MqttConnection:
         statistics.bytes_sent += self.outbox.sent_total
         if was_running:
             statistics.client_disconnected()
-            self.broker.traffic.retire(*self.traffic())
             assert self.session is not None
             self.session.close()
             log.info("conn=%s client=%r closed", self.name, self.client_id)
@@ -443,20 +442,21 @@ class MqttConnection:
 
     def traffic(self) -> tuple[str, Inflow]:
         """See core/traffic.py. confirmed: answered with PUBACK or PUBCOMP."""
+        total = Inflow(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
+        protocol = PROTOCOLS.get(self.version, PROTOCOLS[4])
         if self.session is None:
-            return "mqtt", Inflow()
+            return protocol, total
         publisher = self.publisher
         publisher.note_sizes()
         mine = self.mqtt_session
-        return PROTOCOLS[self.version], Inflow(
-            received=publisher.published_total,
-            received_confirm=publisher.confirmable_total,
-            confirmed=self.acks.settled_total,
-            routed=publisher.published_total - publisher.unroutable_total,
-            dropped=publisher.unroutable_total,
-            publishers=1 if publisher.published_total else 0,
-            consumers=len(mine.subscriptions) if mine.connection is self else 0,
-        )
+        total.received = publisher.published_total
+        total.received_confirm = publisher.confirmable_total
+        total.confirmed = self.acks.settled_total
+        total.routed = publisher.published_total - publisher.unroutable_total
+        total.dropped = publisher.unroutable_total
+        total.publishers = 1 if publisher.published_total else 0
+        total.consumers = len(mine.subscriptions) if mine.connection is self else 0
+        return protocol, total
 
     def info(self) -> dict[str, Any]:
         """Under RabbitMQ's field names."""

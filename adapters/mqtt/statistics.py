@@ -4,7 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MqttStatistics"]
+__all__ = ["METRICS", "TOTALS", "MqttStatistics"]
+
+METRICS = {
+    "sockets_total": "MQTT sockets accepted",
+    "messages_received": "MQTT packets received, of all types",
+    "messages_sent": "MQTT packets sent, of all types",
+    "publish_received": "PUBLISH packets received",
+    "publish_sent": "PUBLISH packets sent",
+    "publish_sent_queued": "PUBLISH packets sent from sessions' queues: QoS 1 and 2",
+    "publish_dropped": "PUBLISH packets not sent: QoS 0 to a client that is too slow, overflow, too large for the client",
+    "clients_expired": "MQTT sessions whose expiry has passed",
+    "clients_connected": "MQTT clients connected",
+    "clients_maximum": "The most MQTT clients that were connected at a time",
+    "clients_total": "MQTT sessions, connected or not",
+    "subscriptions": "MQTT subscriptions",
+    "shared_subscriptions": "MQTT shared subscriptions",
+    "retained_messages": "Retained messages",
+    "stored_messages": "Retained messages, and those in sessions' queues",
+    "stored_bytes": "Their payloads",
+}
+"""What monitoring is told, and in which words."""
+TOTALS = frozenset({
+    "sockets_total", "messages_received", "messages_sent", "publish_received", "publish_sent", "publish_sent_queued",
+    "publish_dropped", "clients_expired",
+})  # fmt: skip
+"""Of them, those that only grow."""
 
 
 @dataclass(slots=True)

@@ -248,7 +248,6 @@ class StompConnection:
         self.outbox.is_closed = True
         self.receipts.is_closed = True
         if self.session is not None:
-            self.broker.traffic.retire(*self.traffic())
             self.session.close()
             log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)
         self.broker.timers.tick()
@@ -417,17 +416,17 @@ class StompConnection:
 
     def traffic(self) -> tuple[str, Inflow]:
         """See core/traffic.py. A receipt is its frame's affair, not a confirm."""
+        total = Inflow(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
         if self.session is None:
-            return PROTOCOL, Inflow()
+            return PROTOCOL, total
         publisher = self.publisher
         publisher.note_sizes()
-        return PROTOCOL, Inflow(
-            received=publisher.published_total,
-            routed=publisher.published_total - publisher.unroutable_total,
-            dropped=publisher.unroutable_total,
-            publishers=1 if publisher.published_total else 0,
-            consumers=len(self.subscriptions),
-        )
+        total.received = publisher.published_total
+        total.routed = publisher.published_total - publisher.unroutable_total
+        total.dropped = publisher.unroutable_total
+        total.publishers = 1 if publisher.published_total else 0
+        total.consumers = len(self.subscriptions)
+        return PROTOCOL, total
 
     def info(self) -> dict[str, Any]:
         """Under RabbitMQ's field names."""

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import resource
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leveret import __version__
 from leveret.adapters.http.management.details import Details, Ranges
@@ -15,7 +15,10 @@ from leveret.adapters.http.management.overview import RATES_MODE, contexts, exch
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import NODE
 
-__all__ = ["ROUTES", "check_node"]
+if TYPE_CHECKING:
+    from leveret.adapters.http.app import HttpContext
+
+__all__ = ["ROUTES", "check_node", "memory_parts"]
 
 MECHANISMS = {
     "PLAIN": "SASL PLAIN authentication mechanism",
@@ -95,9 +98,9 @@ def node_item(call: Call, ranges: Ranges) -> dict[str, Any]:
     return item
 
 
-def memory(call: Call) -> dict[str, Any]:
+def memory_parts(context: HttpContext) -> dict[str, int]:
     """Where the memory goes, roughly; the rest is code and what the interpreter keeps."""
-    broker = call.broker
+    broker = context.broker
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
     waiting = sum(fifo.in_memory_count for queue in queues for fifo in queue.fifos)
     bodies = sum(fifo.in_memory_bytes for queue in queues for fifo in queue.fifos)
@@ -110,10 +113,16 @@ def memory(call: Call) -> dict[str, Any]:
         "connection_other": len(broker.connections) * CONNECTION_BYTES,
         "queue_procs": len(queues) * QUEUE_BYTES + waiting * MESSAGE_BYTES,
         "binary": bodies,
-        "mgmt_db": call.context.rates.memory_bytes,
+        "mgmt_db": context.rates.memory_bytes,
     }
-    parts = dict.fromkeys(ERLANGS, 0) | parts
     parts["other_proc"] = max(0, used - sum(parts.values()))
+    return parts
+
+
+def memory(call: Call) -> dict[str, Any]:
+    """The same, as RabbitMQ's clients know it."""
+    used = call.broker.flow.memory_used
+    parts = dict.fromkeys(ERLANGS, 0) | memory_parts(call.context)
     return {**parts, "strategy": "rss", "total": {"erlang": used, "rss": used, "allocated": used}}
 
 

@@ -188,6 +188,8 @@ class Hooks:
             raise Refusal(503, "unroutable", f"there is no {what}", headers={"Retry-After": "60"})
         exchange.published_in += 1
         exchange.published_out += len(routed.queues)
+        traffic = self._context.broker.traffic
+        traffic.inflow("http").count(traffic.sizes_of("http"), [body], is_routed=bool(routed.queues))
         if vhost.tracer is not None:
             vhost.tracer.published(envelope, [body], routed.queues, f"webhook {source.name}", 0, "")
         rejected = 0

@@ -1,0 +1,309 @@
+"""Metrics of single queues, exchanges, connections and channels: RabbitMQ's groups ("families" of /metrics/detailed), as
+tables from a name to what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any
+
+from leveret.adapters.http.metrics.aggregated import node_numbers
+from leveret.adapters.http.metrics.exposition import label_text
+
+if TYPE_CHECKING:
+    from leveret.adapters.http.app import HttpContext
+    from leveret.core.broker import Broker
+    from leveret.core.queue import Queue
+    from leveret.core.vhost import Vhost
+
+__all__ = ["CLUSTER", "GROUPS", "PER_OBJECT", "Group", "Row", "Selection", "Things"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which queues and exchanges: of these virtual hosts (none named: all), with these names."""
+
+    vhosts: frozenset[str] = frozenset()
+    queue: Callable[[str], bool] | None = None
+
+    def has_vhost(self, name: str) -> bool:
+        return not self.vhosts or name in self.vhosts
+
+    def has_queue(self, name: str) -> bool:
+        return self.queue is None or self.queue(name)
+
+
+Things = Callable[["HttpContext", Selection], list[tuple[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One family of samples: read(thing) is a thing's. Its name says whether it is a counter."""
+
+    name: str
+    help: str
+    read: Callable[[Any], float]
+
+    @property
+    def kind(self) -> str:
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """things: (labels as text, thing), in one turn: they may be gone when they are read."""
+
+    things: Things
+    rows: tuple[Row, ...]
+    more_labels: Callable[[Any], str] | None = None
+
+
+def vhosts(broker: Broker, wanted: Selection) -> list[Vhost]:
+    return [vhost for vhost in broker.vhosts.values() if wanted.has_vhost(vhost.name)]
+
+
+def node(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [("", node_numbers(context))]
+
+
+def churn(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [("", context.broker.churn)]
+
+
+def attempts(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    counts = context.broker.auth.attempts.counts
+    return [(label_text([("protocol", protocol)]), row) for protocol, row in counts.items()]
+
+
+def queues(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for vhost in vhosts(context.broker, wanted):
+        start = label_text([("vhost", vhost.name)])
+        found += [
+            (f"{start},{label_text([('queue', name)])}", queue)
+            for name, queue in vhost.queues.items()
+            if wanted.has_queue(name)
+        ]
+    return found
+
+
+def exchanges(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [
+        (label_text([("vhost", vhost.name), ("exchange", name)]), exchange)
+        for vhost in vhosts(context.broker, wanted)
+        for name, exchange in vhost.exchanges.items()
+    ]
+
+
+def typed_exchanges(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [
+        (label_text([("vhost", vhost.name), ("exchange", name), ("type", exchange.type)]), exchange)
+        for vhost in vhosts(context.broker, wanted)
+        for name, exchange in vhost.exchanges.items()
+        if name
+    ]
+
+
+def bound_exchanges(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [(labels, len(exchange.bindings)) for labels, exchange in typed_exchanges(context, wanted)]
+
+
+def up_vhosts(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [(label_text([("vhost", vhost.name)]), vhost) for vhost in vhosts(context.broker, wanted)]
+
+
+def connections(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    found = []
+    for connection in context.broker.connections:
+        outbox = getattr(connection, "outbox", None)
+        if outbox is not None:
+            found.append((label_text([("connection", connection.name)]), connection))
+    return found
+
+
+def channels(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
+    return [
+        (label_text([("channel", f"{connection.name} ({number})")]), channel)
+        for connection in context.broker.connections
+        for number, channel in getattr(connection, "channels", {}).items()
+        if hasattr(channel, "traffic")
+    ]
+
+
+def _stored(queue: Queue, what: str) -> int:
+    return sum([getattr(fifo.log, what) for fifo in queue.fifos if fifo.log is not None])
+
+
+def _in_memory(queue: Queue, what: str) -> int:
+    return sum([getattr(fifo, what) for fifo in queue.fifos])
+
+
+def _capacity(queue: Queue) -> float:
+    """As the management API says it: can what waits be delivered at once?"""
+    consumers = queue.consumers
+    if not len(consumers):
+        return 0
+    return 1 if not queue.message_count or consumers.eligible() else 0
+
+
+def _type_labels(queue: Queue) -> str:
+    return f',queue_type="rabbit_{queue.type}_queue",membership="leader"'
+
+
+def _one(thing: object) -> float:
+    return 1
+
+
+QUEUE_CONSUMERS = Row("queue_consumers", "Consumers on a queue", lambda queue: len(queue.consumers))
+COARSE = (
+    Row("queue_messages_ready", "Messages ready to be delivered to consumers", lambda queue: queue.message_count),
+    Row("queue_messages_unacked", "Messages delivered to consumers but not yet acknowledged",
+        lambda queue: queue.unacked_count),
+    Row("queue_messages", "Sum of ready and unacknowledged messages - total queue depth",
+        lambda queue: queue.message_count + queue.unacked_count),
+)  # fmt: skip
+QUEUE = (
+    QUEUE_CONSUMERS,
+    Row("queue_consumer_capacity", "Consumer capacity", _capacity),
+    Row("queue_consumer_utilisation", "Same as consumer capacity", _capacity),
+    Row("queue_messages_ready_bytes", "Size in bytes of ready messages", lambda queue: queue.message_bytes),
+    Row("queue_messages_ready_ram", "Ready messages stored in memory", lambda queue: _in_memory(queue, "in_memory_count")),
+    Row("queue_messages_ram_bytes", "Size of ready messages stored in memory",
+        lambda queue: _in_memory(queue, "in_memory_bytes")),
+    Row("queue_messages_persistent", "Persistent messages", lambda queue: _stored(queue, "count")),
+    Row("queue_messages_persistent_bytes", "Size in bytes of persistent messages", lambda queue: _stored(queue, "bytes")),
+)  # fmt: skip
+DELIVERY = (
+    Row("queue_get_ack_total", "Total number of messages fetched from a queue with manual acknowledgement",
+        lambda queue: queue.get_total),
+    Row("queue_get_total", "Total number of messages fetched from a queue with automatic acknowledgement",
+        lambda queue: queue.get_no_ack_total),
+    Row("queue_messages_delivered_ack_total", "Total number of messages delivered with manual acknowledgement",
+        lambda queue: queue.delivered_total),
+    Row("queue_messages_delivered_total", "Total number of messages delivered with automatic acknowledgement",
+        lambda queue: queue.delivered_no_ack_total),
+    Row("queue_messages_redelivered_total", "Total number of messages redelivered from a queue",
+        lambda queue: queue.redelivered_total),
+    Row("queue_messages_acked_total", "Total number of messages acknowledged on a queue",
+        lambda queue: queue.acknowledged_total),
+    Row("queue_get_empty_total", "Total number of times a fetch found no message", lambda queue: queue.get_empty_total),
+)  # fmt: skip
+PUBLISHED = (
+    Row("queue_messages_published_total", "Total number of messages published to a queue",
+        lambda queue: queue.published_total),
+)  # fmt: skip
+QUEUE_INFO = (Row("queue_info", "A queue's type", _one),)
+EXCHANGE = (
+    Row("exchange_messages_published_total", "Total number of messages published into an exchange",
+        lambda exchange: exchange.published_in),
+    Row("exchange_messages_routed_total", "Total number of copies that an exchange passed on",
+        lambda exchange: exchange.published_out),
+)  # fmt: skip
+CONNECTION_COARSE = (
+    Row("connection_incoming_bytes_total", "Total number of bytes received on a connection",
+        lambda connection: connection.received_bytes),
+    Row("connection_outgoing_bytes_total", "Total number of bytes sent on a connection",
+        lambda connection: connection.outbox.sent_total),
+)  # fmt: skip
+CONNECTION = (
+    Row("connection_pending_bytes", "Bytes waiting to be sent on a connection", lambda connection: connection.outbox.bytes),
+    Row("connection_channels", "Channels on a connection", lambda connection: len(getattr(connection, "channels", ()))),
+)  # fmt: skip
+CHANNEL = (
+    Row("channel_consumers", "Consumers on a channel", lambda channel: len(channel.consumers)),
+    Row("channel_messages_unacked", "Delivered but not yet acknowledged messages", lambda channel: len(channel.unacked)),
+    Row("channel_messages_unconfirmed", "Published but not yet confirmed messages",
+        lambda channel: channel.confirms.unconfirmed_count if channel.confirms is not None else 0),
+    Row("consumer_prefetch", "Limit of unacknowledged messages for each consumer", lambda channel: channel.prefetch),
+    Row("channel_prefetch", "Limit of unacknowledged messages of a whole channel", lambda channel: channel.global_prefetch),
+)  # fmt: skip
+CHANNEL_EXCHANGE = (
+    Row("channel_messages_published_total", "Total number of messages published on a channel",
+        lambda channel: channel.publisher.published_total),
+    Row("channel_messages_confirmed_total", "Total number of messages confirmed on a channel",
+        lambda channel: channel.confirms.confirmed_total if channel.confirms is not None else 0),
+    Row("channel_messages_unroutable_returned_total", "Total number of messages returned as unroutable",
+        lambda channel: channel.publisher.returned_total),
+    Row("channel_messages_unroutable_dropped_total", "Total number of messages dropped as unroutable",
+        lambda channel: channel.publisher.unroutable_total - channel.publisher.returned_total),
+)  # fmt: skip
+CHANNEL_QUEUE = (
+    Row("channel_get_ack_total", "Total number of messages fetched with manual acknowledgement",
+        lambda channel: channel.get_total),
+    Row("channel_get_total", "Total number of messages fetched with automatic acknowledgement",
+        lambda channel: channel.get_no_ack_total),
+    Row("channel_messages_delivered_ack_total", "Total number of messages delivered with manual acknowledgement",
+        lambda channel: channel.delivered_total),
+    Row("channel_messages_delivered_total", "Total number of messages delivered with automatic acknowledgement",
+        lambda channel: channel.delivered_no_ack_total),
+    Row("channel_messages_acked_total", "Total number of messages acknowledged on a channel",
+        lambda channel: channel.acknowledged_total),
+    Row("channel_get_empty_total", "Total number of times a fetch found no message",
+        lambda channel: channel.get_empty_total),
+)  # fmt: skip
+ATTEMPTS = (
+    Row("auth_attempts_total", "Total number of authentication attempts", sum),
+    Row(
+        "auth_attempts_succeeded_total",
+        "Total number of successful authentication attempts",
+        lambda row: row[0],
+    ),
+    Row("auth_attempts_failed_total", "Total number of failed authentication attempts", lambda row: row[1]),
+)
+
+
+def _attributes(rows: Iterable[tuple[str, str, str]]) -> tuple[Row, ...]:
+    return tuple(Row(name, help, attrgetter(field)) for name, help, field in rows)
+
+
+def _keys(rows: Iterable[tuple[str, str]]) -> tuple[Row, ...]:
+    return tuple(Row(name, help, itemgetter(name)) for name, help in rows)
+
+
+CHURN = _attributes(
+    (f"{what}_{verb}_total", f"Total number of {what} {verb}", f"{what}_{verb}")
+    for what, verb in (
+        ("connections", "opened"), ("connections", "closed"), ("channels", "opened"), ("channels", "closed"),
+        ("queues", "declared"), ("queues", "created"), ("queues", "deleted"),
+    )
+)  # fmt: skip
+NODE_COARSE = _keys((
+    ("process_open_fds", "Open file descriptors"), ("process_open_tcp_sockets", "Open TCP sockets of clients"),
+    ("process_resident_memory_bytes", "Memory used in bytes"), ("disk_space_available_bytes", "Disk space available in bytes"),
+))  # fmt: skip
+NODE = _keys((
+    ("process_max_fds", "Open file descriptors limit"), ("process_max_tcp_sockets", "Open TCP sockets limit"),
+    ("resident_memory_limit_bytes", "Memory high watermark in bytes"),
+    ("disk_space_available_limit_bytes", "Free disk space low watermark in bytes"), ("erlang_uptime_seconds", "Node uptime"),
+))  # fmt: skip
+
+GROUPS: dict[str, tuple[Group, ...]] = {
+    "connection_churn_metrics": (Group(churn, CHURN),),
+    "node_coarse_metrics": (Group(node, NODE_COARSE),),
+    "node_metrics": (Group(node, NODE),),
+    "auth_attempt_metrics": (Group(attempts, ATTEMPTS),),
+    "queue_coarse_metrics": (Group(queues, COARSE), Group(queues, QUEUE_INFO, _type_labels)),
+    "queue_consumer_count": (Group(queues, (QUEUE_CONSUMERS,)), Group(queues, QUEUE_INFO, _type_labels)),
+    "queue_metrics": (Group(queues, QUEUE), Group(queues, QUEUE_INFO, _type_labels)),
+    "queue_delivery_metrics": (Group(queues, DELIVERY),),
+    "queue_exchange_metrics": (Group(queues, PUBLISHED),),
+    "channel_queue_exchange_metrics": (Group(queues, PUBLISHED),),
+    "exchange_metrics": (Group(exchanges, EXCHANGE),),
+    "connection_coarse_metrics": (Group(connections, CONNECTION_COARSE),),
+    "connection_metrics": (Group(connections, CONNECTION),),
+    "channel_metrics": (Group(channels, CHANNEL),),
+    "channel_exchange_metrics": (Group(channels, CHANNEL_EXCHANGE),),
+    "channel_queue_metrics": (Group(channels, CHANNEL_QUEUE),),
+}
+"""By RabbitMQ's names. Those that have no meaning here (ra_metrics, stream_consumer_metrics, ...) give nothing."""
+PER_OBJECT = tuple(GROUPS)
+CLUSTER: dict[str, tuple[Group, ...]] = {
+    "vhost_status": (Group(up_vhosts, (Row("vhost_status", "Whether a given vhost is running", _one),)),),
+    "exchange_bindings": (
+        Group(bound_exchanges, (Row("exchange_bindings", "Number of bindings for an exchange", float),)),
+    ),
+    "exchange_names": (Group(typed_exchanges, (Row("exchange_name", "Enumerates exchanges", _one),)),),
+}
+"""Of /metrics/detailed alone, with a prefix of their own."""
