@@ -31,7 +31,9 @@ from raw_client import Connection
 QUEUE = "bench"
 BUFFER_BYTES = 1 << 18
 START_TIMEOUT_S = 120.0
-OWN = f"{shlex.quote(sys.executable)} -m leveret serve --data-dir {{data}} --amqp {{port}}"
+OWN = f"{shlex.quote(sys.executable)} -m leveret serve --data-dir {{data}} --amqp {{port}}" + "".join(
+    f" --{door} off" for door in ("mqtt", "stomp", "http", "web-stomp", "web-mqtt")
+)
 
 
 def show(name: str, value: float, unit: str) -> None:

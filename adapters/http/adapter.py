@@ -40,7 +40,9 @@ class HttpAdapter:
     def metrics(self) -> Iterator[Metric]:
         """See core/traffic.py."""
         yield Metric.of("leveret_http_connections", "HTTP connections currently open", len(self._bridges))
-        yield Metric.of("leveret_http_connections_opened_total", "HTTP connections accepted", self._opened_total)
+        yield Metric.of(
+            "leveret_http_connections_opened_total", "HTTP connections accepted", self._opened_total
+        )
 
     def doors(self) -> Sequence[DoorSpec]:
         listeners = self.broker.settings.listeners

@@ -53,7 +53,9 @@ def length(size: int) -> bytes:
             return out
 
 
-def publish(topic: bytes, payload: bytes, qos: int = 0, packet_id: int = 0, properties: bytes | None = None) -> bytes:
+def publish(
+    topic: bytes, payload: bytes, qos: int = 0, packet_id: int = 0, properties: bytes | None = None
+) -> bytes:
     body = len(topic).to_bytes(2, "big") + topic
     if qos:
         body += packet_id.to_bytes(2, "big")
@@ -163,13 +165,19 @@ def test_suspended_it_keeps_what_comes() -> None:
         pytest.param(4, b"\x32\x03\x00\x01t", Reason.MALFORMED_PACKET, id="no packet id"),
         pytest.param(4, b"\x32\x05\x00\x01t\x00\x00", Reason.PROTOCOL_ERROR, id="MQTT-2.2.1-3 packet id 0"),
         pytest.param(5, b"\x30\x03\x00\x01t", Reason.MALFORMED_PACKET, id="no properties"),
-        pytest.param(5, b"\x30\x04\x00\x01t\x05", Reason.MALFORMED_PACKET, id="properties longer than the packet"),
+        pytest.param(
+            5, b"\x30\x04\x00\x01t\x05", Reason.MALFORMED_PACKET, id="properties longer than the packet"
+        ),
         pytest.param(5, b"\x30\x04\x00\x01t\x80", Reason.MALFORMED_PACKET, id="property length cut off"),
         pytest.param(4, b"\x40\x02\x00\x00", Reason.PROTOCOL_ERROR, id="PUBACK of packet id 0"),
         pytest.param(4, b"\x30\xff\xff\xff\xff\x01", Reason.MALFORMED_PACKET, id="length of five bytes"),
         pytest.param(4, b"\x30\x81\x00", Reason.MALFORMED_PACKET, id="MQTT-1.5.5-1 length in too many bytes"),
-        pytest.param(4, b"\x30\xff\xff\xff\x7f", Reason.PACKET_TOO_LARGE, id="too large, known from its head"),
-        pytest.param(0, b"\x30\x10\x00", Reason.PROTOCOL_ERROR, id="MQTT-3.1.0-1 the first packet is no CONNECT"),
+        pytest.param(
+            4, b"\x30\xff\xff\xff\x7f", Reason.PACKET_TOO_LARGE, id="too large, known from its head"
+        ),
+        pytest.param(
+            0, b"\x30\x10\x00", Reason.PROTOCOL_ERROR, id="MQTT-3.1.0-1 the first packet is no CONNECT"
+        ),
     ],
 )
 def test_what_is_wrong_is_said(version: int, data: bytes, reason: Reason) -> None:
