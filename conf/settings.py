@@ -98,6 +98,9 @@ class Server:
     control_socket: str = setting(
         "", "the socket of `leveret ctl`; empty: control.sock in the data directory"
     )
+    load_definitions: str = setting(
+        "", "a file of definitions (JSON, RabbitMQ's or ours) that is imported at every start, if it is there"
+    )
 
 
 @dataclass(frozen=True, slots=True)

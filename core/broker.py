@@ -13,7 +13,7 @@ import trio
 from leveret.auth.chain import AuthChain
 from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
-from leveret.core import definitions, records
+from leveret.core import definitions, interchange, records
 from leveret.core.allocator import give_back_memory, keep_freed_memory
 from leveret.core.churn import Churn, Connections
 from leveret.core.errors import ConnectionRefused, NotAllowed
@@ -72,6 +72,7 @@ class Broker:
         self.tls_context: Any = None
         self.components: dict[str, ParameterComponent] = {}  # who checks runtime parameters, by component
         self.services: dict[str, Any] = {}  # what plugins that run offer to doors, by plugin
+        self.boot_definitions: Any = None  # a document to import once what is durable is there
         self._room = trio.Event()
 
     def _auth_chain(self) -> AuthChain:
@@ -110,7 +111,10 @@ class Broker:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Broker]:
-        """Recover, run, and on leaving flush and close the store. Raise StoreUnavailable if it cannot be opened."""
+        """Recover, run, and on leaving flush and close the store.
+
+        Raise StoreUnavailable if it cannot be opened, DefinitionsError for `boot_definitions` that are none.
+        """
         keep_freed_memory()
         self.timers.start()
         self.store.open()
@@ -120,6 +124,8 @@ class Broker:
             self.users.on_change(self._on_permissions_changed)
             self.users.on_event(self._on_user_event)
             definitions.recover(self)
+            if self.boot_definitions is not None:  # before the defaults: who defines users needs no guest
+                interchange.import_(self, self.boot_definitions)
             self._ensure_defaults()
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.store.run)

@@ -8,9 +8,11 @@ Both are synchronous and unchecked: whoever calls them decides who may. Files of
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from leveret.core.definitions import require_vhost
 from leveret.core.import_plan import LIMITS, OPERATOR_POLICY, DefinitionsError, Plan, Report
@@ -21,13 +23,31 @@ if TYPE_CHECKING:
     from leveret.core.policy import Policy
     from leveret.core.vhost import Vhost
 
-__all__ = ["DefinitionsError", "Report", "export", "import_"]
+__all__ = ["DefinitionsError", "Report", "export", "import_", "read_file"]
 
 log = logging.getLogger(__name__)
 
 PRIVATE = "internal"
 """Global parameters whose names begin so are a node's own: RabbitMQ's internal_cluster_id."""
 RESERVED = "amq."
+
+
+def read_file(path: Path) -> Any | None:
+    """A document for `import_`; None if there is no such file. Raise DefinitionsError for one that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DefinitionsError(f"{path} cannot be read: {error}") from error
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise DefinitionsError(f"{path} is no JSON: {error}") from error
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not allowed")
 
 
 def import_(broker: Broker, document: Any, vhost: str | None = None) -> Report:

@@ -74,7 +74,11 @@ class Handshake:
                 version_minor=9,
                 server_properties={
                     "capabilities": CAPABILITIES,
-                    "cluster_name": server.cluster_name or connection.broker.node_name,
+                    "cluster_name": str(
+                        connection.broker.parameters.get("cluster_name")
+                        or server.cluster_name
+                        or connection.broker.node_name
+                    ),
                     "copyright": "Copyright (c) 2026 the Leveret authors",
                     "information": "Leveret, licensed under Apache-2.0",
                     "platform": f"Python {platform.python_version()}",

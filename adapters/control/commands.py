@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from leveret.adapters.control import client
+from leveret.adapters.control.definitions import DEFINITION_COMMANDS
 from leveret.adapters.control.formats import printable
 from leveret.adapters.control.options import (
     EX_TEMPFAIL,
@@ -36,7 +37,7 @@ def ctl() -> None:
 
 
 add_common(ctl)
-for verb in VERBS:
+for verb in (*VERBS, *DEFINITION_COMMANDS):
     ctl.add_command(verb)
 
 NOTE_PERMISSIONS = (

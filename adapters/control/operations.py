@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret import __version__
 from leveret.adapters.control.accounts import ACCOUNTS
+from leveret.adapters.control.definitions import DEFINITIONS
 from leveret.adapters.control.listings import LISTINGS, rows
 from leveret.adapters.control.parameters import PARAMETERS
 from leveret.adapters.control.server import Operation, OperationRefused
@@ -312,6 +313,7 @@ OPERATIONS: Mapping[str, Operation] = {
     **LISTINGS,
     **ACCOUNTS,
     **PARAMETERS,
+    **DEFINITIONS,
     **_named((
         add_vhost, delete_vhost, purge_queue, delete_queue, set_policy, set_operator_policy, clear_policy,
         clear_operator_policy, list_policies, list_operator_policies, set_vhost_limits, clear_vhost_limits,

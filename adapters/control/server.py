@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 Operation = Callable[..., Any]
 """`operation(broker, **arguments)`, plain or async; arguments and result are what JSON can say."""
 
-MAX_REQUEST_BYTES = 4 << 20
+MAX_REQUEST_BYTES = 64 << 20  # definitions of a large broker; only its own user can send them
 MAX_CONNECTIONS = 64  # the rest waits to be accepted
 IDLE_TIMEOUT_S = 60.0
 COMMIT_TIMEOUT_S = 10.0
@@ -120,10 +120,12 @@ class ControlServer:
                 chunk = await stream.receive_some()
             if idle.cancelled_caught or not chunk:
                 return
+            searched = len(buffer)
             buffer += chunk
-            while (end := buffer.find(b"\n")) >= 0:
+            while (end := buffer.find(b"\n", searched)) >= 0:
                 line = bytes(buffer[:end])
                 del buffer[: end + 1]
+                searched = 0
                 await self._send(stream, await self.answer(line))
             if len(buffer) > MAX_REQUEST_BYTES:
                 error = f"a request is longer than {MAX_REQUEST_BYTES} bytes"

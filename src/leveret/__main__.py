@@ -139,9 +139,12 @@ class Server:
         from leveret.adapters.listener import DoorError
         from leveret.conf.logs import LogFileError, configure
         from leveret.core.errors import StoreUnavailable
+        from leveret.core.interchange import DefinitionsError
         from leveret.core.registry import PluginError
 
-        refusals = (AddressError, DoorError, LogFileError, PluginError, ServerError, StoreUnavailable)
+        refusals = (
+            AddressError, DefinitionsError, DoorError, LogFileError, PluginError, ServerError, StoreUnavailable,
+        )  # fmt: skip
         try:
             configure(self.settings.log)
             _prepare(self.settings.server.data_dir)
@@ -175,6 +178,7 @@ class Server:
         from leveret.adapters.control.server import ControlServer
         from leveret.adapters.listener import serve_all
         from leveret.core.broker import Broker
+        from leveret.core.interchange import read_file
         from leveret.plugins.commands import plugin_operations
         from leveret.plugins.loader import PluginHost, load_registry
 
@@ -187,6 +191,10 @@ class Server:
                 raise ServerError(f"auth.backends names '{name}', which is not installed")
         store = registry.load("stores", settings.store.engine)(server.data_dir, settings.store)
         broker = self._broker = Broker(settings, registry, store)
+        if server.load_definitions:
+            broker.boot_definitions = read_file(Path(server.load_definitions))
+            if broker.boot_definitions is None:
+                log.warning("definitions file=%s is not there; nothing is imported", server.load_definitions)
         host = PluginHost(broker, registry, settings.plugins.options)
         operations = {
             **OPERATIONS,
