@@ -1,5 +1,6 @@
 """The writing half of the management API, request by request: what RabbitMQ 3.10.8 answered, but where a comment says so."""
 
+# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import base64
@@ -244,9 +245,9 @@ def test_queues(api: Management, vhost: str) -> None:
     assert isinstance(found["arguments"]["f"], float)
     assert isinstance(found["arguments"]["x-max-length"], int)
     reason = f"inequivalent arg 'x-message-ttl' for queue 'a/b ü%' in vhost '{vhost}': received '6' but current is '60000'"
-    body = {"auto_delete": True, "arguments": arguments | {"x-message-ttl": 6}}
-    check(api, "PUT", path("a/b ü%"), body, 400, reason)
-    quorum = {"arguments": {"x-queue-type": "quorum"}}
+    changed: dict[str, Any] = {"auto_delete": True, "arguments": arguments | {"x-message-ttl": 6}}
+    check(api, "PUT", path("a/b ü%"), changed, 400, reason)
+    quorum: dict[str, Any] = {"arguments": {"x-queue-type": "quorum"}}
     check(
         api, "PUT", path("k"), quorum, 400, f"invalid property 'non-durable' for queue 'k' in vhost '{vhost}'"
     )
