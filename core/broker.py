@@ -16,7 +16,7 @@ from leveret.auth.internal import InternalBackend
 from leveret.core import definitions, interchange, records
 from leveret.core.allocator import give_back_memory, keep_freed_memory
 from leveret.core.churn import Churn, Connections
-from leveret.core.errors import ConnectionRefused, NotAllowed
+from leveret.core.errors import ConnectionRefused, NotAllowed, PreconditionFailed
 from leveret.core.events import Events
 from leveret.core.flow import Flow
 from leveret.core.policy import Policies
@@ -160,9 +160,18 @@ class Broker:
             log.info("vhost=%s created", name)
         return vhost
 
+    def grant_all(self, username: str | None, vhost_name: str) -> None:
+        """Whoever makes a virtual host may do everything in it, if it is a user that we know."""
+        if any(user.name == username for user in self.users.list_users()):
+            self.users.set_permissions(str(username), vhost_name, ".*", ".*", ".*")
+
     def delete_vhost(self, name: str) -> None:
-        """Its connections are closed, everything in it is gone. Raise NotFound."""
+        """Its connections are closed, everything in it is gone. Raise NotFound, PreconditionFailed if it is protected."""
         vhost = definitions.require_vhost(self, name)
+        if vhost.is_protected:
+            raise PreconditionFailed(
+                f"Refusing to delete virtual host '{name}' because it is protected from deletion"
+            )
         for connection in list(self.connections):
             if connection.info().get("vhost") == name:
                 connection.close(f"vhost '{name}' was deleted")

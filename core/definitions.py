@@ -49,6 +49,7 @@ def recover(broker: Broker) -> None:
             tags=record["tags"],
             default_queue_type=record["default_queue_type"],
             limits={name: int(limit) for name, limit in record["limits"].items()},
+            is_protected=record.get("protected", False),
         )
     for record in records.read(store, "parameter"):
         if not record["component"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.auth.permissions import check_pattern
 from leveret.auth.users import LIMITS as USER_LIMITS
-from leveret.auth.users import AuthDataError, checked_name, checked_tags, hashed
+from leveret.auth.users import AuthDataError, NoSuchUser, checked_name, checked_tags, hashed
 from leveret.core import records
 from leveret.core.arguments import QUEUE_TYPES, check_queue_arguments
 from leveret.core.equivalence import resource
@@ -54,12 +54,16 @@ class Named:
 
 
 class Plan:
-    """Made of a document; raises DefinitionsError. `apply` does it. vhost: of that one alone (NotFound if it is not there)."""
+    """Made of a document; raises DefinitionsError. `apply` does it. vhost: of that one alone (NotFound if it is not there).
 
-    def __init__(self, broker: Broker, document: Any, vhost: str | None) -> None:
+    user: gets all permissions in new virtual hosts.
+    """
+
+    def __init__(self, broker: Broker, document: Any, vhost: str | None, user: str | None = None) -> None:
         self.report = Report()
         self._broker = broker
         self._vhost = vhost
+        self._user_name = user
         self._steps: list[Callable[[], object]] = []
         self._users = {user.name for user in broker.users.list_users()}
         self._vhosts = set(broker.vhosts)
@@ -121,7 +125,10 @@ class Plan:
     ) -> None:
         """A user who is there keeps what the document does not say."""
         users = self._broker.users
-        existing = {user.name: user for user in users.list_users()}.get(name)
+        try:
+            existing = users.user(name)
+        except NoSuchUser:
+            existing = None
         password_hash, algorithm = known
         if password_hash is None and existing is not None:
             password_hash, algorithm = existing.password_hash, existing.hashing_algorithm
@@ -147,6 +154,8 @@ class Plan:
                 metadata["default_queue_type"] = queue_type
             elif queue_type != "undefined":
                 self._warn(f"vhost '{name}': there is no queue type '{queue_type}' to be its default")
+        if given.flag("protected_from_deletion"):
+            metadata["is_protected"] = True
         limits = limits_of(item.get("limits", {}), VHOST_LIMITS)
         self._vhosts.add(name)
         self._then(self._put_vhost, name, metadata, limits)
@@ -155,6 +164,7 @@ class Plan:
         existing = self._broker.vhosts.get(name)
         if existing is None:
             self._broker.add_vhost(name, **metadata)
+            self._broker.grant_all(self._user_name, name)
         elif metadata:
             existing.update(**metadata)
         if limits:

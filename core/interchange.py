@@ -50,14 +50,15 @@ def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is not allowed")
 
 
-def import_(broker: Broker, document: Any, vhost: str | None = None) -> Report:
+def import_(broker: Broker, document: Any, vhost: str | None = None, *, user: str | None = None) -> Report:
     """Make what the document defines; with `vhost` its exchanges, queues, bindings, policies and parameters, there.
 
     Users, permissions, policies and parameters that exist are replaced; exchanges, queues and bindings are left as they
-    are. Everything is checked before anything is changed. Raise DefinitionsError, naming the item; NotFound for a
-    virtual host that is not there.
+    are. Everything is checked before anything is changed. user: who imports, and may do everything in virtual hosts that
+    are new, unless the document says otherwise. Raise DefinitionsError, naming the item; NotFound for a virtual host that
+    is not there.
     """
-    plan = Plan(broker, document, vhost)
+    plan = Plan(broker, document, vhost, user)
     plan.apply()
     for warning in plan.report.warnings:
         log.warning("definitions: %s", warning)
@@ -112,11 +113,12 @@ def export(broker: Broker, vhost: str | None = None) -> dict[str, Any]:
 
 
 def _metadata(vhost: Vhost) -> dict[str, Any]:
-    return {
+    metadata: dict[str, Any] = {
         "description": vhost.description,
         "tags": list(vhost.tags),
         "default_queue_type": vhost.default_queue_type,
     }
+    return metadata | {"protected_from_deletion": True} if vhost.is_protected else metadata
 
 
 def _vhost(vhost: Vhost) -> dict[str, Any]:

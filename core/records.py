@@ -61,6 +61,7 @@ def save_vhost(vhost: Vhost) -> None:
     vhost.broker.store.put_definition(_key("vhost", vhost.name), encode_table({
         "name": vhost.name, "description": vhost.description, "tags": list(vhost.tags),
         "default_queue_type": vhost.default_queue_type, "limits": dict(vhost.limits),
+        "protected": vhost.is_protected,
     }))  # fmt: skip
 
 

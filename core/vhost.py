@@ -96,12 +96,14 @@ class Vhost:
         tags: Iterable[str] = (),
         default_queue_type: str = "classic",
         limits: dict[str, int] | None = None,
+        is_protected: bool = False,
     ) -> None:
         self.broker = broker
         self.name = name
         self.description = description
         self.tags = tuple(tags)
         self.default_queue_type = default_queue_type
+        self.is_protected = is_protected  # from deletion
         self.limits: dict[str, int] = dict(limits or {})  # max-connections, max-queues; negative: none
         self.epoch = 1
         self.tracer: Tracer | None = None
@@ -349,6 +351,7 @@ class Vhost:
         description: str | None = None,
         tags: Iterable[str] | None = None,
         default_queue_type: str | None = None,
+        is_protected: bool | None = None,
     ) -> None:
         """Change metadata; None leaves it as it is."""
         if description is not None:
@@ -357,6 +360,8 @@ class Vhost:
             self.tags = tuple(tags)
         if default_queue_type is not None:
             self.default_queue_type = default_queue_type
+        if is_protected is not None:
+            self.is_protected = is_protected
         records.save_vhost(self)
 
     def set_limit(self, name: str, value: int | None) -> None:

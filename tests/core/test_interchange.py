@@ -15,7 +15,7 @@ import pytest
 from leveret.auth import passwords
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
-from leveret.core.errors import NotFound
+from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int64, Timestamp
 from leveret.core.interchange import DefinitionsError, export, import_
 from leveret.core.session import Session
@@ -236,7 +236,7 @@ async def test_forms_of_other_versions() -> None:
             "vhosts": [
                 {"name": "list", "limits": [{"name": "max-queues", "value": 5}]},
                 {"name": "map", "limits": {"max-queues": 6}, "metadata": {
-                    "description": "d", "tags": ["t"], "default_queue_type": "quorum"}},
+                    "protected_from_deletion": True, "description": "d", "tags": ["t"], "default_queue_type": "quorum"}},
                 {"name": "undefined", "default_queue_type": "undefined", "description": "e", "tags": []},
                 {"name": "stream", "default_queue_type": "stream"},
             ],
@@ -263,6 +263,9 @@ async def test_forms_of_other_versions() -> None:
         assert broker.vhosts["list"].limits == {"max-queues": 5}
         assert broker.vhosts["map"].limits == {"max-queues": 6}
         assert (broker.vhosts["map"].description, broker.vhosts["map"].default_queue_type) == ("d", "quorum")
+        assert broker.vhosts["map"].is_protected
+        with pytest.raises(PreconditionFailed, match="protected"):
+            broker.delete_vhost("map")
         assert broker.vhosts["undefined"].default_queue_type == "classic"
         assert broker.vhosts["map"].parameters["shovel", "s"] == {"src-uri": "amqp://"}
         queues = broker.vhosts["/"].queues

@@ -44,7 +44,7 @@ async def get_definitions(call: Call) -> web.Response:
 async def post_definitions(call: Call) -> web.Response:
     """Import definitions: JSON, or a form with a `file`. What is there already stays; a mistake changes nothing."""
     vhost = _vhost(call)
-    import_(call.broker, await _document(call), vhost)
+    import_(call.broker, await _document(call), vhost, user=call.principal.username)
     return done()
 
 

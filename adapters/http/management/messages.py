@@ -197,7 +197,7 @@ async def get(call: Call) -> list[dict[str, Any]]:
     session = await session_for(call)
     mode, encoding = given.get("ackmode"), given.get("encoding")
     if mode not in MODES:
-        raise bad_request(f"Unsupported ackmode. Please use one of {', '.join(MODES)}.")
+        raise bad_request(f"Invalid ackmode value: {mode}. Valid values are: {', '.join(MODES)}")
     if encoding not in ("auto", "base64"):
         raise bad_request("Unsupported encoding. Please use auto or base64.")
     count = given.number("count")

@@ -23,7 +23,7 @@ def _base(item: dict[str, Any], vhost: Vhost, view: View) -> None:
         description=vhost.description,
         tags=vhost.tags,
         default_queue_type=queue_type,
-        protected_from_deletion=False,
+        protected_from_deletion=vhost.is_protected,
         metadata={
             "description": vhost.description,
             "tags": vhost.tags,

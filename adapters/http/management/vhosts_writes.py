@@ -18,6 +18,7 @@ from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.management.vhosts import find_vhost
 from leveret.auth.users import checked_name
 from leveret.core.arguments import QUEUE_TYPES
+from leveret.core.errors import PreconditionFailed
 
 __all__ = ["ROUTES"]
 
@@ -33,18 +34,21 @@ async def put_vhost(call: Call) -> web.Response:
         metadata["description"] = given.text("description")
     if (tags := given.words("tags")) is not None:
         metadata["tags"] = tags
-    queue_type = given.get("default_queue_type")
+    queue_type = given.get("default_queue_type", given.get("defaultqueuetype"))  # 3.11's name
     if queue_type is not None and queue_type not in UNSET:
         if queue_type not in QUEUE_TYPES:
-            raise bad_request(f"Unsupported default queue type '{queue_type}'")
+            raise bad_request(f"{queue_type} is not a valid queue type")
         metadata["default_queue_type"] = queue_type
     tracing = given.flag("tracing") if given.get("tracing") is not None else None
     tracer = call.broker.services.get("tracing")
     if tracing and tracer is None:
         raise bad_request("plugin 'tracing' is not running: enable it first")
+    if given.get("protected_from_deletion") is not None:
+        metadata["is_protected"] = given.flag("protected_from_deletion")
     existing = call.broker.vhosts.get(name)
     if existing is None:
         call.broker.add_vhost(name, **metadata)
+        call.broker.grant_all(call.principal.username, name)
     elif metadata:
         existing.update(**metadata)
     if tracing is not None and tracer is not None:
@@ -54,7 +58,22 @@ async def put_vhost(call: Call) -> web.Response:
 
 async def delete_vhost(call: Call) -> web.Response:
     """Delete a virtual host with everything in it; its connections are closed."""
-    call.broker.delete_vhost(find_vhost(call).name)
+    try:
+        call.broker.delete_vhost(find_vhost(call).name)
+    except PreconditionFailed as error:
+        raise Refusal(412, "precondition_failed", str(error)) from None
+    return done()
+
+
+async def protect_vhost(call: Call) -> web.Response:
+    """Protect a virtual host from deletion."""
+    find_vhost(call).update(is_protected=True)
+    return done()
+
+
+async def unprotect_vhost(call: Call) -> web.Response:
+    """Let a virtual host be deleted again."""
+    find_vhost(call).update(is_protected=False)
     return done()
 
 
@@ -70,5 +89,7 @@ async def start_vhost(call: Call) -> web.Response:
 ROUTES = (
     Route("PUT", "/vhosts/{vhost}", put_vhost, needs="administrator"),
     Route("DELETE", "/vhosts/{vhost}", delete_vhost, needs="administrator"),
+    Route("POST", "/vhosts/{vhost}/deletion/protection", protect_vhost, needs="administrator"),
+    Route("DELETE", "/vhosts/{vhost}/deletion/protection", unprotect_vhost, needs="administrator"),
     Route("POST", "/vhosts/{vhost}/start/{node}", start_vhost, needs="administrator"),
 )

@@ -43,7 +43,11 @@ def api(started: LeveretServer) -> Iterator[Management]:
 def vhost(api: Management, name: str) -> Iterator[str]:
     """A virtual host that guest may enter."""
     assert api.request("PUT", f"/vhosts/{name}").status == 201
-    assert api.request("PUT", f"/permissions/{name}/guest", ALL).status == 201
+    assert api.get(f"/permissions/{name}/guest") == {
+        "user": "guest",
+        "vhost": name,
+        **ALL,
+    }  # who made it may all
     yield name
     assert api.request("DELETE", f"/vhosts/{name}").status == 204
 
@@ -78,8 +82,16 @@ def test_virtual_hosts(api: Management, name: str) -> None:
     check(api, "PUT", path, b'"{}"', 400, DOUBLY)
     check(api, "PUT", path, b'{"description": "\\ud800"}', 400, "not_json")
     check(api, "PUT", path, b'{"n": NaN}', 400, "not_json")
-    check(api, "PUT", path, {"default_queue_type": "heap"}, 400, "Unsupported default queue type 'heap'")
+    check(api, "PUT", path, {"default_queue_type": "heap"}, 400, "heap is not a valid queue type")
     check(api, "PUT", path, {"description": 5}, 400, ["not_string", "description"])
+    check(api, "POST", f"{path}/deletion/protection", None, 204)
+    assert api.get(path)["protected_from_deletion"] is True
+    check(api, "DELETE", path, None, 412, {
+        "error": "precondition_failed",
+        "reason": f"Refusing to delete virtual host '{name}' because it is protected from deletion",
+    })  # fmt: skip
+    check(api, "DELETE", f"{path}/deletion/protection", None, 204)
+    check(api, "POST", "/vhosts/nope/deletion/protection", None, 404, NOT_FOUND)
     node = quote(api.get("/overview")["node"])
     check(api, "POST", f"{path}/start/{node}", None, 204)
     check(api, "POST", f"{path}/start/nope", None, 400, "Request to node nope failed with nodedown")
@@ -126,8 +138,11 @@ def test_users(api: Management, started: LeveretServer, name: str) -> None:
         check(api, "PUT", path, body, 204)
         assert api.get(path)["password_hash"] == ""
     check(api, "PUT", path, {"password": "p", "tags": "protected"}, 204)
-    assert api.request("DELETE", path).status == 403
-    assert api.request("PUT", path, {"password": "p", "tags": ""}).status == 403
+    protected = "Protected users cannot be modified via the HTTP API"
+    check(api, "DELETE", path, None, 400, protected)
+    check(api, "PUT", path, {"password": "p", "tags": ""}, 400, protected)
+    check(api, "POST", "/users/bulk-delete", {"users": [name]}, 204)
+    assert api.get(path)["tags"] == ["protected"]
     started.ctl("set_user_tags", name)
     check(api, "DELETE", path, None, 204)
     check(api, "DELETE", path, None, 404, NOT_FOUND)
@@ -478,8 +493,8 @@ def test_connections_are_closed_with_a_reason(api: Management, started: LeveretS
 def test_changes_survive_kill_9(tmp_path_factory: pytest.TempPathFactory) -> None:
     with LeveretServer(tmp_path_factory.mktemp("killed") / "data") as server:
         with Management(server.ports["http"]) as api:
-            check(api, "PUT", "/vhosts/v", {"description": "d"}, 201)
-            check(api, "PUT", "/permissions/v/guest", ALL, 201)
+            check(api, "PUT", "/vhosts/v", {"description": "d", "protected_from_deletion": True}, 201)
+            check(api, "PUT", "/permissions/v/guest", ALL, 204)
             check(api, "PUT", "/users/u", {"password_hash": HASH, "tags": "monitoring"}, 201)
             check(api, "PUT", "/queues/v/q", {"durable": True, "arguments": {"x-max-length": 5}}, 201)
             check(api, "POST", "/bindings/v/e/amq.topic/q/q", {"routing_key": "a.#"}, 201)
@@ -491,6 +506,7 @@ def test_changes_survive_kill_9(tmp_path_factory: pytest.TempPathFactory) -> Non
         server.start()
         with Management(server.ports["http"]) as api:
             assert api.get("/vhosts/v")["description"] == "d"
+            assert api.request("DELETE", "/vhosts/v").status == 412
             assert api.get("/users/u")["password_hash"] == HASH
             assert api.get("/queues/v/q")["policy"] == "p"
             got = api.request(

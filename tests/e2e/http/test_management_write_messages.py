@@ -14,8 +14,6 @@ from support.server import REFERENCE, LeveretServer, poll
 
 pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs settings of its own")
 
-ALL = {"configure": ".*", "write": ".*", "read": ".*"}
-
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
@@ -65,7 +63,6 @@ class Vhost:
 def vhost(started: LeveretServer, name: str) -> Iterator[Vhost]:
     with Management(started.ports["http"]) as api:
         assert api.request("PUT", f"/vhosts/{name}").status == 201
-        assert api.request("PUT", f"/permissions/{name}/guest", ALL).status == 201
         yield Vhost(api, name)
         assert api.request("DELETE", f"/vhosts/{name}").status == 204
 
