@@ -31,6 +31,7 @@ IN_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
 SECTIONS = ("users", "vhosts", "permissions", "topic_permissions", "global_parameters", *IN_VHOST)
 """In the order of the steps: what refers to others comes after them."""
 RESERVED = "amq."
+MISSING: Any = object()
 
 
 class DefinitionsError(InvalidArgument):
@@ -134,6 +135,10 @@ class Plan:
             password_hash, algorithm = existing.password_hash, existing.hashing_algorithm
         if limits is None:
             limits = dict(existing.limits) if existing is not None else {}
+        if existing is not None and (
+            (existing.password_hash, existing.tags, existing.limits) == (password_hash, tags, limits)
+        ):
+            return  # nobody need hear of it
         users.put_user(
             name, password_hash=password_hash or "", hashing_algorithm=algorithm, tags=tags, limits=limits
         )
@@ -231,7 +236,13 @@ class Plan:
             self._warn(f"parameter '{name}' in vhost '{vhost}': component '{component}' is not there")
         elif host is not None:
             owner.check(host, name, value)
-        self._then(lambda: self._broker.vhosts[vhost].set_parameter(component, name, value))
+
+        def put() -> None:
+            found = self._broker.vhosts[vhost]
+            if found.parameters.get((component, name), MISSING) != value:
+                found.set_parameter(component, name, value)
+
+        self._then(put)
 
     def _policy(self, item: Item) -> None:
         self._set_policy(self._vhost_of(item), item.text("name"), item, operator=False)
@@ -249,10 +260,17 @@ class Plan:
             if "not recognised" not in str(error):
                 raise
             self._warn(f"policy '{name}' in vhost '{vhost}': {error}: they have no effect")
-        self._then(
-            self._broker.policies.set, vhost, name, pattern=pattern, definition=definition, apply_to=apply_to,
-            priority=priority, operator=operator, is_import=True,
-        )  # fmt: skip
+        wanted: dict[str, Any] = {
+            "pattern": pattern, "definition": definition, "apply_to": apply_to, "priority": priority,
+        }  # fmt: skip
+
+        def put() -> None:
+            policies = self._broker.policies
+            found = policies.get(vhost, name, operator=operator)
+            if found is None or any(getattr(found, key) != value for key, value in wanted.items()):
+                policies.set(vhost, name, **wanted, operator=operator, is_import=True)
+
+        self._then(put)
 
     # -- exchanges, queues, bindings: those that are there stay as they are
 

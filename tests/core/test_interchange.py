@@ -79,7 +79,12 @@ async def test_a_file_of_rabbitmq_comes_out_as_it_went_in() -> None:
 
         # Again: nothing changes, and nothing is in the way.
         before = copy.deepcopy(ours)
+        events: list[str] = []
+        broker.events.subscribe(lambda event, fields: events.append(event))
         import_(broker, json.loads(json.dumps(ours)))
+        assert not [
+            event for event in events if event.startswith(("user.", "queue.", "policy.", "operator."))
+        ]
         assert json.loads(json.dumps(export(broker))) == before
 
 
