@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES"]
 
 MAX_BYTES = 64 << 20
-"""Of bodies in one answer: then there are fewer messages than were asked for."""
+"""Of one answer: then there are fewer messages than were asked for."""
+ITEM_BYTES = 1024  # what a message takes in the answer beside its body
 MAX_HEADER_BYTES = 65536
 MOVED_AT_ONCE, MOVED_BYTES = 500, 4 << 20
 """Between two turns of the others."""
@@ -172,7 +173,7 @@ def _get(
         message = queue.get(no_ack=mode == "ack_requeue_false")
         if message is None:
             break
-        size += len(message.body)
+        size += len(message.body) + len(message.envelope.header) + ITEM_BYTES
         messages.append(message)
         items.append(_shown(message, queue.message_count, encoding, truncate))
     if messages:
