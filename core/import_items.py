@@ -84,7 +84,7 @@ def limits_of(value: Any, known: tuple[str, ...]) -> dict[str, int]:
         raise InvalidArgument("limits must be an object")
     limits = {name: value[name] for name in known if value.get(name) is not None}
     for name, limit in limits.items():
-        if isinstance(limit, bool) or not isinstance(limit, int):
+        if isinstance(limit, bool) or not isinstance(limit, int) or abs(limit) >> 31:
             raise InvalidArgument(f"{name} should be a number")
     return limits
 

@@ -252,7 +252,7 @@ class Plan:
         definition, priority = item.get("definition"), item.get("priority", 0)
         compile_pattern(pattern)
         check_apply_to(apply_to)
-        if isinstance(priority, bool) or not isinstance(priority, int):
+        if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) >> 63:
             raise InvalidArgument("priority should be a number")
         try:
             check_definition(definition, is_operators=operator)

@@ -158,7 +158,7 @@ class Policies:
         is_import: keep keys that nobody knows, with a warning: definitions of older brokers have ha-mode and its kin.
         """
         host = self._vhost(vhost)
-        if isinstance(priority, bool) or not isinstance(priority, int):
+        if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) >> 63:
             raise InvalidArgument(f"priority should be a number, actually was {erlang_term(priority)}")
         regex = compile_pattern(pattern)
         check_apply_to(apply_to)

@@ -367,6 +367,7 @@ def test_policies(api: Management, vhost: str) -> None:
     ):
         check(api, "PUT", path, body | change, 400, f"Validation failed\n\n{reason}\n")
     check(api, "PUT", path, body | {"pattern": "("}, 400)
+    check(api, "PUT", path, body | {"priority": 1 << 63}, 400)
     check(api, "PUT", path, body | {"apply-to": "z"}, 400)
     check(api, "PUT", "/policies/nope/p", body, 404, NO_VHOST)
     check(api, "DELETE", path, None, 204)
