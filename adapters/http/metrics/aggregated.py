@@ -26,7 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from leveret import __version__
-from leveret.adapters.http.metrics.snapshot import PROTOCOLS, Snapshot
+from leveret.adapters.http.metrics.snapshot import PROTOCOLS, Snapshot, login_counts
 from leveret.adapters.http.rates import FD_DIRECTORY
 from leveret.core.flow import resident_bytes
 from leveret.core.traffic import BOUNDS, Measured
@@ -321,7 +321,7 @@ class Aggregated(Collector):
         yield family
 
     def _attempts(self) -> Iterator[Metric]:
-        counts = self.broker.auth.attempts.counts
+        counts = login_counts(self.broker)
         for suffix, help, columns in (
             ("", "authentication attempts", (0, 1)),
             ("_succeeded", "successful authentication attempts", (0,)),

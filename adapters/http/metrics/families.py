@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.metrics.aggregated import node_numbers
 from leveret.adapters.http.metrics.exposition import label_text
+from leveret.adapters.http.metrics.snapshot import login_counts
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -73,7 +74,7 @@ def churn(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
 
 
 def attempts(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    counts = context.broker.auth.attempts.counts
+    counts = login_counts(context.broker)
     return [(label_text([("protocol", protocol)]), row) for protocol, row in counts.items()]
 
 

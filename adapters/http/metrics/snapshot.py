@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.queue import Queue
 
-__all__ = ["PROTOCOLS", "QUEUE_TYPES", "Snapshot", "take"]
+__all__ = ["PROTOCOLS", "QUEUE_TYPES", "Snapshot", "login_counts", "take"]
 
 PROTOCOLS = ("amqp091", "mqtt310", "mqtt311", "mqtt50", "stomp", "http", "internal")
 """There from the beginning, at 0: a rate needs two samples. Others appear when they are used."""
+LOGINS = {"amqp": "amqp091", "mqtt": "mqtt", "stomp": "stomp", "http": "http"}
+"""Protocols of logins, and what RabbitMQ's metrics call them."""
 QUEUE_TYPES = ("classic", "quorum")
 SLICE = 500  # queues (10 us each) between two checkpoints
 
@@ -37,6 +39,13 @@ class Snapshot:
     ram_bytes: int = 0
     persistent: int = 0
     persistent_bytes: int = 0
+
+
+def login_counts(broker: Broker) -> dict[str, list[int]]:
+    """[succeeded, failed], by protocol."""
+    counts = broker.auth.attempts.counts
+    found = {shown: list(counts.get(name, (0, 0))) for name, shown in LOGINS.items()}
+    return found | {name: list(row) for name, row in counts.items() if name not in LOGINS}
 
 
 async def take(broker: Broker) -> Snapshot:

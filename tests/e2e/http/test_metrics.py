@@ -1,0 +1,236 @@
+"""/metrics of a server: what Prometheus reads, what RabbitMQ's dashboards ask for, and numbers that are right."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pika
+import pytest
+import requests
+from paho.mqtt.enums import CallbackAPIVersion
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from support.metrics import OVERVIEW_QUERIES, Scrape
+from support.server import LeveretServer, own_server_only, poll
+
+from leveret.adapters.http.metrics.families import CLUSTER, GROUPS
+
+pytestmark = own_server_only("they are our numbers")
+DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana-leveret.json"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with LeveretServer(tmp_path_factory.mktemp("metrics") / "d", arguments=["--prometheus", "0"]) as server:
+        yield server
+
+
+def url(server: LeveretServer, path: str = "/metrics", door: str = "http") -> str:
+    return f"http://127.0.0.1:{server.ports[door]}{path}"
+
+
+def scrape(server: LeveretServer, path: str = "/metrics", door: str = "http") -> Scrape:
+    answer = requests.get(url(server, path, door), timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    return Scrape(answer.text)
+
+
+def channel(server: LeveretServer) -> Any:
+    return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", server.port)).channel()
+
+
+def test_all_that_the_overview_dashboard_asks_for_is_there(server: LeveretServer) -> None:
+    found = scrape(server)
+    assert [name for name in OVERVIEW_QUERIES if name not in found.values] == []
+    (labels, value), *_ = found.values["rabbitmq_identity_info"]
+    assert value == 1
+    assert labels.keys() == {
+        "rabbitmq_node", "rabbitmq_cluster", "rabbitmq_cluster_permanent_id", "rabbitmq_endpoint",
+    }  # fmt: skip
+    assert labels["rabbitmq_endpoint"] == "aggregated"
+    assert {"rabbitmq_version", "erlang_version"} <= found.values["rabbitmq_build_info"][0][0].keys()
+    bounds = [labels["le"] for labels, _ in found.values["rabbitmq_message_size_bytes_bucket"]]
+    assert bounds[:9] == [
+        "100.0", "1000.0", "10000.0", "100000.0", "1e+06", "1e+07", "5e+07", "1e+08", "+Inf",
+    ]  # fmt: skip  # the dashboard asks for them by these texts
+
+
+def test_all_that_our_dashboard_asks_for_is_there(server: LeveretServer) -> None:
+    webhook = {"url": "https://leveret.invalid/", "exchange": "amq.topic", "enabled": False}
+    requests.put(url(server, "/v1/webhooks/%2F/w"), json=webhook, auth=("guest", "guest"), timeout=10)
+    found = scrape(server)
+    text = " ".join(re.findall(r'"(?:expr|query)": "([^\n]*)"', DASHBOARD.read_text()))
+    asked = set(re.findall(r"\b(?:rabbitmq|leveret|process|python)_[a-z0-9_]+\b", text))
+    asked -= {"rabbitmq_node", "rabbitmq_cluster", "rabbitmq_endpoint"}  # labels
+    assert len(asked) > 30
+    assert sorted(asked - found.values.keys()) == []
+    assert json.loads(DASHBOARD.read_text())["title"] == "Leveret"
+
+
+def test_openmetrics_and_gzip(server: LeveretServer) -> None:
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0", "Accept-Encoding": "identity"}
+    answer = requests.get(url(server), headers=accept, timeout=10)
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert {family.name for family in openmetrics(answer.text)} > {
+        "rabbitmq_connections",
+        "leveret_loop_lag_seconds",
+    }
+    for path in ("/metrics", "/metrics/per-object", "/metrics/detailed?family=queue_metrics"):
+        raw = requests.get(url(server, path), headers={"Accept-Encoding": "gzip"}, stream=True, timeout=10)
+        assert raw.headers["Content-Encoding"] == "gzip"
+        Scrape(gzip.decompress(raw.raw.read()).decode())
+    head = requests.head(url(server, "/metrics/per-object"), timeout=10)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_counters_are_right_and_never_fall(server: LeveretServer) -> None:
+    before = scrape(server)
+    one = channel(server)
+    one.confirm_delivery()
+    one.queue_declare("counted")
+    for size in (10, 10, 200, 5000):
+        one.basic_publish("", "counted", b"x" * size)
+    one.basic_publish("amq.topic", "nowhere", b"x")
+    with pytest.raises(pika.exceptions.UnroutableError):
+        one.basic_publish("amq.topic", "nowhere", b"x", mandatory=True)
+    assert one.basic_get("counted", auto_ack=True)[0] is not None
+    method, *_ = one.basic_get("counted")
+    one.basic_nack(method.delivery_tag)
+    method, *_ = one.basic_get("counted")
+    one.basic_ack(method.delivery_tag)
+    assert one.basic_get("counted")[0] is not None
+    assert one.basic_get("counted")[0] is not None
+    assert one.basic_get("counted")[0] is None
+    now = scrape(server)
+
+    def grown(name: str, **labels: str) -> float:
+        return now.sum(name, **labels) - before.sum(name, **labels)
+
+    glob = "rabbitmq_global_messages_{}_total"
+    amqp = {"protocol": "amqp091"}
+    for name, count in {
+        "received": 6, "received_confirm": 6, "confirmed": 6, "routed": 4, "unroutable_dropped": 1, "unroutable_returned": 1,
+    }.items():  # fmt: skip
+        assert (name, grown(glob.format(name), **amqp)) == (name, count)
+    for name, count in {
+        "delivered": 5, "delivered_get_auto_ack": 1, "delivered_get_manual_ack": 4, "get_empty": 1, "redelivered": 1,
+        "acknowledged": 1,
+    }.items():  # fmt: skip
+        assert (name, grown(glob.format(name))) == (name, count)
+    assert grown("rabbitmq_message_size_bytes_bucket", le="100.0", **amqp) == 4
+    assert grown("rabbitmq_message_size_bytes_bucket", le="1000.0", **amqp) == 5
+    assert grown("rabbitmq_message_size_bytes_count", **amqp) == 6
+    assert grown("rabbitmq_message_size_bytes_sum", **amqp) == 5222
+    assert grown("rabbitmq_queues") == 1
+    assert grown("rabbitmq_queue_messages_unacked") == 2
+    assert grown("rabbitmq_connections") == grown("rabbitmq_channels") == 1
+    assert (
+        now.sum("rabbitmq_global_publishers", **amqp) == before.sum("rabbitmq_global_publishers", **amqp) + 1
+    )
+    assert grown("rabbitmq_auth_attempts_succeeded_total", protocol="amqp091") == 1
+    one.queue_delete("counted")
+    one.connection.close()
+    after = poll(lambda: (found := scrape(server)).sum("rabbitmq_connections") == 0 and found, "the end")
+    later = {(name, tuple(sorted(labels.items()))): value for name, labels, value in after.counters()}
+    for name, labels, value in now.counters():
+        assert later[name, tuple(sorted(labels.items()))] >= value, (name, labels)
+    assert after.sum(glob.format("received"), **amqp) == now.sum(glob.format("received"), **amqp)
+    assert after.sum("rabbitmq_connection_incoming_bytes_total") > before.sum(
+        "rabbitmq_connection_incoming_bytes_total"
+    )
+
+
+def test_every_door_is_counted_by_its_name(server: LeveretServer) -> None:
+    before = scrape(server)
+    requests.post(url(server, "/v1/exchanges/%2F/amq.topic/messages?routing_key=a"), data=b"x" * 50,
+                  auth=("guest", "guest"), timeout=10)  # fmt: skip
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.username_pw_set("guest", "guest")
+    client.connect("127.0.0.1", server.ports["mqtt"])
+    client.loop_start()
+    client.subscribe("m", qos=0)
+    poll(lambda: scrape(server).sum("leveret_mqtt_subscriptions"), "the subscription")
+    for qos in (0, 1):
+        client.publish("m", b"payload", qos=qos).wait_for_publish(10)
+    received = "rabbitmq_global_messages_received_total"
+    now = poll(
+        lambda: (found := scrape(server)).sum(received, protocol="mqtt50") == 2 and found, "MQTT's counters"
+    )
+    assert now.sum("rabbitmq_global_messages_received_confirm_total", protocol="mqtt50") == 1
+    assert now.sum("leveret_connections", protocol="mqtt50") == 1
+    assert now.sum("rabbitmq_global_consumers", protocol="mqtt50") == 1
+    qos0 = {"queue_type": "rabbit_mqtt_qos0_queue"}
+    poll(lambda: scrape(server).sum("rabbitmq_global_messages_delivered_total", **qos0) == 2, "what it got")
+    client.disconnect()
+    client.loop_stop()
+    assert now.sum(received, protocol="http") == before.sum(received, protocol="http") + 1
+    after = poll(
+        lambda: (found := scrape(server)).sum("leveret_mqtt_clients_connected") == 0 and found, "its end"
+    )
+    assert after.sum(received, protocol="mqtt50") == 2
+    assert after.sum("rabbitmq_message_size_bytes_sum", protocol="mqtt50") == 14
+
+
+def test_per_object_and_detailed(server: LeveretServer) -> None:
+    published = {"vhost": "/", "exchange": ""}
+    before = scrape(server, "/metrics/per-object").values.get("rabbitmq_exchange_messages_published_total", [])
+    earlier = sum(value for labels, value in before if labels.items() >= published.items())
+    one = channel(server)
+    odd = 'od"d\\name'
+    for name in ("a-first", "a-second", odd):
+        one.queue_declare(name)
+    one.basic_publish("", "a-first", b"x" * 100)
+    one.basic_publish("", odd, b"x")
+    found = scrape(server, "/metrics/per-object")
+    assert found.sum("rabbitmq_queue_messages_ready", vhost="/", queue="a-first") == 1
+    assert found.sum("rabbitmq_queue_messages_ready", vhost="/", queue=odd) == 1
+    assert found.sum("rabbitmq_queue_messages_published_total", vhost="/", queue="a-first") == 1
+    assert found.sum("rabbitmq_queue_info", queue="a-first", queue_type="rabbit_classic_queue") == 1
+    assert found.sum("rabbitmq_exchange_messages_published_total", **published) == earlier + 2
+    assert found.sum("rabbitmq_channel_messages_published_total") == 2
+    assert found.sum("rabbitmq_connection_channels") == 1
+    assert found.sum("rabbitmq_identity_info", rabbitmq_endpoint="per-object") == 1
+    detailed = scrape(
+        server, "/metrics/detailed?family=queue_coarse_metrics&family=vhost_status&vhost=/&queue=^a-f"
+    )
+    assert detailed.values.keys() == {
+        "rabbitmq_identity_info", "rabbitmq_detailed_queue_messages_ready", "rabbitmq_detailed_queue_messages_unacked",
+        "rabbitmq_detailed_queue_messages", "rabbitmq_detailed_queue_info", "rabbitmq_cluster_vhost_status",
+    }  # fmt: skip
+    assert [labels for labels, _ in detailed.values["rabbitmq_detailed_queue_messages"]] == [
+        {"vhost": "/", "queue": "a-first"}
+    ]
+    every = "&".join(f"family={name}" for name in (*GROUPS, *CLUSTER, "ra_metrics", "no_such"))
+    assert len(scrape(server, f"/metrics/detailed?{every}").values) > 30
+    assert scrape(server, "/metrics/detailed").values.keys() == {"rabbitmq_identity_info"}
+    assert scrape(server, "/metrics/detailed?family=queue_metrics&vhost=none").values.keys() == {
+        "rabbitmq_identity_info"
+    }
+    assert requests.get(url(server, "/metrics/detailed?queue=("), timeout=10).status_code == 400
+    assert scrape(server, "/metrics/memory-breakdown").sum("rabbitmq_memory_other_proc_bytes") > 0
+    for name in ("a-first", "a-second", odd):
+        one.queue_delete(name)
+    one.connection.close()
+
+
+def test_door_of_its_own(server: LeveretServer) -> None:
+    assert scrape(server, door="prometheus").sum("rabbitmq_identity_info") == 1
+    assert scrape(server, "/metrics/per-object", door="prometheus").sum("rabbitmq_identity_info") == 1
+    for path in ("/api/overview", "/health/live", "/"):
+        assert requests.get(url(server, path, "prometheus"), timeout=10).status_code == 404
+
+
+def test_login_if_it_is_wanted(tmp_path: Path) -> None:
+    with LeveretServer(tmp_path / "d", {"LEVERET_HTTP_METRICS_AUTH": "true"}) as server:
+        server.ctl("add_user", "plain", "plain")
+        for path in ("/metrics", "/metrics/per-object", "/metrics/detailed", "/metrics/memory-breakdown"):
+            statuses = [
+                requests.get(url(server, path), auth=login, timeout=10).status_code
+                for login in (None, ("plain", "plain"), ("guest", "guest"))
+            ]
+            assert (path, statuses) == (path, [401, 403, 200])
