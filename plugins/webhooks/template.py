@@ -2,7 +2,8 @@
 
 A template is somebody's data, and is rendered in the broker's thread: it must end soon, whatever it says. Loops count
 against a budget and a clock, nothing can be called, names cannot be given to what was made (so that nothing can double
-itself), and every text on the way has a longest length.
+itself), every text, number and list on the way has a longest length, and filters whose arguments could ask for more work
+than their input is large (round, tojson's indent, trim's characters) have those bounded.
 """
 
 from __future__ import annotations
@@ -10,29 +11,41 @@ from __future__ import annotations
 import base64
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, nodes, pass_context
+from jinja2 import StrictUndefined, TemplateError, nodes, pass_context, pass_eval_context
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_round, do_tojson
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from leveret.plugins.webhooks.subscription import TemplateRefused
 
-__all__ = ["Template"]
+__all__ = ["MAX_INPUT", "Template"]
 
 MAX_SOURCE = 16384
-MAX_INPUT = 1 << 20  # of the message's body
-MAX_OUTPUT = 4 << 20  # of the result, and of every text on the way
-MAX_STEPS = 100_000  # turns of all loops of one rendering
-MAX_S = 0.5
+MAX_INPUT = 1 << 18  # bytes of the message's body: parsing it is work, too
+MAX_OUTPUT = 1 << 20  # of the result, and of every text on the way
+MAX_STEPS = 50_000  # turns of all loops of one rendering
+MAX_S = 0.1
 MAX_NUMBER = 1 << 256
+MAX_ELEMENTS = 10_000  # of what a filter goes over in one go
+MAX_DIGITS = 15
+MAX_INDENT = 8
+MAX_TRIMMED = 64
+ELEMENTWISE = frozenset(("dictsort", "items", "join", "list", "max", "min", "sort", "sum", "unique"))
+TESTS = (
+    "boolean", "defined", "eq", "equalto", "==", "false", "float", "ge", ">=", "gt", "greaterthan", ">", "in",
+    "integer", "iterable", "le", "<=", "lower", "lt", "lessthan", "<", "mapping", "ne", "!=", "none", "number",
+    "sequence", "string", "true", "undefined", "upper",
+)  # fmt: skip
 FILTERS = (
     "abs", "capitalize", "d", "default", "dictsort", "escape", "e", "first", "float", "int", "items", "last",
-    "length", "count", "list", "lower", "max", "min", "round", "sort", "string", "title", "tojson", "trim",
-    "truncate", "unique", "upper", "urlencode",
+    "length", "count", "list", "lower", "max", "min", "sort", "string", "title", "truncate", "unique", "upper",
+    "urlencode",
 )  # fmt: skip
 REFUSED: tuple[tuple[type[nodes.Node], str], ...] = (
     (nodes.Macro, "macros"), (nodes.CallBlock, "calls"), (nodes.Call, "calls"), (nodes.Include, "includes"),
@@ -73,7 +86,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return False
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        is_numbers = all(isinstance(one, (int, float)) for one in (left, right))
+        is_numbers = _is_small(left) and _is_small(right)
         if not is_numbers and (operator != "+" or type(left) is not type(right)):
             raise SecurityError(f"{operator} is for numbers")
         if isinstance(left, (str, list, tuple)) and len(left) + len(right) > MAX_OUTPUT:
@@ -82,6 +95,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(value, int) and abs(value) > MAX_NUMBER:
             raise SecurityError("the number is too large")
         return value
+
+
+def _is_small(value: Any) -> bool:
+    """A number that cannot make arithmetic slow."""
+    return isinstance(value, float) or (isinstance(value, int) and -MAX_NUMBER <= value <= MAX_NUMBER)
 
 
 def _budget(context: Context) -> _Budget:
@@ -112,23 +130,51 @@ def _sum(values: Any) -> Any:
     return sum(numbers)
 
 
+def _round(value: Any, precision: Any = 0, method: Any = "common") -> Any:
+    if type(precision) is not int or abs(precision) > MAX_DIGITS or not _is_small(value):
+        raise SecurityError(f"round is for numbers, to {MAX_DIGITS} digits")
+    return do_round(value, precision, method)
+
+
+@pass_eval_context
+def _tojson(context: EvalContext, value: Any, indent: Any = None) -> Any:
+    if indent is not None and (type(indent) is not int or not 0 <= indent <= MAX_INDENT):
+        raise SecurityError(f"tojson indents by 0 to {MAX_INDENT}")
+    return do_tojson(context, value, indent)
+
+
+def _trim(value: Any, chars: Any = None) -> str:
+    if chars is not None and (not isinstance(chars, str) or len(chars) > MAX_TRIMMED):
+        raise SecurityError(f"trim takes at most {MAX_TRIMMED} characters")
+    return str(value).strip(chars)
+
+
 def _b64encode(value: Any) -> str:
     return base64.b64encode(_raw(value)).decode()
 
 
-def _guarded(filter: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(filter: Callable[..., Any], *, is_elementwise: bool = False) -> Callable[..., Any]:
     """A chain of filters ends in time, and what it makes is not too long for the next one."""
     kind = getattr(getattr(filter, "jinja_pass_arg", None), "name", None)
 
     @functools.wraps(filter)
     def guarded(context: Context, *arguments: Any, **named: Any) -> Any:
         _budget(context).step()
+        if (
+            is_elementwise
+            and arguments
+            and isinstance(arguments[0], Sized)
+            and len(arguments[0]) > MAX_ELEMENTS
+        ):
+            raise SecurityError(f"more than {MAX_ELEMENTS} elements")
         first = {None: (), "environment": (context.environment,), "eval_context": (context.eval_ctx,)}.get(
             kind, (context,)
         )
         made = filter(*first, *arguments, **named)
         if isinstance(made, str) and len(made) > MAX_OUTPUT:
             raise SecurityError("the text is too long")
+        if isinstance(made, int) and not _is_small(made):
+            raise SecurityError("the number is too large")
         return made
 
     return pass_context(guarded)
@@ -138,8 +184,15 @@ def _environment() -> _Sandbox:
     environment = _Sandbox(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.globals.clear()
     chosen: dict[str, Callable[..., Any]] = {name: environment.filters[name] for name in FILTERS}
-    chosen |= {"join": _join, "sum": _sum, "b64encode": _b64encode}
-    environment.filters = {name: _guarded(one) for name, one in chosen.items()}
+    chosen |= {
+        "join": _join, "sum": _sum, "b64encode": _b64encode, "round": _round, "tojson": _tojson, "trim": _trim,
+    }  # fmt: skip
+    environment.filters = {
+        name: _guarded(one, is_elementwise=name in ELEMENTWISE) for name, one in chosen.items()
+    }
+    environment.tests = {name: environment.tests[name] for name in TESTS}
+    environment.tests |= {"odd": lambda value: _is_small(value) and value % 2 == 1}
+    environment.tests |= {"even": lambda value: _is_small(value) and value % 2 == 0}
     environment.filters |= {"_bounded": _bounded, "_concat": _guarded(_join)}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment
@@ -192,7 +245,7 @@ class Template:
                 loop.iter = nodes.Filter(loop.iter, "_bounded", [], [], None, None, lineno=loop.lineno)
             code = environment.compile(_Concatenations().visit(tree))
             self._template = environment.template_class.from_code(environment, code, {}, None)
-        except (TemplateError, RecursionError, SyntaxError) as error:
+        except (TemplateError, RecursionError, SyntaxError, ValueError, OverflowError, MemoryError) as error:
             raise TemplateRefused(f"{error}") from None
 
     def render(self, values: Mapping[str, Any]) -> bytes:
