@@ -1,4 +1,5 @@
-"""What one group makes durable: operations as they are collected, and the slices in which they are written."""
+"""What one group makes durable: operations as they are collected, and the slices and transactions in which they are
+written."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from leveret.core.message import Message
 if TYPE_CHECKING:
     from leveret.core.store.lmdb_log import LmdbLog
 
-__all__ = ["LARGE_BODY", "OVERHEAD", "Cut", "Group", "LogOperations", "Slice", "slices"]
+__all__ = ["LARGE_BODY", "OVERHEAD", "Cut", "Group", "LogOperations", "Slice", "slices", "transactions"]
 
 OVERHEAD = 256  # bytes that a waiting operation is counted with, beside its body
 LARGE_BODY = 4096  # bytes; larger ones are stored once however many queues have them
-SLICE_OPERATIONS = 2000  # one transaction is applied in one go, on the loop's thread: this bounds the stall
+SLICE_OPERATIONS = 2000  # a slice is applied in one go, on the loop's thread: this bounds the stall
 SLICE_BYTES = 4 << 20
+TRANSACTION_OPERATIONS = 50_000  # LMDB keeps what a transaction changes in memory: this bounds it
+TRANSACTION_BYTES = 32 << 20
 
 
 class Cut(NamedTuple):
@@ -114,7 +117,7 @@ class Group:
 
 @dataclass(slots=True)
 class Slice:
-    """One transaction's part of a group."""
+    """A part of a group that is applied between two turns of the loop."""
 
     definitions: dict[bytes, bytes | None] = field(default_factory=dict)
     created: list[LmdbLog] = field(default_factory=list)
@@ -128,9 +131,9 @@ class Slice:
 
 
 def slices(group: Group, shared: set[int]) -> Iterator[Slice]:
-    """Cut a group to transactions. All puts come before the first delete: a crash between two slices may leave a
-    message that moved in both places (it is redelivered), but never in none. Definitions come behind the puts: one
-    that says that a message was taken never stands without the message."""
+    """Cut a group. All puts come before the first delete: should the group be so large that it takes several
+    transactions, a crash between them may leave a message that moved in both places (it is redelivered), but never in
+    none. Definitions come behind the puts: one that says that a message was taken never stands without the message."""
     part = Slice(created=list(group.created), operations=len(group.created))
     counted: set[int] = set()
     for log, operations in group.logs.items():
@@ -174,3 +177,20 @@ def slices(group: Group, shared: set[int]) -> Iterator[Slice]:
     part.operations += len(group.dropped)
     if part.operations:
         yield part
+
+
+def transactions(group: Group, shared: set[int]) -> Iterator[list[Slice]]:
+    """The slices of a group, by transaction: all in one, unless that were too large to keep in memory."""
+    parts: list[Slice] = []
+    operations = size = 0
+    for part in slices(group, shared):
+        if parts and (
+            operations + part.operations > TRANSACTION_OPERATIONS or size + part.bytes > TRANSACTION_BYTES
+        ):
+            yield parts
+            parts, operations, size = [], 0, 0
+        parts.append(part)
+        operations += part.operations
+        size += part.bytes
+    if parts:
+        yield parts

@@ -19,7 +19,7 @@ import trio
 from leveret.core.errors import StoreUnavailable
 from leveret.core.store.base import Log, StoredMessage, StoreSettings
 from leveret.core.store.directory import DataDirectory
-from leveret.core.store.group import Group, Slice, slices
+from leveret.core.store.group import Group, Slice, transactions
 from leveret.core.store.linger import Linger
 from leveret.core.store.lmdb_committer import Committer
 from leveret.core.store.lmdb_file import LmdbFile
@@ -66,8 +66,8 @@ class LmdbStore:
         self._definitions: dict[bytes, bytes] = {}
         self._next_log_id = 1
         self._writing: Group | None = None
-        self._parts: Iterator[Slice] = iter(())  # what is left of `_writing`
-        self._part: Slice | None = None  # the one that is being written
+        self._parts: Iterator[list[Slice]] = iter(())  # what is left of `_writing`, by transaction
+        self._part: list[Slice] | None = None  # the one that is being written
         self._work = trio.Event()
 
     # -- open, run, close
@@ -142,7 +142,7 @@ class LmdbStore:
                         await trio.lowlevel.checkpoint()
                     self._finish()
                 elif self._writer.garbage:
-                    await self._committer.write(Slice(), self._next_log_id, erase=ERASE_ALONE)
+                    await self._committer.write((), self._next_log_id, erase=ERASE_ALONE)
 
     def _freeze(self) -> None:
         """What was collected becomes the group that is written."""
@@ -152,10 +152,10 @@ class LmdbStore:
         group, self.group = self.group, Group()
         shared = group.shared_bodies()
         self._writer.begin_group(shared)
-        self._writing, self._parts = group, slices(group, shared)
+        self._writing, self._parts = group, transactions(group, shared)
 
-    def _next_part(self) -> Slice | None:
-        """The slice to write: again the one that was interrupted, if there is one. Set `_part` to None behind it."""
+    def _next_part(self) -> list[Slice] | None:
+        """The transaction to write: again the one that was interrupted, if there is one. Set `_part` to None behind it."""
         if self._part is None:
             self._part = next(self._parts, None)
         return self._part

@@ -1,9 +1,10 @@
-"""Makes slices durable, however long it takes: where the commit runs, and what happens when there is no room."""
+"""Makes transactions durable, however long it takes: where the commit runs, and what happens when there is no room."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import lmdb
 import trio
@@ -23,7 +24,7 @@ RETRY_S = 1.0  # between attempts while there is no room
 
 
 class Committer:
-    """One slice at a time. `snapshot`: while a commit is in a worker thread, the transaction to read with; it shows
+    """One transaction at a time. `snapshot`: while a commit is in a worker thread, the transaction to read with; it shows
     what was committed before."""
 
     def __init__(self, file: LmdbFile, writer: Writer, *, is_flushing: bool) -> None:
@@ -38,15 +39,24 @@ class Committer:
         self._small_seconds = 0.0  # moving average over small commits
         self._limiter = trio.CapacityLimiter(1)
 
-    async def write(self, part: Slice, next_log_id: int, *, erase: int) -> None:
-        """Returns when it is durable. erase: entries of garbage to erase besides.
+    async def write(self, parts: Sequence[Slice], next_log_id: int, *, erase: int) -> None:
+        """Returns when all parts are durable, at once. erase: entries of garbage to erase besides.
 
-        Cancellation takes effect between attempts only; then the slice is not written.
+        Cancellation takes effect before the commit only; then nothing of it is written.
         """
         while True:
             try:
-                txn, applied = self._apply(part, next_log_id, erase)
-                await self._commit(part, txn, applied)
+                txn, applied = self.file.begin(), Applied()
+                try:
+                    for index, part in enumerate(parts):
+                        if index:
+                            await trio.lowlevel.checkpoint()
+                        self.writer.apply(txn, part, next_log_id, applied)
+                    self._erase(txn, erase, applied)
+                except BaseException:
+                    txn.abort()
+                    raise
+                await self._commit(sum([part.operations for part in parts]), txn, applied)
             except lmdb.Error as error:
                 if not self._make_room(error):
                     await trio.sleep(RETRY_S)
@@ -54,11 +64,18 @@ class Committer:
                 self._committed(applied)
                 return
 
-    def write_now(self, part: Slice, next_log_id: int, *, erase: int = 0) -> None:
+    def write_now(self, parts: Sequence[Slice], next_log_id: int, *, erase: int = 0) -> None:
         """The same on the spot, for the end. Raise lmdb.Error if there is no room."""
         while True:
             try:
-                txn, applied = self._apply(part, next_log_id, erase)
+                txn, applied = self.file.begin(), Applied()
+                try:
+                    for part in parts:
+                        self.writer.apply(txn, part, next_log_id, applied)
+                    self._erase(txn, erase, applied)
+                except BaseException:
+                    txn.abort()
+                    raise
                 self._timed_commit(txn)
             except lmdb.MapFullError as error:
                 if not self._make_room(error):
@@ -67,19 +84,12 @@ class Committer:
                 self._committed(applied)
                 return
 
-    def _apply(self, part: Slice, next_log_id: int, erase: int) -> tuple[Txn, Applied]:
-        txn = self.file.begin()
-        try:
-            applied = self.writer.apply(txn, part, next_log_id)
-            if erase and self.writer.garbage:
-                self.writer.erase(txn, erase, applied)
-        except BaseException:
-            txn.abort()
-            raise
-        return txn, applied
+    def _erase(self, txn: Txn, count: int, applied: Applied) -> None:
+        if count and self.writer.garbage:
+            self.writer.erase(txn, count, applied)
 
-    async def _commit(self, part: Slice, txn: Txn, applied: Applied) -> None:
-        is_small = part.operations <= SMALL_OPERATIONS and applied.bytes <= SMALL_BYTES
+    async def _commit(self, operations: int, txn: Txn, applied: Applied) -> None:
+        is_small = operations <= SMALL_OPERATIONS and applied.bytes <= SMALL_BYTES
         if not self._is_flushing or (is_small and self._small_seconds < SHORT_COMMIT_S):
             self._timed_commit(txn)
         else:

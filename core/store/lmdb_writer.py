@@ -91,9 +91,8 @@ class Writer:
 
     # -- one transaction
 
-    def apply(self, txn: Txn, part: Slice, next_log_id: int) -> Applied:
-        """Raise lmdb.Error: the transaction must be aborted, and the slice may be applied again."""
-        applied = Applied()
+    def apply(self, txn: Txn, part: Slice, next_log_id: int, applied: Applied) -> None:
+        """Raise lmdb.Error: the transaction must be aborted, and its slices may be applied again."""
         databases = self.file.databases
         for name, value in part.definitions.items():
             if value is None:
@@ -112,12 +111,12 @@ class Writer:
             self._delete(txn, log, deletes, applied)
         for log, cuts in part.cuts:
             self._cut(txn, log, cuts, applied)
-        for log, meta in applied.metas.items():
-            txn.put(COUNTER.pack(log.id), meta.pack(), db=databases[b"logs"])
+        touched = {log for kind in (part.puts, part.updates, part.deletes, part.cuts) for log, _ in kind}
+        for log in touched.union(part.created):
+            txn.put(COUNTER.pack(log.id), applied.metas[log].pack(), db=databases[b"logs"])
         for log in part.dropped:
             txn.delete(COUNTER.pack(log.id), db=databases[b"logs"])
             self._add_garbage(txn, log.id, 0, END, applied)
-        return applied
 
     def committed(self, applied: Applied) -> None:
         """The transaction is durable."""

@@ -238,7 +238,7 @@ async def test_reads_beside_commits(
 ) -> None:
     """A reader sees every live message exactly once, whatever is being written just then."""
     monkeypatch.setattr(lmdb_committer, "SHORT_COMMIT_S", short_commit_s)
-    monkeypatch.setattr(lmdb_committer, "SMALL_OPERATIONS", 1000)
+    monkeypatch.setattr(lmdb_committer, "SMALL_OPERATIONS", 1 << 30)
     monkeypatch.setattr(lmdb_committer, "SMALL_BYTES", 1 << 30)
     monkeypatch.setattr(group_module, "SLICE_OPERATIONS", 100)
     rng = random.Random(7)
@@ -280,6 +280,48 @@ async def test_reads_beside_commits(
         log = store.open_log(log.id)
         assert log.count == len(live)
         assert [message.position for message in log.read(0, position, 1 << 30)] == sorted(live)
+
+
+async def test_a_crash_leaves_a_group_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many slices it has: an id that was seen stands exactly where its message does."""
+    monkeypatch.setattr(group_module, "SLICE_OPERATIONS", 10)
+    seen = set()
+    for steps in range(0, 40, 2):
+        path = tmp_path / str(steps)
+        async with running(LmdbStore(path, Settings())) as store:
+            log_id = store.create_log().id
+        store = LmdbStore(path, Settings())
+        store.open()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            store.put_definition(b"seen", b"1")
+            store.open_log(log_id).append(make_messages(1, [b"x"] * 95))
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            store.abandon()
+            nursery.cancel_scope.cancel()
+        async with running(LmdbStore(path, Settings())) as store:
+            found = len(dict(store.definitions(b"seen"))), store.open_log(log_id).count
+        assert found in ((0, 0), (1, 95))
+        seen.add(found)
+    assert len(seen) == 2, "the crashes were all before or all behind the commit"
+
+
+async def test_a_huge_group_takes_several_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_module, "SLICE_BYTES", 10_000)
+    monkeypatch.setattr(group_module, "TRANSACTION_BYTES", 50_000)
+    async with running(LmdbStore(tmp_path, Settings())) as store:
+        log = store.create_log()
+        await committed(store)
+        before = store.statistics()["commits"]
+        log.append(make_messages(1, [b"x" * 1000] * 200))
+        await committed(store)
+        assert store.statistics()["commits"] == before + 4
+        assert log.count == 200
 
 
 async def test_cancelled_in_the_middle_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from leveret.core.message import Message
 from leveret.core.store import group as group_module
 from leveret.core.store.checks import make_messages
-from leveret.core.store.group import Slice
 from leveret.core.store.lmdb import LmdbStore
 from leveret.core.store.lmdb_log import LmdbLog
 from leveret.core.store.lmdb_writer import COUNTER, KEY, Meta
@@ -72,7 +71,7 @@ class StoreModel(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.reopen_cleanly()
             while self.store._writer.garbage:
-                self.store._committer.write_now(Slice(), self.store._next_log_id, erase=50)
+                self.store._committer.write_now((), self.store._next_log_id, erase=50)
             self.check_file(is_erased=True)
             self.store.close()
             shutil.rmtree(self.path)
@@ -190,7 +189,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.frozen is not None)
     @rule(count=st.integers(1, 5), erase=st.integers(0, 5))
-    def write_slices(self, count: int, erase: int) -> None:
+    def write_transactions(self, count: int, erase: int) -> None:
         store = self.store
         for _ in range(count):
             part = store._next_part()
@@ -212,7 +211,7 @@ class StoreModel(RuleBasedStateMachine):
     @precondition(lambda self: self.frozen is None)
     @rule(count=st.integers(1, 20))
     def erase(self, count: int) -> None:
-        self.store._committer.write_now(Slice(), self.store._next_log_id, erase=count)
+        self.store._committer.write_now((), self.store._next_log_id, erase=count)
         if self.store.spill_file.has_garbage:
             self.store.spill_file.erase(count)
 
@@ -364,9 +363,11 @@ class StoreModel(RuleBasedStateMachine):
 
 
 @pytest.fixture(autouse=True)
-def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_module, "SLICE_OPERATIONS", 4)
     monkeypatch.setattr(group_module, "SLICE_BYTES", 24_000)
+    monkeypatch.setattr(group_module, "TRANSACTION_OPERATIONS", 9)
+    monkeypatch.setattr(group_module, "TRANSACTION_BYTES", 50_000)
 
 
 class TestStoreModel(StoreModel.TestCase):  # type: ignore[misc,name-defined]
