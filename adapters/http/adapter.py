@@ -21,7 +21,6 @@ __all__ = ["HttpAdapter"]
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75.0  # an idle connection, and one that does not come to the point with its first request
-MAX_HEADER_BYTES = 16384
 
 
 class HttpAdapter:
@@ -65,6 +64,7 @@ class HttpAdapter:
 
         from leveret.adapters.http.app import METRICS_AREAS, HttpContext, build_app, without_trailing_slash
         from leveret.adapters.http.loop import open_loop
+        from leveret.adapters.http.protocol import MAX_FIELD_BYTES, MAX_LINE_BYTES
         from leveret.adapters.http.protocol_log import protocol_log
 
         async with open_loop() as loop:
@@ -84,8 +84,8 @@ class HttpAdapter:
                     keepalive_timeout=KEEP_ALIVE_S,
                     auto_decompress=False,  # a message's bytes are its sender's; and there are no bombs
                     lingering_time=2.0,
-                    max_line_size=MAX_HEADER_BYTES,
-                    max_field_size=MAX_HEADER_BYTES,
+                    max_line_size=MAX_LINE_BYTES,
+                    max_field_size=MAX_FIELD_BYTES,
                     shutdown_timeout=0.0,  # the connections have had their time before
                 )
                 await loop.run_aio_coroutine(runner.setup())
@@ -106,6 +106,7 @@ class HttpAdapter:
         import trio_asyncio  # type: ignore[import-untyped]  # it has no types
 
         from leveret.adapters.http.bridge import Bridge
+        from leveret.adapters.http.protocol import make_protocol
 
         server = self._servers.get(self._door(transport))
         if server is None:
@@ -113,7 +114,7 @@ class HttpAdapter:
         # Callbacks of aiohttp's that run in this task must find the loop.
         trio_asyncio.current_loop.set(self._loop)
         context = self.broker.tls_context if transport.tls_info else None
-        bridge = Bridge(transport, server(), context)
+        bridge = Bridge(transport, make_protocol(server), context)
         self._bridges.add(bridge)
         self._opened_total += 1
         try:

@@ -16,8 +16,10 @@ from yarl import URL
 
 from leveret.adapters.http.auth import PROTOCOL, RecentLogins, credentials_of, login_failed
 from leveret.adapters.http.bodies import read_body, read_json
+from leveret.adapters.http.commits import Commits
 from leveret.adapters.http.cors import add_cors
 from leveret.adapters.http.errors import Refusal, refusal_of, refusal_response
+from leveret.adapters.http.protocol import expect
 from leveret.adapters.http.rates import Rates
 from leveret.auth.contracts import AccessDenied, Principal, Resource
 from leveret.core.errors import AuthorizationPending, NotAllowed, NotFound
@@ -26,7 +28,7 @@ from leveret.core.session import Session
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
 
-__all__ = ["AREAS", "METRICS_AREAS", "HttpContext", "Origin", "build_app", "without_trailing_slash"]
+__all__ = ["AREAS", "IS_CONFIRMED", "METRICS_AREAS", "HttpContext", "Origin", "build_app", "without_trailing_slash"]
 
 AREAS = (
     "leveret.adapters.http.management.area",
@@ -42,6 +44,8 @@ METRICS_AREAS = ("leveret.adapters.http.metrics",)
 """What the prometheus door serves."""
 BACKEND_TIMEOUT_S = 15.0
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+IS_CONFIRMED: web.RequestKey[bool] = web.RequestKey("is_confirmed", bool)
+"""Set by handlers that have waited for the commit of all they did, and have answered for it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +75,7 @@ class HttpContext:
         self.broker = broker
         self.loop = loop
         self.rates = Rates(broker)
+        self.commits = Commits(broker)
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self._logins = RecentLogins(broker)
@@ -151,15 +156,8 @@ class HttpContext:
         return result
 
     async def durable(self) -> None:
-        """Until everything that was done so far is on the disk."""
-        waiter = self.loop.create_future()
-
-        def committed() -> None:
-            if not waiter.done():
-                waiter.set_result(None)
-
-        if not self.broker.store.after_commit(committed):
-            await waiter
+        """Until everything that was done so far is on the disk. Raise Refusal (503) if that takes too long."""
+        await self.commits.wait()
 
     # -- bodies
 
@@ -206,9 +204,9 @@ def _add(router: web.UrlDispatcher, route: web.RouteDef) -> None:
     # aiohttp's default for {part} excludes braces, which names may have.
     path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
     if route.method == "GET":
-        router.add_get(path, route.handler, allow_head=True)
+        router.add_get(path, route.handler, allow_head=True, expect_handler=expect)
     else:
-        router.add_route(route.method, path, route.handler)
+        router.add_route(route.method, path, route.handler, expect_handler=expect)
 
 
 def _around(context: HttpContext) -> Any:
@@ -231,8 +229,11 @@ def _around(context: HttpContext) -> Any:
                 response = refusal_response(refusal_of(error, request), request)
         finally:
             pump.run()
-        if store.definition_writes != before:
-            await context.durable()
+        if store.definition_writes != before and not response.prepared and IS_CONFIRMED not in request:
+            try:
+                await context.durable()
+            except Refusal as refusal:
+                response = refusal_response(refusal, request)
         if not response.prepared:
             response.headers["Server"] = "Leveret"
             add_cors(request, response, broker.settings.http.cors_origins)

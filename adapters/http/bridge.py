@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from leveret.adapters.http.errors import Refusal, raw_refusal
+
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 HIGH_BYTES = 262144  # unsent; past it whoever streams an answer waits (`drain`)
 LOW_BYTES = 65536  # and goes on
 READ_BYTES = 65536
+MAX_HEAD_BYTES = 65536  # of a request: its line and its headers
+HEAD_S = 20.0  # for a head to arrive, once it has begun
 STALL_S = 60.0  # a peer that takes nothing of its answer for so long is gone
 HALF_CLOSED_S = 1.0  # for an answer under way to a peer that has shut its side: it may be waiting, or gone
 UNWIND_S = 5.0  # for a cancelled handler to end
@@ -96,10 +100,43 @@ class Bridge(asyncio.Transport):
                 break
             self._has_begun = True
             received(data)
+            if self._awaits_head and not self._is_closing and not await self._receive_head(len(data)):
+                return
         if not self._is_closing and self._has_begun and not self._is_idle:
             self.protocol.close()  # after the answer
             with trio.move_on_after(HALF_CLOSED_S):
                 await ended.wait()
+
+    async def _receive_head(self, size: int) -> bool:
+        """The rest of a head that came in part, bounded in size and time. False: the connection has ended."""
+        with trio.move_on_after(HEAD_S) as timer:
+            while self._awaits_head and not self._is_closing and size <= MAX_HEAD_BYTES:
+                try:
+                    data = await self.transport.receive()
+                except OSError as error:
+                    self._error = error
+                    return False
+                if not data:
+                    return False
+                size += len(data)
+                self.protocol.data_received(data)
+        if not self._awaits_head or self._is_closing:
+            return True
+        if timer.cancelled_caught:
+            refusal = Refusal(408, "timeout", "the head of the request took too long to arrive")
+        else:
+            refusal = Refusal(
+                431, "header_fields_too_large", f"a request's head has at most {MAX_HEAD_BYTES} bytes"
+            )
+        log.info("peer=%s status=%d not HTTP: %s", self.transport.peer, refusal.status, refusal.reason)
+        self.write(raw_refusal(refusal))
+        self.close()
+        return False
+
+    @property
+    def _awaits_head(self) -> bool:
+        """What has come so far is no whole request."""
+        return self._is_idle or not self.protocol._request_count
 
     @property
     def _is_idle(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.jsons import encode, json_response
 from leveret.auth.users import AuthDataError, NoSuchUser, UserExists
 from leveret.core.errors import (
     AccessRefused,
@@ -27,7 +27,7 @@ from leveret.core.errors import (
     StoreUnavailable,
 )
 
-__all__ = ["ANSWERS", "Refusal", "is_management", "refusal_of", "refusal_response"]
+__all__ = ["ANSWERS", "Refusal", "is_management", "raw_refusal", "refusal_of", "refusal_response"]
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +80,18 @@ def refusal_of(error: Exception, request: web.BaseRequest) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, web.HTTPNotFound):
-        return Refusal(404, "Object Not Found" if is_management(request) else "not_found", "Not Found")
+        if is_management(request):
+            return Refusal(404, "Object Not Found", "Not Found")
+        return Refusal(404, "not_found", "there is nothing at this path")
     if isinstance(error, web.HTTPException):
         status = error.status
         headers = {name: value for name, value in error.headers.items() if name in ("Allow", "Location")}
         code = CODES.get(HTTPStatus(status), error.reason)
-        return Refusal(status, code, error.reason, headers=headers)
+        reason = error.reason
+        if isinstance(error, web.HTTPMethodNotAllowed) and not is_management(request):
+            allowed = ", ".join(sorted(error.allowed_methods))
+            reason = f"{request.method} is not allowed here; what is: {allowed}"
+        return Refusal(status, code, reason, headers=headers)
     for kind in type(error).__mro__:
         answer = ANSWERS.get(kind)
         if answer is not None:
@@ -104,14 +110,33 @@ def refusal_of(error: Exception, request: web.BaseRequest) -> Refusal:
 def refusal_response(refusal: Refusal, request: web.BaseRequest) -> web.Response:
     if is_management(request):
         body: dict[str, Any] = {"error": refusal.error, "reason": refusal.reason, **refusal.extra}
-        return json_response(body, refusal.status, refusal.headers)
-    title = HTTPStatus(refusal.status).phrase
-    body = {
+        response = json_response(body, refusal.status, refusal.headers)
+    else:
+        response = json_response(
+            _problem(refusal), refusal.status, refusal.headers, content_type="application/problem+json"
+        )
+    if refusal.headers.get("Connection") == "close":
+        response.force_close()
+    return response
+
+
+def _problem(refusal: Refusal) -> dict[str, Any]:
+    """RFC 9457 3.1; `error` and whatever is in `extra` are members of ours."""
+    return {
         "type": "about:blank",
-        "title": title,
+        "title": HTTPStatus(refusal.status).phrase,
         "status": refusal.status,
         "detail": refusal.reason,
         "error": refusal.error,
         **refusal.extra,
     }
-    return json_response(body, refusal.status, refusal.headers, content_type="application/problem+json")
+
+
+def raw_refusal(refusal: Refusal) -> bytes:
+    """A whole answer, for a peer whose request is not there yet. The connection ends with it."""
+    body = encode(_problem(refusal))
+    head = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\nServer: Leveret\r\nConnection: close\r\n"
+        f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -39,12 +39,15 @@ def is_structured(content_type: str) -> bool:
 
 def binary_attributes(headers: Mapping[str, str]) -> dict[str, str] | None:
     """The ce- headers of a request; None if it is no event. Raise Refusal (400) for one that is malformed."""
-    if "ce-specversion" not in headers:
-        return None
-    attributes = {}
+    attributes: dict[str, str] = {}
     for name, value in headers.items():
-        if name.lower().startswith("ce-"):
-            attributes[name[3:].lower()] = _decoded(name, value)
+        key = name.lower()
+        if key.startswith("ce-"):
+            if key[3:] in attributes:
+                raise bad(f"there is more than one header {name}")
+            attributes[key[3:]] = _decoded(name, value)
+    if not attributes:
+        return None
     if "datacontenttype" in attributes:
         raise bad("ce-datacontenttype is none: it is Content-Type (CloudEvents HTTP binding 3.1.1)")
     _check(attributes, "ce-")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from leveret.adapters.http.app import IS_CONFIRMED
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.messaging.properties import bad
+from leveret.adapters.http.messaging.publishing import confirm
 from leveret.adapters.http.receipts import Receipts, digest_of
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Idempotency:
         match = KEY.fullmatch(header)
         if match is None:
             raise bad("Idempotency-Key must be 1 to 255 visible characters")
+        request[IS_CONFIRMED] = True
         path = request.rel_url.raw_path
         key = digest_of(username, path, match[1])
         fingerprint = digest_of(request.raw_path, *_meaning(request), body)
@@ -89,7 +92,7 @@ class Idempotency:
                 self._running.discard(key)
         if receipt.fingerprint != fingerprint:
             raise Refusal(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")
-        await self._context.durable()  # the first may have gone away before its commit
+        await confirm(self._context)  # the first may have gone away, or given up, before its commit
         return web.Response(
             status=receipt.status,
             body=receipt.body,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import encode
+from leveret.core.fields import Timestamp
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 
@@ -24,6 +26,10 @@ OURS = frozenset(
     {"subscription", "exchange", "routing-key", "attempt", "redelivered", "delivery-count", "lease"}
 )
 """Of answers and of webhooks out; a message that is passed on may have them, and they say nothing."""
+PASSED = frozenset(
+    {"host", "authorization", "content-length", "user-agent", "accept", "accept-encoding", "connection"}
+)
+"""Of nearly every request, and nothing of the message."""
 MAX_TYPED_CHARS = 8192
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -60,6 +66,7 @@ def _delivery_mode(name: str, text: str) -> int:
 
 
 MAX_TIMESTAMP = (1 << 63) - 1
+MAX_TIME = 253402300800  # the year 10000, which RFC 3339 has not
 READERS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "message-id": ("message_id", _text),
     "correlation-id": ("correlation_id", _text),
@@ -80,29 +87,50 @@ KNOWN = frozenset({*STRINGS, "headers", "delivery_mode", "priority", "timestamp"
 
 
 def properties_of(headers: Mapping[str, str]) -> Properties:
-    """Of a request. Persistent, unless it says otherwise. Raise Refusal (400), for misspelt names too."""
+    """Of a request. Persistent, unless it says otherwise. Raise Refusal (400), for misspelt names and repeated ones too."""
     properties = Properties(delivery_mode=2)
     table: dict[str, Any] = {}
+    context: dict[str, str] = {}
+    typed: dict[str, Any] | None = None
+    seen: set[str] = set()
     for name, value in headers.items():
         key = name.lower()
-        if key == "content-type":
-            properties.content_type = value
-        elif key == "content-encoding":
-            properties.content_encoding = value
+        if key in PASSED:
+            continue
+        if key == "content-encoding":
+            before = properties.content_encoding  # a list may come in several headers (RFC 9110 5.3)
+            properties.content_encoding = value if before is None else f"{before}, {value}"
         elif key in CONTEXT:
-            table.setdefault(key, value)
-        elif key.startswith(PREFIX):
+            context[key] = f"{context[key]},{value}" if key in context else value
+        elif key == "content-type" or key.startswith(PREFIX):
+            if key in seen:
+                raise _repeated(name)
+            seen.add(key)
             if key == TYPED:
-                table.update(_typed(value))
+                typed = _typed(value)
             elif key.startswith(HEADER_PREFIX):
                 if len(key) == len(HEADER_PREFIX):
                     raise bad("X-Leveret-Header- must be followed by a name")
                 table[key[len(HEADER_PREFIX) :]] = unquote(value)
+            elif key == "content-type":
+                properties.content_type = value
             else:
                 _set(properties, name, key[len(PREFIX) :], value)
+    if typed is not None:
+        for key in table.keys() & typed.keys():
+            if table[key] != typed[key]:
+                raise bad(f"the header {key} is given twice: by itself, and in X-Leveret-Headers")
+        table.update(typed)
+    if context:
+        table.update(context)
     if table:
         properties.headers = table
     return properties
+
+
+def _repeated(name: str) -> Refusal:
+    """Which of them counts would be a guess, and another's guess may be another."""
+    return bad(f"there is more than one header {name}")
 
 
 def refuse_properties(headers: Mapping[str, str]) -> None:
@@ -201,14 +229,27 @@ def message_headers(envelope: Envelope) -> dict[str, str]:
         if len(typed) <= MAX_TYPED_CHARS and typed.isprintable():
             found["X-Leveret-Headers"] = typed
     for key, value in table.items():
-        if not isinstance(value, str) or not value:
-            continue
         name = key.removeprefix("cloudEvents:").removeprefix("cloudEvents_")
-        if name != key and name.isascii() and name.isalnum():
-            found[f"ce-{name}"] = _quoted(value)
-        elif key in CONTEXT and VISIBLE.fullmatch(value):
+        if name != key:
+            text = _canonical(value)
+            if text and name.isascii() and name.isalnum() and name != "datacontenttype":
+                found[f"ce-{name}"] = _quoted(text)
+        elif key in CONTEXT and isinstance(value, str) and VISIBLE.fullmatch(value):
             found[key] = value
     return found
+
+
+def _canonical(value: Any) -> str:
+    """An attribute's string (CloudEvents 3.1: the type system); empty for what is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Timestamp):
+        return (
+            datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z") if value < MAX_TIME else ""
+        )
+    return str(int(value)) if isinstance(value, int) else ""
 
 
 def _quoted(text: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.messaging.forms import Draft
@@ -32,7 +30,6 @@ DEFAULT_EXCHANGE = "amq.default"
 MAX_HEADER_BYTES = 65536
 """Of encoded properties: AMQP sends them as one frame, which readers bound."""
 ROOM_S = 5.0  # for the store to catch up
-CONFIRM_S, CONFIRM_STEP_S = 30.0, 1.0
 RETRY_SOON, RETRY_LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 
 
@@ -181,60 +178,12 @@ def rejection(taken: Taken) -> Refusal:
     return refusal
 
 
-class _Waiting:
-    """Requests that wait for the disk, in the order of their deadlines, with one timer for all of them.
-
-    A timer for each would stay in the loop's heap until it is due, long after its request was answered.
-    """
-
-    def __init__(self, context: HttpContext) -> None:
-        self._broker = context.broker
-        self._deadlines: deque[tuple[float, asyncio.Future[bool]]] = deque()
-
-    def add(self) -> asyncio.Future[bool]:
-        """True when all that was done so far is durable, False if that takes too long."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if self._broker.store.after_commit(lambda: _resolve(future, True)):
-            future.set_result(True)
-            return future
-        timers = self._broker.timers
-        if not self._deadlines:
-            timers.after(CONFIRM_STEP_S, self._look)
-        self._deadlines.append((timers.now + CONFIRM_S, future))
-        return future
-
-    def _look(self) -> None:
-        deadlines, timers = self._deadlines, self._broker.timers
-        while deadlines and (deadlines[0][1].done() or deadlines[0][0] <= timers.now):
-            _resolve(deadlines.popleft()[1], False)
-        if deadlines:
-            timers.after(CONFIRM_STEP_S, self._look)
-
-
-def _resolve(future: asyncio.Future[bool], is_durable: bool) -> None:
-    if not future.done():
-        future.set_result(is_durable)
-
-
-_waiting: WeakKeyDictionary[HttpContext, _Waiting] = WeakKeyDictionary()
-
-
 async def confirm(context: HttpContext) -> None:
     """Until what was published is durable. Raise Refusal (503) if that takes too long."""
     broker = context.broker
     broker.pump.run()  # consumers need not wait for the disk
-    if not broker.store.has_pending:
-        return
-    waiting = _waiting.get(context)
-    if waiting is None:
-        waiting = _waiting[context] = _Waiting(context)
-    if not await waiting.add():
-        raise Refusal(
-            503,
-            "confirm_timeout",
-            f"the disk did not confirm within {CONFIRM_S:g} s; the message may be stored, or be stored later",
-            headers=RETRY_LATER,
-        )
+    if broker.store.has_pending:
+        await context.durable()
 
 
 async def confirmed(context: HttpContext, session: Session, decision: Callable[[], Taken]) -> Taken:
