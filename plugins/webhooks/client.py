@@ -1,87 +1,28 @@
 """An HTTP/1.1 client for endpoints nobody trusts: h11 on trio, one connection that is kept alive, every size bounded.
 
-The name is resolved here, each address is checked, and the connection goes to an address that was checked: a name whose
-answer changes between check and connect (DNS rebinding) gains nothing. Redirects are answers like any other.
+Redirects are answers like any other, and nothing is decompressed: a status is all that an answer is asked for.
 """
 
 from __future__ import annotations
 
-import socket
+import select
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import h11
 import trio
 
-from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical, is_host_name
+from leveret.plugins.webhooks.dialer import Dialer, RequestFailed, Target
 
-__all__ = ["Connection", "Dialer", "Reply", "RequestFailed", "Target"]
+__all__ = ["Connection", "Reply"]
 
 MAX_HEADER_BYTES = 32768
 MAX_READ_BYTES = 65536  # of a reply's body, to keep the connection; a longer one costs the connection
 MAX_INFORMATIONAL = 16  # 1xx replies before the final one
-CONNECT_TIMEOUT_S = 10.0  # per address
+CONNECT_TIMEOUT_S = 10.0  # lookup, connect and TLS
 BODY_TIMEOUT_S = 5.0  # for the body, once the status has decided
-RESOLVERS = 32  # lookups at once: each occupies a thread, and a name server may take its time
 READ_BYTES = 16384
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-class RequestFailed(Exception):
-    """No status came. reason: a word for statistics: dns, address-refused, connect, tls, timeout, protocol, closed."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where requests go. host: without brackets; path: with the query, at least "/"."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @classmethod
-    def of(cls, url: str) -> Target:
-        """Raise ValueError, saying what is wrong with it."""
-        if not url.isascii() or any(char <= " " or char == "\x7f" for char in url):
-            raise ValueError(
-                "a URL has no blanks and nothing but ASCII (names in punycode, paths percent-encoded)"
-            )
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise ValueError("a URL begins with https:// or http://")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("credentials belong into 'auth', not into the URL")
-        if "#" in url:
-            raise ValueError("a URL for requests has no fragment")
-        host = parts.hostname or ""
-        try:
-            canonical(host)
-        except ValueError:
-            if not is_host_name(host):
-                raise ValueError(
-                    f"{host!r} is neither a host name nor an address in its usual form"
-                ) from None
-        port = parts.port  # raises ValueError
-        if port == 0:
-            raise ValueError("port 0 is none")
-        path = parts.path or "/"
-        if parts.query:
-            path += f"?{parts.query}"
-        return cls(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), path)
-
-    @property
-    def authority(self) -> str:
-        """The Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
 
 @dataclass(slots=True)
@@ -92,118 +33,6 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     snippet: bytes = b""
     note: str = ""
-
-
-async def _resolve(host: str, port: int) -> Sequence[str]:
-    """Addresses of a host, as the system knows them."""
-
-    def look_up() -> list[str]:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-    return await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_resolvers())
-
-
-_limiters: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("webhook_resolvers")
-
-
-def _resolvers() -> trio.CapacityLimiter:
-    try:
-        return _limiters.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(RESOLVERS)
-        _limiters.set(limiter)
-        return limiter
-
-
-@dataclass(slots=True, eq=False)
-class _Lookup:
-    """Of one name, under way; its end is told to all who wait."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    found: Sequence[str] | None = None
-    failure: RequestFailed | None = None
-
-
-class Dialer:
-    """Opens connections, to allowed addresses only. ca_file: authorities to trust beside nobody else; "": the system's."""
-
-    def __init__(self, policy: AddressPolicy, *, ca_file: str = "", resolve: Resolve = _resolve) -> None:
-        self._policy = policy
-        self._resolve = resolve
-        self._looking: dict[tuple[str, int], _Lookup] = {}  # at this moment
-        self._tls = ssl.create_default_context(cafile=ca_file or None)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.set_alpn_protocols(["http/1.1"])
-
-    async def open(self, target: Target) -> trio.abc.Stream:
-        """Raise RequestFailed."""
-        tcp = await self._connect(target)
-        if target.scheme == "http":
-            return tcp
-        stream = trio.SSLStream(tcp, self._tls, server_hostname=target.host, https_compatible=True)
-        try:
-            await stream.do_handshake()
-        except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
-            await trio.aclose_forcefully(tcp)
-            cause = error.__cause__ or error
-            raise RequestFailed("tls", str(getattr(cause, "verify_message", "") or cause)) from error
-        except BaseException:
-            await trio.aclose_forcefully(tcp)
-            raise
-        return stream
-
-    async def _connect(self, target: Target) -> trio.SocketStream:
-        refused = ""
-        failed = "no address"
-        for address in await self._addresses(target):
-            try:
-                self._policy.check(address)
-            except AddressRefused as error:
-                refused = str(error)
-                continue
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = trio.socket.socket(family, socket.SOCK_STREAM)
-            try:
-                with trio.fail_after(CONNECT_TIMEOUT_S):
-                    await sock.connect((address, target.port))
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return trio.SocketStream(sock)
-            except (OSError, trio.TooSlowError) as error:
-                sock.close()
-                failed = str(error) or f"no answer from {address} within {CONNECT_TIMEOUT_S:g} s"
-                refused = ""
-            except BaseException:
-                sock.close()
-                raise
-        raise RequestFailed("address-refused" if refused else "connect", refused or failed)
-
-    async def _addresses(self, target: Target) -> Sequence[str]:
-        try:
-            return [str(canonical(target.host))]
-        except ValueError:
-            pass
-        return await self._look_up(target.host, target.port)
-
-    async def _look_up(self, host: str, port: int) -> Sequence[str]:
-        """One lookup of a name at a time, whose answer all share who wait for it: a slow name is one thread, not many."""
-        key = (host, port)
-        while (lookup := self._looking.get(key)) is not None:
-            await lookup.done.wait()
-            if lookup.failure is not None:
-                raise lookup.failure
-            if lookup.found is not None:
-                return lookup.found  # else whoever did it was cancelled
-        lookup = self._looking[key] = _Lookup()
-        try:
-            lookup.found = await self._resolve(host, port)
-            return lookup.found
-        except (OSError, UnicodeError) as error:
-            lookup.failure = RequestFailed("dns", f"{host}: {error}")
-            raise lookup.failure from error
-        finally:
-            del self._looking[key]
-            lookup.done.set()
 
 
 class _Body:
@@ -227,10 +56,15 @@ class _Body:
 class Connection:
     """Requests to one target, one after the other. Not usable by two tasks at once; `close` it at the end."""
 
-    def __init__(self, dialer: Dialer, target: Target) -> None:
+    def __init__(
+        self, dialer: Dialer, target: Target, *, connect_timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
         self._dialer = dialer
         self._target = target
+        self._connect_timeout_s = connect_timeout_s
         self._stream: trio.abc.Stream | None = None
+        self._poll: select.poll | None = None  # of the socket, while there is one
+        self._is_sent = False  # the whole request
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
 
     async def request(
@@ -244,9 +78,11 @@ class Connection:
     ) -> Reply:
         """Send, and wait for the status. Content-Length and Host are added. Raise RequestFailed.
 
-        A kept connection that turns out to be closed is replaced once: the endpoint may see the request twice, as with
-        every repetition.
+        timeout_s: from connecting until the status; the body has BODY_TIMEOUT_S more. A kept connection that turns out to
+        be closed is replaced once: the endpoint may see the request twice, as with every repetition.
         """
+        if self._stream is not None and not self._is_silent():
+            self.close()
         is_kept = self._stream is not None
         # Scopes instead of trio.fail_after: as contexts made of generators they would cost a tenth of a request.
         with trio.CancelScope(deadline=trio.current_time() + timeout_s) as scope:
@@ -267,21 +103,44 @@ class Connection:
                 self.close()
         return reply
 
+    def _is_silent(self) -> bool:
+        """Nothing has come on the kept connection since the last answer: neither its end nor an answer nobody asked for,
+        which would be taken for that to the next request."""
+        return self._poll is None or not self._poll.poll(0)
+
     async def _exchange(self, method: str, headers: Sequence[tuple[str, str]], body: bytes) -> Reply:
         """Until the status has come; without one the connection is gone. Raise RequestFailed."""
         try:
             if self._stream is None:
-                self._stream = await self._dialer.open(self._target)
-                self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
-            await self._send(self._stream, method, headers, body)
-            return await self._receive_head(self._stream)
+                await self._open()
+            head = self._head(method, headers, body)
+            assert self._stream is not None
+            self._is_sent = False
+            if len(body) < READ_BYTES:
+                await self._send(self._stream, head + body)
+                reply = await self._receive_head(self._stream)
+            else:
+                reply = await self._send_and_receive(self._stream, head, body)
+            if not self._is_sent and 200 <= reply.status < 300:
+                raise RequestFailed("protocol", f"{reply.status} came before the whole request was taken")
+            return reply
         except BaseException:
             self.close()
             raise
 
-    async def _send(
-        self, stream: trio.abc.Stream, method: str, headers: Sequence[tuple[str, str]], body: bytes
-    ) -> None:
+    async def _open(self) -> None:
+        with trio.CancelScope(deadline=trio.current_time() + self._connect_timeout_s) as scope:
+            stream = await self._dialer.open(self._target)
+        if scope.cancelled_caught:
+            raise RequestFailed("connect", f"no connection within {self._connect_timeout_s:g} s")
+        self._stream = stream
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
+        sock = _socket_of(stream)
+        self._poll = None if sock is None else select.poll()
+        if sock is not None and self._poll is not None:
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    def _head(self, method: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
         """h11 is told what matters for framing, and not the other headers: checking those was a third of a request."""
         http, target = self._http, self._target
         framing = [("Host", target.authority), ("Content-Length", str(len(body)))]
@@ -292,14 +151,31 @@ class Connection:
         http.send(h11.Request(method=method, target=target.path, headers=framing))
         http.send(h11.Data(data=body))
         http.send(h11.EndOfMessage())
+        return head
+
+    async def _send(self, stream: trio.abc.Stream, *pieces: bytes) -> None:
+        """A connection that breaks is no error yet: it may have answered before it hung up (413)."""
         try:
-            if len(body) < READ_BYTES:
-                await stream.send_all(head + body)
-            else:
-                await stream.send_all(head)
-                await stream.send_all(body)
+            for piece in pieces:
+                await stream.send_all(piece)
+            self._is_sent = True
         except (trio.BrokenResourceError, ssl.SSLError, OSError):
-            return  # it may have answered before it hung up (413): look
+            return
+
+    async def _send_and_receive(self, stream: trio.abc.Stream, head: bytes, body: bytes) -> Reply:
+        """At the same time: a refusal that comes in the middle ends the sending, a success must wait for its end."""
+        outcome: Reply | RequestFailed
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send, stream, head, body)
+            try:
+                outcome = await self._receive_head(stream)
+            except RequestFailed as error:
+                outcome = error
+            if isinstance(outcome, RequestFailed) or not 200 <= outcome.status < 300:
+                nursery.cancel_scope.cancel()
+        if isinstance(outcome, RequestFailed):
+            raise outcome
+        return outcome
 
     async def _receive_head(self, stream: trio.abc.Stream) -> Reply:
         has_begun = False
@@ -345,7 +221,12 @@ class Connection:
         except RequestFailed as error:
             reply.note = str(error)
         reply.snippet = received.snippet
-        if reply.note or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        http = self._http
+        if reply.note or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            return False
+        if (
+            not self._is_sent or http.trailing_data[0]
+        ):  # more than one answer to one request: what belongs to what?
             return False
         self._http.start_next_cycle()
         return True
@@ -362,8 +243,14 @@ class Connection:
 
     def close(self) -> None:
         """At once, without a farewell."""
-        stream, self._stream = self._stream, None
-        while isinstance(stream, trio.SSLStream):
-            stream = stream.transport_stream
-        if isinstance(stream, trio.SocketStream):
-            stream.socket.close()
+        stream, self._stream, self._poll = self._stream, None, None
+        sock = None if stream is None else _socket_of(stream)
+        if sock is not None:
+            sock.close()
+
+
+def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    """None: it is no socket's (tests)."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream.socket if isinstance(stream, trio.SocketStream) else None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from leveret.core.message import Message
     from leveret.core.queue import Queue
     from leveret.core.vhost import Vhost
-    from leveret.plugins.webhooks.client import Dialer
+    from leveret.plugins.webhooks.dialer import Dialer
     from leveret.plugins.webhooks.subscription import Subscription
 
 __all__ = ["Desk"]

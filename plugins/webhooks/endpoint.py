@@ -18,10 +18,13 @@ import trio
 from leveret.core.deliveries import Deliveries, Delivery, consume_queue
 from leveret.plugins.webhooks.agenda import Agenda, Job
 from leveret.plugins.webhooks.attempts import Attempt
-from leveret.plugins.webhooks.client import Connection, Reply, RequestFailed
+from leveret.plugins.webhooks.client import Connection, Reply
+from leveret.plugins.webhooks.dialer import RequestFailed
+from leveret.plugins.webhooks.gate import Gate, rest_s
 from leveret.plugins.webhooks.ledger import Retry, RetryLedger
+from leveret.plugins.webhooks.masking import without
 from leveret.plugins.webhooks.rendering import render, signed
-from leveret.plugins.webhooks.schedule import Breaker, Bucket, retry_after_s
+from leveret.plugins.webhooks.schedule import retry_after_s
 from leveret.plugins.webhooks.subscription import TemplateRefused
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 20.0  # a worker without work keeps its connection so long
 GRACE_S = 3.0  # for requests under way when the subscription changes or the broker stops
 REFUSED_AGAIN_S = 60.0  # a dead-letter queue that takes nothing is asked again
-THROTTLE_S = 60.0  # the longest rest after a 429 that does not say how long
+THREAD_BYTES = 1 << 20  # signing more than that would hold up everybody
 MIN_WINDOW = 32  # messages at hand beside those that wait, so that workers do not wait for the queue
 
 
@@ -59,9 +62,13 @@ class Endpoint:
         subscription = self.subscription
         self._timers = queue.vhost.broker.timers
         self._ledger: RetryLedger = desk.ledger_of(queue)
-        self._breaker = Breaker(subscription.breaker) if subscription.breaker is not None else None
-        limit = subscription.rate_limit
-        self._bucket = None if limit is None else Bucket(limit.requests, limit.per_s, limit.burst)
+        hidden = subscription.hidden
+        # Enough that what is hidden is not cut, and then not found.
+        self._snippet_bytes = (
+            subscription.snippet_bytes + len(hidden[0])
+            if hidden and subscription.snippet_bytes
+            else subscription.snippet_bytes
+        )
         self._window = max(MIN_WINDOW, 2 * subscription.concurrency)
         self._deliveries: Deliveries | None = None
         self._nursery: trio.Nursery | None = None
@@ -71,7 +78,7 @@ class Endpoint:
         self._under_way: set[trio.CancelScope] = set()
         self.is_stopping = False  # nothing new begins
         paused_until = desk.state.paused_until
-        self._paused_until = 0.0 if paused_until is None else self._timers.monotonic(paused_until)
+        self._gate = Gate(subscription, 0.0 if paused_until is None else self._timers.monotonic(paused_until))
         self._timer: Timer | None = None
 
     # -- the life of it
@@ -110,8 +117,8 @@ class Endpoint:
             "retrying": self._agenda.waiting_count,
             "waiting": self._agenda.parked - self._agenda.waiting_count,
             "is_backpressured": self._agenda.parked >= self.subscription.max_retrying,
-            "paused_for_s": round(max(0.0, self._paused_until - now), 3),
-            "circuit_breaker": "off" if self._breaker is None else self._breaker.state,
+            "paused_for_s": round(max(0.0, self._gate.paused_until - now), 3),
+            "circuit_breaker": self._gate.breaker_state,
         }
 
     # -- in
@@ -147,15 +154,21 @@ class Endpoint:
                 worker.job = job
                 worker.wake.unpark()
             else:
-                worker = Worker(Connection(self.desk.dialer, self.subscription.target), job)
+                worker = Worker(self._connection(), job)
                 assert self._nursery is not None
                 self._nursery.start_soon(self._work, worker, name=f"webhook {self.subscription.name}")
+
+    def _connection(self) -> Connection:
+        subscription = self.subscription
+        return Connection(
+            self.desk.dialer, subscription.target, connect_timeout_s=subscription.connect_timeout_s
+        )
 
     def _take(self) -> Job | None:
         """The next job, if it may start now; else the timer is set for when one may."""
         now, agenda = trio.current_time(), self._agenda
         while agenda.has_due(now):
-            wait = self._wait_s(now)
+            wait = self._gate.wait_s(now)
             if wait is None:
                 break
             if wait > 0:
@@ -165,24 +178,11 @@ class Endpoint:
             if self._is_expired(job, now):
                 self._bury(job, "expired", "")
                 continue
-            if self._bucket is not None:
-                self._bucket.take()
-            if self._breaker is not None:
-                self._breaker.started()
+            self._gate.start()
             return job
         if agenda.next_at is not None:
             self._wake_at(agenda.next_at)
         return None
-
-    def _wait_s(self, now: float) -> float | None:
-        """None: until a request that is under way has ended."""
-        if now < self._paused_until:
-            return self._paused_until - now
-        if self._breaker is not None:
-            wait = self._breaker.wait_s(now)
-            if wait is None or wait > 0:
-                return wait
-        return 0.0 if self._bucket is None else self._bucket.wait_s(now)
 
     def _wake_at(self, when: float) -> None:
         timer = self._timer
@@ -236,8 +236,7 @@ class Endpoint:
         try:
             reply, failure = await self._request(job, connection)
         except TemplateRefused as error:
-            if self._breaker is not None:
-                self._breaker.abandoned()
+            self._gate.abandoned()
             self._bury(job, "template", str(error))
             return
         except Exception as error:  # ours; the message must not take the others along, again and again
@@ -256,7 +255,11 @@ class Endpoint:
         """An answer or a failure; neither if there was no time left for one. Raise TemplateRefused."""
         subscription, delivery = self.subscription, job.delivery
         rendering = render(subscription, delivery.envelope, delivery.body, job.webhook_id)
-        headers = signed(subscription, rendering, job.webhook_id, job.attempts + 1, time.time())
+        arguments = (subscription, rendering, job.webhook_id, job.attempts + 1, time.time())
+        if len(rendering.body) < THREAD_BYTES:
+            headers = signed(*arguments)
+        else:
+            headers = await trio.to_thread.run_sync(signed, *arguments)
         # A request that is on its way is not torn down with the task: the endpoint may have it already.
         with trio.CancelScope(shield=True) as scope:
             self._under_way.add(scope)
@@ -265,7 +268,7 @@ class Endpoint:
             try:
                 reply = await connection.request(
                     subscription.method, headers, rendering.body, timeout_s=subscription.timeout_s,
-                    snippet_bytes=subscription.snippet_bytes,
+                    snippet_bytes=self._snippet_bytes,
                 )  # fmt: skip
                 return reply, None
             except RequestFailed as error:
@@ -275,13 +278,12 @@ class Endpoint:
         return None, None
 
     def _succeeded(self, job: Job, reply: Reply, latency_s: float) -> None:
-        if self._breaker is not None:
-            self._breaker.succeeded(trio.current_time())
+        self._gate.succeeded(trio.current_time())
         job.attempts += 1
         job.delivery.ack()
         if job.attempts > 1:
             self._ledger.delete(job.delivery.message)
-        self._record(job, "delivered", reply, "", reply.note, latency_s)
+        self._record(job, "delivered", reply, "", without(self.subscription.hidden, reply.note), latency_s)
         self.desk.succeeded(job.attempts)
         self._agenda.release(job, trio.current_time())
 
@@ -290,13 +292,14 @@ class Endpoint:
         subscription = self.subscription
         now = trio.current_time()
         now_ms = self._timers.wall_ms(now)
-        if self._breaker is not None:
-            self._breaker.failed(now)
+        self._gate.failed(now)
         job.attempts += 1
         job.first_at = job.first_at or now_ms
         job.status = reply.status if reply is not None else None
         job.reason = failure.reason if failure is not None else "status"
-        error = str(failure) if failure is not None else f"the answer was {job.status}"
+        error = (
+            f"the answer was {job.status}" if failure is None else without(subscription.hidden, str(failure))
+        )
         self.desk.failed(job.attempts, job.reason, job.status, now_ms)
         delay_s = subscription.retry.delay_s(job.attempts, random.random())
         verdict = ""
@@ -325,23 +328,16 @@ class Endpoint:
             self.desk.disable_if_failing_too_long(now_ms)
 
     def _throttle(self, reply: Reply | None, delay_s: float, now: float) -> float:
-        """What the endpoint asks for, in seconds; 429 and 503 are meant for all messages, so all of them wait."""
+        """What the endpoint asks for, in seconds; some statuses are meant for all messages, so all of them wait."""
         if reply is None:
             return 0.0
         asked_s = retry_after_s(_header(reply, "retry-after"), time.time())
-        if asked_s is None:
-            if reply.status == 429:
-                self._pause(now + min(delay_s, THROTTLE_S))
-            return 0.0
-        asked_s = min(asked_s, self.subscription.max_retry_after_s)
-        if reply.status in (429, 503):
-            self._pause(now + asked_s)
-        return asked_s
-
-    def _pause(self, until: float) -> None:
-        if until > self._paused_until:
-            self._paused_until = until
-            self.desk.pause(self._timers.wall_ms(until))
+        if asked_s is not None:
+            asked_s = min(asked_s, self.subscription.max_retry_after_s)
+        pause_s = rest_s(reply.status, asked_s, delay_s)
+        if pause_s is not None and self._gate.pause(now + pause_s):
+            self.desk.pause(self._timers.wall_ms(now + pause_s))
+        return asked_s or 0.0
 
     def _bury(
         self, job: Job, reason: str, error: str, reply: Reply | None = None, latency_s: float = 0.0
@@ -369,6 +365,9 @@ class Endpoint:
         next_at: int | None = None,
     ) -> None:
         attempts, envelope = self.desk.attempts, job.delivery.envelope
+        response = "" if reply is None else reply.snippet.decode("utf-8", "replace")
+        if response:
+            response = without(self.subscription.hidden, response)[: self.subscription.snippet_bytes]
         attempts.add(
             Attempt(
                 attempts.next_id(),
@@ -383,7 +382,7 @@ class Endpoint:
                 round(latency_s * 1000, 3),
                 reason,
                 error[:512],
-                "" if reply is None else reply.snippet.decode("utf-8", "replace"),
+                response,
                 next_at,
             )
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leveret.core.errors import InvalidArgument
 from leveret.plugins.webhooks.signing import new_secret
 
-__all__ = ["MASK", "masked", "normalized"]
+__all__ = ["MASK", "masked", "normalized", "without"]
 
 MASK = "********"
 
@@ -66,3 +66,10 @@ def masked(value: Any) -> Any:
     if isinstance(secrets, list):
         shown["secrets"] = [{**one, "secret": MASK} if isinstance(one, Mapping) else MASK for one in secrets]
     return shown
+
+
+def without(hidden: Sequence[str], text: str) -> str:
+    """What an endpoint said, without what it may have sent back of our secrets."""
+    for one in hidden:
+        text = text.replace(one, MASK)
+    return text

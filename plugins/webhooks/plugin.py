@@ -17,9 +17,9 @@ from leveret.core.properties import Properties
 from leveret.core.traffic import Metric
 from leveret.plugins.webhooks.addresses import AddressPolicy
 from leveret.plugins.webhooks.attempts import AttemptQuery
-from leveret.plugins.webhooks.client import Dialer
 from leveret.plugins.webhooks.deadletters import Selection, dead_letters, replay
 from leveret.plugins.webhooks.desk import Desk
+from leveret.plugins.webhooks.dialer import Dialer
 from leveret.plugins.webhooks.ledger import RetryLedger, identity, known_retry_logs
 from leveret.plugins.webhooks.masking import masked, normalized
 from leveret.plugins.webhooks.signing import MAX_SECRETS, new_secret

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from leveret import __version__
 from leveret.core.properties import Properties
 from leveret.plugins.webhooks.signing import signatures
-from leveret.plugins.webhooks.subscription import TOKEN
+from leveret.plugins.webhooks.subscription import TOKEN, TemplateRefused
 
 if TYPE_CHECKING:
     from leveret.core.message import Envelope
@@ -28,9 +29,11 @@ PREFIX = "X-Leveret-"
 MAX_VALUE_CHARS = 4096  # of a message's header; longer ones are left out
 MAX_FORWARDED = 64
 MAX_FORWARDED_CHARS = 16384
+MAX_PARSED = 1 << 20  # longer JSON goes as data_base64: parsing holds up everybody else
 PROPERTIES = ("correlation_id", "reply_to", "type", "app_id", "message_id", "priority", "timestamp")
 CE_ATTRIBUTES = ("id", "source", "type", "time", "subject", "dataschema", "datacontenttype")
 CE_PREFIXES = ("cloudEvents:", "cloudEvents_")
+MISSING: Any = object()
 
 
 class Rendering:
@@ -67,6 +70,8 @@ def render(subscription: Subscription, envelope: Envelope, body: bytes, webhook_
     elif form == "template":
         assert subscription.template is not None
         content_type = "application/json"
+        if len(body) > subscription.template.max_input:
+            raise TemplateRefused(f"the message is longer than {subscription.template.max_input} bytes")
         content = subscription.template.render(_template_values(subscription, envelope, body, webhook_id))
     else:
         attributes = cloud_event(subscription, envelope, webhook_id)
@@ -155,17 +160,30 @@ def _visible(value: str) -> str:
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=_plain).encode()
+    return _encoded(value).encode()
 
 
 def _plain(value: Any) -> Any:
+    """Of what is no JSON in field tables."""
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "backslashreplace")
     if isinstance(value, datetime):
         return int(value.timestamp())
     if isinstance(value, Decimal):
-        return float(value)
+        return float(value)  # its mantissa has 32 bits
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _simple(value: Any) -> Any:
+    """A field table without the numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _simple(one) for key, one in value.items()}
+    return [_simple(one) for one in value] if isinstance(value, list) else value
+
+
+_encoded = json.JSONEncoder(separators=(",", ":"), default=_plain, allow_nan=False).encode
 
 
 def _is_json(content_type: str | None) -> bool:
@@ -176,10 +194,9 @@ def _is_json(content_type: str | None) -> bool:
 def _data(content_type: str, body: bytes, suffix: str = "data") -> dict[str, Any]:
     """data: JSON as it is, text as a string; data_base64: everything else (CloudEvents JSON format 3.1)."""
     if _is_json(content_type):
-        try:
-            return {suffix: json.loads(body)}
-        except (ValueError, RecursionError):
-            pass
+        value = _json_of(body) if len(body) <= MAX_PARSED else MISSING
+        if value is not MISSING:
+            return {suffix: value}
     elif content_type.startswith("text/") or not content_type:
         try:
             return {suffix: body.decode()}
@@ -207,7 +224,7 @@ def _json_envelope(envelope: Envelope, body: bytes, webhook_id: str) -> dict[str
         "id": webhook_id,
         "exchange": envelope.exchange,
         "routing_key": envelope.routing_key,
-        "headers": properties.headers or {},
+        "headers": _simple(properties.headers or {}),
         **_data(properties.content_type or "", body),
     }
 
@@ -216,6 +233,7 @@ def _template_values(
     subscription: Subscription, envelope: Envelope, body: bytes, webhook_id: str
 ) -> dict[str, Any]:
     properties = envelope.properties
+    parsed = _json_of(body)
     known = {one.name: getattr(properties, one.name) for one in fields(Properties) if one.name != "headers"}
     return {
         "id": webhook_id,
@@ -223,19 +241,30 @@ def _template_values(
         "exchange": envelope.exchange,
         "routing_key": envelope.routing_key,
         "properties": {name: value for name, value in known.items() if value is not None},
-        "headers": json.loads(_dump(properties.headers or {})),
+        "headers": json.loads(_dump(_simple(properties.headers or {}))),
         "body": body.decode("utf-8", "replace"),
         "body_base64": base64.b64encode(body).decode(),
-        "json": _json_of(body),
+        "json": None if parsed is MISSING else parsed,
     }
 
 
 def _json_of(body: bytes) -> Any:
-    """None if it is none."""
+    """MISSING if it is none, or not what every reader of JSON takes (NaN, numbers beyond all bounds)."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
-        return None
+        return MISSING
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number that is too large")
+    return value
 
 
 def cloud_event(subscription: Subscription, envelope: Envelope, webhook_id: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from leveret.core.errors import InvalidArgument
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical
-from leveret.plugins.webhooks.client import Target
+from leveret.plugins.webhooks.dialer import Target
 from leveret.plugins.webhooks.schedule import BreakerRules, RetrySchedule
 from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret
 
@@ -36,6 +36,7 @@ OURS = frozenset({
 """Headers that are the client's business; content-type is a field of its own."""
 MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
+MIN_HIDDEN = 4  # characters; hiding shorter ones would hide everything else, too
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class Subscription:
 
     order_by: "" (none), "queue", "routing_key", "message_id", "correlation_id" or "header:NAME".
     headers: sent as they are, authorization included. dead_letter_on: statuses that are not worth another attempt.
+    hidden: texts that an endpoint may send back to us, and that no record shows; the longest first.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Subscription:
     is_enabled: bool
     secrets: tuple[Secret, ...] = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
+    hidden: tuple[str, ...] = field(repr=False)
     method: str
     format: str
     content_type: str
@@ -76,6 +79,7 @@ class Subscription:
     source: str
     forward_headers: bool
     timeout_s: float
+    connect_timeout_s: float
     concurrency: int
     order_by: str
     max_retrying: int
@@ -139,7 +143,9 @@ class Subscription:
             raise InvalidArgument(
                 "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
             )
-        headers = _headers(given.mapping("headers")) + _authorization(given.mapping("auth"))
+        auth = given.mapping("auth")
+        headers = _headers(given.mapping("headers")) + _authorization(auth)
+        secrets = _secrets(given.take("secrets", []))
         subscription = cls(
             name=name,
             target=target,
@@ -149,8 +155,9 @@ class Subscription:
             arguments=given.mapping("arguments"),
             queue=queue,
             is_enabled=given.flag("enabled", True),
-            secrets=_secrets(given.take("secrets", [])),
+            secrets=secrets,
             headers=headers,
+            hidden=_hidden(headers, auth, secrets),
             method=given.choice("method", ("POST", "PUT", "PATCH"), "POST"),
             format=form,
             content_type=content_type,
@@ -158,9 +165,10 @@ class Subscription:
             source=given.text("source", ""),
             forward_headers=given.flag("forward_headers", True),
             timeout_s=given.number("timeout_s", 15.0, 0.1, 120.0),
+            connect_timeout_s=given.number("connect_timeout_s", 10.0, 0.1, 120.0),
             concurrency=given.integer("concurrency", 16, 1, 256),
             order_by=order_by,
-            max_retrying=given.integer("max_retrying", 1000, 1, 100_000),
+            max_retrying=given.integer("max_retrying", 10_000, 1, 100_000),
             retry=_retry(given.mapping("retry")),
             max_retry_after_s=given.number("max_retry_after_s", 86400.0, 0.0, 604800.0),
             dead_letter_on=_statuses(given.take("dead_letter_on", [])),
@@ -271,6 +279,16 @@ def _headers(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if len({name.lower() for name in given}) != len(given):
         raise InvalidArgument("headers: a name is there twice")
     return tuple((name, value) for name, value in given.items())
+
+
+def _hidden(
+    headers: tuple[tuple[str, str], ...], auth: Mapping[str, Any], secrets: tuple[Secret, ...]
+) -> tuple[str, ...]:
+    found = {value for _, value in headers} | {value.partition(" ")[2] for _, value in headers}
+    found |= {one for key, one in auth.items() if key not in ("type", "username") and isinstance(one, str)}
+    for secret in secrets:
+        found |= {secret.text, secret.text.partition("_")[2]}
+    return tuple(sorted((one for one in found if len(one) >= MIN_HIDDEN), key=len, reverse=True))
 
 
 def _authorization(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

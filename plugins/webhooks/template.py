@@ -24,7 +24,7 @@ from jinja2.visitor import NodeTransformer
 
 from leveret.plugins.webhooks.subscription import TemplateRefused
 
-__all__ = ["MAX_INPUT", "Template"]
+__all__ = ["Template"]
 
 MAX_SOURCE = 16384
 MAX_INPUT = 1 << 18  # bytes of the message's body: parsing it is work, too
@@ -215,7 +215,9 @@ class _Concatenations(NodeTransformer):
 
 
 class Template:
-    """Raise TemplateRefused for a source that cannot be used."""
+    """Raise TemplateRefused for a source that cannot be used. max_input: bytes of a body."""
+
+    max_input = MAX_INPUT
 
     def __init__(self, source: str) -> None:
         if len(source) > MAX_SOURCE:

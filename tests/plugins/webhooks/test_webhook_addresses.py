@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, is_host_name
-from leveret.plugins.webhooks.client import Connection, Dialer, RequestFailed, Target
+from leveret.plugins.webhooks.client import Connection
+from leveret.plugins.webhooks.dialer import Dialer, RequestFailed, Target
 
 REFUSED = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.0.9",

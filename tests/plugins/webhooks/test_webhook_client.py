@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,7 +17,8 @@ from support.hook_receiver import RawReceiver, Received, raw_receiver, reply, se
 
 from leveret.plugins.webhooks import client
 from leveret.plugins.webhooks.addresses import AddressPolicy
-from leveret.plugins.webhooks.client import Connection, Dialer, Reply, RequestFailed, Target
+from leveret.plugins.webhooks.client import Connection, Reply
+from leveret.plugins.webhooks.dialer import Dialer, RequestFailed, Target
 
 LOCAL = AddressPolicy(["127.0.0.0/8"])
 
@@ -185,6 +189,136 @@ async def test_an_early_answer_to_a_large_request() -> None:
         async with connected(receiver.url) as connection:
             assert (await post(connection, bytes(32 << 20), timeout_s=5)).status == 413
         nursery.cancel_scope.cancel()
+
+
+async def test_an_early_refusal_of_a_large_request_is_heard_while_sending() -> None:
+    """It answers 413, reads no further, and does not hang up either."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(1000)
+            await stream.send_all(reply(413, b"too much"))
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        port = await serve_on(nursery, serve)
+        async with connected(f"http://127.0.0.1:{port}/") as connection:
+            with trio.fail_after(2):
+                assert (await post(connection, bytes(32 << 20), timeout_s=5)).status == 413
+            assert connection._stream is None  # half a request is on it
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("ending", ["stalls", "hangs up"])
+async def test_a_success_that_comes_before_the_whole_request_is_none(ending: str) -> None:
+    """Whoever has not read the body cannot have checked its signature, nor kept it."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(1000)
+            await stream.send_all(reply(200))
+            if ending == "stalls":
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        port = await serve_on(nursery, serve)
+        async with connected(f"http://127.0.0.1:{port}/") as connection:
+            with pytest.raises(RequestFailed) as error:
+                await post(connection, bytes(32 << 20), timeout_s=0.3)
+            assert error.value.reason in ("timeout", "protocol", "closed")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_success_that_comes_early_counts_when_the_rest_was_taken_too() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(reply(200))
+            while await stream.receive_some(1 << 20):
+                pass
+
+    async with trio.open_nursery() as nursery:
+        port = await serve_on(nursery, serve)
+        async with connected(f"http://127.0.0.1:{port}/") as connection:
+            assert (await post(connection, bytes(8 << 20), timeout_s=5)).status == 200
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_answer_nobody_asked_for_is_not_the_next_requests(is_late: bool) -> None:
+    """Two answers to one request: the second would acknowledge a message that nobody has seen."""
+
+    async def script(stream: trio.abc.Stream, request: Received) -> None:
+        if receiver.connections > 1:
+            await stream.send_all(reply(500))
+        elif is_late:
+            await stream.send_all(reply(200))
+            await trio.sleep(0.02)
+            await stream.send_all(reply(200))
+        else:
+            await stream.send_all(reply(200) + reply(200))
+
+    async with raw_receiver(script) as receiver, connected(receiver.url) as connection:
+        assert (await post(connection)).status == 200
+        await trio.sleep(0.1)
+        assert (await post(connection)).status == 500
+    assert receiver.connections == 2
+
+
+async def test_a_connection_reset_between_requests_is_replaced_without_a_second_request() -> None:
+    async def script(stream: trio.abc.Stream, request: Received) -> bool:
+        assert isinstance(stream, trio.SocketStream)
+        await stream.send_all(reply(200))
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return True
+
+    async with raw_receiver(script) as receiver, connected(receiver.url) as connection:
+        for _ in range(3):
+            assert (await post(connection)).status == 200
+            await trio.sleep(0.02)
+    assert (receiver.connections, len(receiver.received)) == (3, 3)
+
+
+async def test_a_reset_before_the_answer_of_a_kept_connection_is_tried_once_more_and_of_a_new_one_not() -> (
+    None
+):
+    async def script(stream: trio.abc.Stream, request: Received) -> bool:
+        if len(receiver.received) == 1:
+            await stream.send_all(reply(200))
+            return False
+        return True
+
+    async with raw_receiver(script) as receiver, connected(receiver.url) as connection:
+        assert (await post(connection)).status == 200
+        with pytest.raises(RequestFailed) as error:
+            await post(connection)
+        assert error.value.reason == "closed"
+    assert (receiver.connections, len(receiver.received)) == (2, 3)
+
+
+async def test_a_bomb_stays_what_it_is() -> None:
+    """Nothing is decompressed, and nothing that could be is asked for."""
+    bomb = gzip.compress(bytes(10 << 20))
+
+    async def script(stream: trio.abc.Stream, request: Received) -> None:
+        assert "accept-encoding" not in request.headers
+        await stream.send_all(reply(200, bomb, Content_Encoding="gzip"))
+
+    async with raw_receiver(script) as receiver, connected(receiver.url) as connection:
+        found = await post(connection)
+        assert (found.status, found.snippet) == (200, bomb[:10])
+
+
+async def test_connecting_has_a_time_of_its_own() -> None:
+    async def open(target: Target) -> trio.abc.Stream:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    dialer = Dialer(LOCAL)
+    dialer.open = open  # type: ignore[method-assign]
+    connection = Connection(dialer, Target.of("http://127.0.0.1:1/"), connect_timeout_s=0.05)
+    with pytest.raises(RequestFailed) as error:
+        await post(connection, timeout_s=5)
+    assert (error.value.reason, str(error.value)) == ("connect", "no connection within 0.05 s")
 
 
 async def test_a_kept_connection_that_was_closed_is_replaced() -> None:

@@ -28,7 +28,7 @@ from leveret.core.store.lmdb import LmdbStore
 from leveret.core.store.memory import MemoryStore
 from leveret.plugins.loader import load_registry
 from leveret.plugins.webhooks import endpoint as engine
-from leveret.plugins.webhooks.client import RequestFailed, Target
+from leveret.plugins.webhooks.dialer import RequestFailed, Target
 from leveret.plugins.webhooks.plugin import WebhooksPlugin
 from leveret.plugins.webhooks.rendering import Rendering
 from leveret.plugins.webhooks.subscription import Subscription

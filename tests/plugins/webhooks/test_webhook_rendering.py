@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 from leveret.plugins.webhooks.masking import MASK, masked, normalized
 from leveret.plugins.webhooks.rendering import percent_encoded, render, signed
-from leveret.plugins.webhooks.subscription import Subscription
+from leveret.plugins.webhooks.subscription import Subscription, TemplateRefused
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -120,6 +121,14 @@ def test_json_envelope() -> None:
         (b"\xff", "text/plain", {"data_base64": "/w=="}),
         (b"text", None, {"data": "text"}),
         (b"\x00\x01", "application/octet-stream", {"data_base64": "AAE="}),
+        (b"[NaN]", "application/json", {"data_base64": "W05hTl0="}),
+        (b"[1e999]", "application/json", {"data_base64": "WzFlOTk5XQ=="}),
+        (b'"\\ud800"', "application/json", {"data": "\ud800"}),
+        (
+            b" " * (1 << 20) + b"1",
+            "application/json",
+            {"data_base64": b64encode(b" " * (1 << 20) + b"1").decode()},
+        ),
     ],
 )
 def test_data_or_data_base64(body: bytes, content_type: str | None, member: dict[str, Any]) -> None:
@@ -131,6 +140,18 @@ def test_data_or_data_base64(body: bytes, content_type: str | None, member: dict
             for name, value in found.items()
             if name.startswith("data") and name != "datacontenttype"
         } == member
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    _, body = made(
+        b"x", {"format": "json"}, headers={"inf": float("inf"), "list": [{"nan": float("nan"), "n": 1.5}]}
+    )
+    assert json.loads(body)["headers"] == {"inf": None, "list": [{"nan": None, "n": 1.5}]}
+
+
+def test_a_template_is_not_given_what_it_cannot_take() -> None:
+    with pytest.raises(TemplateRefused, match="the message is longer than 262144 bytes"):
+        made(bytes((1 << 18) + 1), {"template": "x"})
 
 
 def test_cloudevents_binary() -> None:
