@@ -82,7 +82,7 @@ class Queue:
         self.get_no_ack_total = 0
         self.get_empty_total = 0
         self.dropped_total = 0
-        self.dead_lettered: dict[str, int] = {}
+        self.dead_lettered: dict[tuple[str, str], int] = {}  # by reason and strategy, see `die`
 
         self.backlog: FifoBacklog | PriorityBacklog | Selection = self._open_backlog(log_ids)
         self.selection: Selection | None = None  # the backlog, while some consumer has a filter
@@ -368,9 +368,10 @@ class Queue:
         The copies join the same group of the store as the removal here, so that a crash loses and doubles nothing.
         """
         exchange_name = self.limits.dead_letter_exchange
-        self.dead_lettered[reason] = self.dead_lettered.get(reason, 0) + len(messages)
         vhost = self.vhost
         exchange = None if exchange_name is None else vhost.exchanges.get(exchange_name)
+        death = reason, "disabled" if exchange is None else self._dead_letter_strategy
+        self.dead_lettered[death] = self.dead_lettered.get(death, 0) + len(messages)
         if exchange is not None and not self.is_closed:
             now = vhost.broker.timers.wall_ms(vhost.broker.timers.now) // 1000
             made: dict[Envelope, Envelope] = {}  # alike messages die alike
@@ -387,6 +388,17 @@ class Queue:
                     )
                 self._bury(exchange, envelope, message.body, reason)
         self.backlog.discard(messages)
+
+    @property
+    def _dead_letter_strategy(self) -> str:
+        """As monitoring calls it. RabbitMQ does at least once only where publishers can be refused."""
+        limits = self.limits
+        is_at_least_once = (
+            limits.dead_letter_strategy == "at-least-once"
+            and self.type == QUORUM
+            and limits.overflow == "reject-publish"
+        )
+        return "at_least_once" if is_at_least_once else "at_most_once"
 
     def _bury(self, exchange: Exchange, envelope: Envelope, body: bytes, reason: str) -> None:
         """One dead letter to its exchange; not into a queue it has come from all by itself."""

@@ -85,7 +85,9 @@ class Outflow:
     redelivered: int = 0
     acknowledged: int = 0
     dropped: int = 0  # from the head of a queue that was over its limit
-    dead_lettered: dict[str, int] = field(default_factory=dict)  # by reason, also without an exchange for it
+    dead_lettered: dict[tuple[str, str], int] = field(
+        default_factory=dict
+    )  # by reason and strategy (core/queue.py)
 
     def add(self, queue: Queue) -> None:
         self.published += queue.published_total
@@ -97,8 +99,8 @@ class Outflow:
         self.redelivered += queue.redelivered_total
         self.acknowledged += queue.acknowledged_total
         self.dropped += queue.dropped_total
-        for reason, count in queue.dead_lettered.items():
-            self.dead_lettered[reason] = self.dead_lettered.get(reason, 0) + count
+        for death, count in queue.dead_lettered.items():
+            self.dead_lettered[death] = self.dead_lettered.get(death, 0) + count
 
     def copy(self) -> Outflow:
         values = {name: getattr(self, name) for name in OUTFLOW}

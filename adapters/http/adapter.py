@@ -42,6 +42,9 @@ class HttpAdapter:
         yield Metric.of(
             "leveret_http_connections_opened_total", "HTTP connections accepted", self._opened_total
         )
+        if self.context is not None:
+            for area in self.context.measured:
+                yield from area.metrics()
 
     def doors(self) -> Sequence[DoorSpec]:
         listeners = self.broker.settings.listeners

@@ -19,6 +19,7 @@ from leveret.adapters.http.bodies import read_body, read_json
 from leveret.adapters.http.commits import Commits
 from leveret.adapters.http.cors import add_cors
 from leveret.adapters.http.errors import Refusal, refusal_of, refusal_response
+from leveret.adapters.http.metrics.lag import Lag
 from leveret.adapters.http.protocol import expect
 from leveret.adapters.http.rates import Rates
 from leveret.auth.contracts import AccessDenied, Principal, Resource
@@ -27,6 +28,7 @@ from leveret.core.session import Session
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
+    from leveret.core.traffic import Measured
 
 __all__ = ["AREAS", "IS_CONFIRMED", "METRICS_AREAS", "HttpContext", "Origin", "build_app", "without_trailing_slash"]
 
@@ -68,6 +70,8 @@ class HttpContext:
     """The broker, and what handlers need beside it. Handlers are asyncio coroutines in the broker's own thread.
 
     started_at  seconds since the epoch
+    lag         how late the loop is
+    measured    areas that have numbers of their own for /metrics
     stopping    is set when the server shuts down: whoever makes a request wait (a long poll, a stream of events) watches it
     """
 
@@ -76,6 +80,9 @@ class HttpContext:
         self.loop = loop
         self.rates = Rates(broker)
         self.commits = Commits(broker)
+        self.lag = Lag(broker.timers)
+        self.lag.start()
+        self.measured: list[Measured] = []
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self._logins = RecentLogins(broker)

@@ -153,7 +153,7 @@ def test_expired_messages_are_not_delivered() -> None:
     assert got(only_b) == [b"b5"]
     assert queue.message_count == 1
     assert dead.message_count == 2
-    assert queue.dead_lettered == {"expired": 2}
+    assert queue.dead_lettered == {("expired", "at_most_once"): 2}
 
 
 def test_the_head_expires_though_it_is_set_aside() -> None:

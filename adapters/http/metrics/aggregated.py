@@ -3,52 +3,46 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import logging
-import os
 import platform
 import resource
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-    UnknownMetricFamily,
-)
-from prometheus_client.registry import Collector
+from prometheus_client.core import HistogramMetricFamily, Metric, UnknownMetricFamily
 
 from leveret import __version__
+from leveret.adapters.http.metrics.identity import identity
+from leveret.adapters.http.metrics.numbers import SAMPLES
+from leveret.adapters.http.metrics.process import node_numbers, started_at
+from leveret.adapters.http.metrics.samples import bound_text, histogram_of, labelled, one
 from leveret.adapters.http.metrics.snapshot import PROTOCOLS, Snapshot, login_counts
-from leveret.adapters.http.rates import FD_DIRECTORY
-from leveret.core.flow import resident_bytes
 from leveret.core.traffic import BOUNDS, Measured
 from leveret.core.traffic import Metric as Measurement
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-    from leveret.adapters.http.metrics.lag import Lag
 
-__all__ = ["Aggregated", "build_labels", "identity_labels", "node_numbers"]
+__all__ = ["Aggregated"]
 
 log = logging.getLogger(__name__)
 
 MQTT_SENT = ("leveret_mqtt_publish_sent_total", "leveret_mqtt_publish_sent_queued_total")
-TICKS = os.sysconf("SC_CLK_TCK")
 QUEUE_TYPES = {
     "classic": "rabbit_classic_queue",
     "quorum": "rabbit_quorum_queue",
     "stream": "rabbit_stream_queue",
 }
 MQTT_QOS0 = "rabbit_mqtt_qos0_queue"
-REASONS = ("expired", "rejected", "maxlen", "delivery_limit")
+REASONS = {
+    "expired": "Total number of messages dead-lettered due to message TTL exceeded",
+    "rejected": "Total number of messages dead-lettered due to basic.reject or basic.nack",
+    "maxlen": "Total number of messages dead-lettered due to overflow drop-head or reject-publish-dlx",
+    "delivery_limit": "Total number of messages dead-lettered due to delivery-limit exceeded",
+}
+"""Also of those that were dropped for good: strategy disabled."""
 # name -> help, the counter of Inflow
 INFLOW = {
     "received": ("Total number of messages received from publishers", "received"),
@@ -85,99 +79,55 @@ OUTFLOW = {
     "redelivered": ("Total number of messages put back, to be delivered again", "redelivered"),
     "acknowledged": ("Total number of messages acknowledged by consumers", "acknowledged"),
 }
-QUEUES = {
-    "messages_ready": ("Messages ready to be delivered to consumers", "ready"),
-    "messages_unacked": ("Messages delivered to consumers but not yet acknowledged", "unacked"),
-    "consumers": ("Consumers on a queue", "consumers"),
-    "messages_ready_bytes": ("Size in bytes of ready messages", "ready_bytes"),
-    "messages_ready_ram": ("Ready messages stored in memory", "ram"),
-    "messages_ram_bytes": ("Size in bytes of ready messages stored in memory", "ram_bytes"),
-    "messages_persistent": ("Persistent messages, unacknowledged ones included", "persistent"),
-    "messages_persistent_bytes": ("Size in bytes of persistent messages", "persistent_bytes"),
+CHANNELS = {
+    "messages_published": ("Total number of messages published into an exchange", "received"),
+    "messages_confirmed": ("Total number of messages published into an exchange and confirmed", "confirmed"),
+    "messages_unroutable_returned": ("Total number of mandatory messages returned as unroutable", "returned"),
+    "messages_unroutable_dropped": ("Total number of messages dropped as unroutable", "dropped"),
+    "get_ack": ("Total number of messages fetched with manual acknowledgment", "got"),
+    "get": ("Total number of messages fetched with automatic acknowledgment", "got_no_ack"),
+    "get_empty": ("Total number of times a fetch found no message", "get_empty"),
+    "messages_delivered_ack": ("Total number of messages delivered with manual acknowledgment", "delivered"),
+    "messages_delivered": (
+        "Total number of messages delivered with automatic acknowledgment",
+        "delivered_no_ack",
+    ),
+    "messages_redelivered": ("Total number of messages put back, to be delivered again", "redelivered"),
+    "messages_acked": ("Total number of messages acknowledged by consumers", "acknowledged"),
+}
+"""The names of before RabbitMQ 3.9, for dashboards of that time: the global counters over all protocols."""
+STRATEGIES = {
+    "classic": ("at_most_once", "disabled"),
+    "quorum": ("at_least_once", "at_most_once", "disabled"),
 }
 
 
-def identity_labels(context: HttpContext, endpoint: str) -> dict[str, str]:
-    """What every query of RabbitMQ's dashboards joins with."""
-    broker = context.broker
-    cluster = str(
-        broker.parameters.get("cluster_name") or broker.settings.server.cluster_name or broker.node_name
-    )
-    return {
-        "rabbitmq_node": broker.node_name,
-        "rabbitmq_cluster": cluster,
-        "rabbitmq_cluster_permanent_id": f"leveret-{broker.node_name}",
-        "rabbitmq_endpoint": endpoint,
-    }
-
-
-def build_labels(context: HttpContext) -> dict[str, str]:
-    amqp = context.broker.settings.amqp
-    return {
-        "rabbitmq_version": amqp.version,
-        "prometheus_plugin_version": __version__,
-        "prometheus_client_version": importlib.metadata.version("prometheus-client"),
-        "erlang_version": platform.python_version(),
-        "product_name": amqp.product,
-        "product_version": __version__,
-    }
-
-
-def node_numbers(context: HttpContext) -> dict[str, float]:
-    """Of the process and its limits, by RabbitMQ's names without a prefix."""
-    flow = context.broker.flow
-    files = 0
-    with suppress(OSError):
-        files = len(os.listdir(FD_DIRECTORY))
-    memory = flow.memory_used
-    with suppress(OSError):
-        memory = resident_bytes()
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return {
-        "process_open_fds": files,
-        "process_max_fds": soft,
-        "process_open_tcp_sockets": len(context.broker.connections),
-        "process_max_tcp_sockets": soft,
-        "process_resident_memory_bytes": memory,
-        "resident_memory_limit_bytes": flow.memory_limit,
-        "disk_space_available_bytes": flow.disk_free,
-        "disk_space_available_limit_bytes": flow.disk_free_limit,
-        "erlang_uptime_seconds": time.time() - context.started_at,
-    }
-
-
-def one(name: str, help: str, value: float) -> Metric:
-    """A family with a single sample; its name says whether it is a counter."""
-    if name.endswith("_total"):
-        return CounterMetricFamily(name.removesuffix("_total"), help, value=value)
-    return GaugeMetricFamily(name, help, value=value)
-
-
-def labelled(name: str, help: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> Metric:
-    """A family with labels."""
-    family: Metric
-    is_counter = name.endswith("_total")
-    if is_counter:
-        family = CounterMetricFamily(name.removesuffix("_total"), help)
-    else:
-        family = GaugeMetricFamily(name, help)
-    for labels, value in samples:
-        family.add_sample(name, dict(labels), value)
-    return family
-
-
-class Aggregated(Collector):
+class Aggregated:
     """One scrape."""
 
-    def __init__(self, context: HttpContext, snapshot: Snapshot, lag: Lag) -> None:
+    def __init__(
+        self,
+        context: HttpContext,
+        snapshot: Snapshot,
+        endpoint: str = "aggregated",
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        """without: names of samples that are shown per object, and not here."""
         self.context = context
         self.broker = context.broker
         self.snapshot = snapshot
-        self.lag = lag
+        self.endpoint = endpoint
+        self.without = without
         self._extra = list(_measured([*self.broker.adapters, *self.broker.services.values()]))
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._identity()
+        for metric in self._collect():
+            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            if name not in self.without:
+                yield metric
+
+    def _collect(self) -> Iterator[Metric]:
+        yield from identity(self.context, self.endpoint)
         yield from self._node()
         yield from self._churn()
         yield from self._totals()
@@ -186,25 +136,8 @@ class Aggregated(Collector):
         yield from self._attempts()
         yield from self._process()
         yield from self._store()
-        yield from self._others()
-
-    def _identity(self) -> Iterator[Metric]:
-        for name, help, labels in (
-            (
-                "identity",
-                "RabbitMQ node & cluster identity info",
-                identity_labels(self.context, "aggregated"),
-            ),
-            (
-                "build",
-                "RabbitMQ & Erlang/OTP version info: as this server presents itself",
-                build_labels(self.context),
-            ),
-        ):
-            family = UnknownMetricFamily(f"rabbitmq_{name}_info", help)
-            family.add_sample(f"rabbitmq_{name}_info", labels, 1)
-            yield family
         yield labelled("leveret_info", "The version of Leveret", [({"version": __version__}, 1)])
+        yield from self._others()
 
     def _node(self) -> Iterator[Metric]:
         alarms = self.broker.flow.alarms
@@ -244,12 +177,26 @@ class Aggregated(Collector):
         yield one(
             "rabbitmq_channels", "Channels currently open", churn.channels_opened - churn.channels_closed
         )
-        yield one("rabbitmq_consumers", "Consumers currently connected", found.consumers)
-        yield one("rabbitmq_queues", "Queues available", found.queues)
-        for name, (help, field) in QUEUES.items():
-            yield one(f"rabbitmq_queue_{name}", help, getattr(found, field))
+        numbers = found.numbers
+        yield one("rabbitmq_consumers", "Consumers currently connected", numbers.consumers)
+        yield one("rabbitmq_queues", "Queues available", numbers.queues)
+        for name, help, value in (
+            ("ready", "Messages ready to be delivered to consumers", numbers.ready),
+            ("unacked", "Messages delivered to consumers but not yet acknowledged", numbers.unacked),
+        ):
+            yield one(f"rabbitmq_queue_messages_{name}", help, value)
+        for name, help, field in SAMPLES:
+            yield one(f"rabbitmq_queue_{name}", help, getattr(numbers, field))
         help = "Sum of ready and unacknowledged messages - total queue depth"
-        yield one("rabbitmq_queue_messages", help, found.ready + found.unacked)
+        yield one("rabbitmq_queue_messages", help, numbers.ready + numbers.unacked)
+        yield one("rabbitmq_channel_consumers", "Consumers on a channel", numbers.consumers)
+        help = "Delivered but not yet acknowledged messages"
+        yield one("rabbitmq_channel_messages_unacked", help, numbers.unacked)
+        sources = [*found.inflows.values(), *found.outflows.values()]
+        for name, (help, field) in CHANNELS.items():
+            yield one(
+                f"rabbitmq_channel_{name}_total", help, sum(getattr(source, field, 0) for source in sources)
+            )
         published = sum(outflow.published for outflow in found.outflows.values())
         help = "Total number of messages published to queues"
         yield one("rabbitmq_queue_messages_published_total", help, published)
@@ -286,10 +233,7 @@ class Aggregated(Collector):
         ]
         help = "Total number of messages delivered to consumers"
         yield labelled("rabbitmq_global_messages_delivered_total", help, delivered + direct)
-        for reason in REASONS:
-            samples = [(labels, outflow.dead_lettered.get(reason, 0)) for labels, outflow in names]
-            help = f"Total number of messages that left a queue as dead letters, or for good: {reason}"
-            yield labelled(f"rabbitmq_global_messages_dead_lettered_{reason}_total", help, samples)
+        yield from self._dead_lettered()
         help = "Messages dropped from the head of queues over their limit"
         yield labelled(
             "leveret_queue_overflow_total", help, [(labels, outflow.dropped) for labels, outflow in names]
@@ -299,6 +243,29 @@ class Aggregated(Collector):
         yield labelled(
             "leveret_connections", help, [({"protocol": name}, count) for name, count in connections.items()]
         )
+
+    def _dead_lettered(self) -> Iterator[Metric]:
+        """By RabbitMQ's labels. At least once is confirmed at once here: copy and removal are one commit."""
+        outflows = self.snapshot.outflows
+        for reason, help in REASONS.items():
+            samples = [
+                (
+                    {"queue_type": QUEUE_TYPES.get(type, type), "dead_letter_strategy": strategy},
+                    outflow.dead_lettered.get((reason, strategy), 0),
+                )
+                for type, outflow in outflows.items()
+                for strategy in STRATEGIES.get(type, ())
+            ]
+            yield labelled(f"rabbitmq_global_messages_dead_lettered_{reason}_total", help, samples)
+        confirmed = sum(
+            count
+            for outflow in outflows.values()
+            for (_, strategy), count in outflow.dead_lettered.items()
+            if strategy == "at_least_once"
+        )
+        labels = {"queue_type": QUEUE_TYPES["quorum"], "dead_letter_strategy": "at_least_once"}
+        help = "Total number of messages dead-lettered and confirmed by target queues"
+        yield labelled("rabbitmq_global_messages_dead_lettered_confirmed_total", help, [(labels, confirmed)])
 
     def _qos0_sent(self) -> int:
         """MQTT's at most once goes by no queue; what did is in the queues' numbers."""
@@ -336,7 +303,7 @@ class Aggregated(Collector):
     def _process(self) -> Iterator[Metric]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield one("process_cpu_seconds_total", "User and system CPU time", usage.ru_utime + usage.ru_stime)
-        yield one("process_start_time_seconds", "When the process started, since the epoch", _started_at())
+        yield one("process_start_time_seconds", "When the process started, since the epoch", started_at())
         yield one("process_threads", "Threads", threading.active_count())
         stats = gc.get_stats()
         runs = [({"generation": str(number)}, row["collections"]) for number, row in enumerate(stats)]
@@ -375,11 +342,8 @@ class Aggregated(Collector):
         return self.broker.settings.store.max_backlog_bytes
 
     def _others(self) -> Iterator[Metric]:
-        lag = HistogramMetricFamily(
-            "leveret_loop_lag_seconds", "How late a timer was: everything that should run waits as long"
-        )
-        lag.add_metric([], list(self.lag.buckets()), self.lag.total_s)
-        yield lag
+        help = "How late a timer was: everything that should run waits as long"
+        yield histogram_of("leveret_loop_lag_seconds", help, self.context.lag.seconds)
         for metric in self._extra:
             yield labelled(metric.name, metric.help, metric.samples)
 
@@ -392,18 +356,3 @@ def _measured(sources: Iterable[Any]) -> Iterator[Measurement]:
                 yield from list(source.metrics())
             except Exception:
                 log.exception("metrics of %r failed", source)
-
-
-def bound_text(bound: float) -> str:
-    """As RabbitMQ writes them, and its dashboards ask for them: 100.0, 1e+06."""
-    return f"{bound:.1f}" if bound < 1_000_000 else f"{bound:.0e}"
-
-
-def _started_at() -> float:
-    """Of the process. 0: not told here."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-        return int(boot.split()[1]) + int(fields[19]) / TICKS
-    except (OSError, ValueError, IndexError, StopIteration):
-        return 0.0

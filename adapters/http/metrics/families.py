@@ -4,13 +4,14 @@ tables from a name to what it reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.metrics.aggregated import node_numbers
-from leveret.adapters.http.metrics.exposition import label_text
+from leveret.adapters.http.metrics.exposition import escaped, label_text
+from leveret.adapters.http.metrics.numbers import SAMPLES, QueueNumbers
+from leveret.adapters.http.metrics.process import node_numbers
 from leveret.adapters.http.metrics.snapshot import login_counts
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Selection:
         return self.queue is None or self.queue(name)
 
 
-Things = Callable[["HttpContext", Selection], list[tuple[str, Any]]]
+Things = Callable[["HttpContext", Selection], "Iterator[tuple[str, Any] | None]"]
+"""(labels as text, thing); None: one that is not wanted. What is listed is listed in one turn: it may be gone later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """things: (labels as text, thing), in one turn: they may be gone when they are read."""
+    """Families of the same things."""
 
     things: Things
     rows: tuple[Row, ...]
@@ -65,80 +67,75 @@ def vhosts(broker: Broker, wanted: Selection) -> list[Vhost]:
     return [vhost for vhost in broker.vhosts.values() if wanted.has_vhost(vhost.name)]
 
 
-def node(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [("", node_numbers(context))]
+def node(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    yield "", node_numbers(context)
 
 
-def churn(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [("", context.broker.churn)]
+def churn(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    yield "", context.broker.churn
 
 
-def attempts(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    counts = login_counts(context.broker)
-    return [(label_text([("protocol", protocol)]), row) for protocol, row in counts.items()]
+def attempts(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    for protocol, row in login_counts(context.broker).items():
+        yield label_text([("protocol", protocol)]), row
 
 
-def queues(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def queues(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
     for vhost in vhosts(context.broker, wanted):
         start = label_text([("vhost", vhost.name)])
-        found += [
-            (f"{start},{label_text([('queue', name)])}", queue)
-            for name, queue in vhost.queues.items()
-            if wanted.has_queue(name)
-        ]
-    return found
+        for name, queue in list(vhost.queues.items()):
+            yield (f'{start},queue="{escaped(name)}"', queue) if wanted.has_queue(name) else None
 
 
-def exchanges(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [
-        (label_text([("vhost", vhost.name), ("exchange", name)]), exchange)
-        for vhost in vhosts(context.broker, wanted)
-        for name, exchange in vhost.exchanges.items()
-    ]
+def queue_numbers(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
+    for found in queues(context, wanted):
+        yield None if found is None else (found[0], QueueNumbers.of(found[1]))
 
 
-def typed_exchanges(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [
-        (label_text([("vhost", vhost.name), ("exchange", name), ("type", exchange.type)]), exchange)
-        for vhost in vhosts(context.broker, wanted)
-        for name, exchange in vhost.exchanges.items()
-        if name
-    ]
+def queue_heads(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
+    """Those whose first message has a timestamp, and that. What is on the disk is not read for it."""
+    for found in queues(context, wanted):
+        timestamp = None if found is None else _head_timestamp(found[1])
+        yield None if found is None or timestamp is None else (found[0], timestamp)
 
 
-def bound_exchanges(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [(labels, len(exchange.bindings)) for labels, exchange in typed_exchanges(context, wanted)]
+def _head_timestamp(queue: Queue) -> int | None:
+    if queue.is_closed or not any(fifo.in_memory_count for fifo in queue.fifos):
+        return None
+    head = queue.backlog.head()
+    return None if head is None else head.envelope.properties.timestamp
 
 
-def up_vhosts(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [(label_text([("vhost", vhost.name)]), vhost) for vhost in vhosts(context.broker, wanted)]
+def exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    for vhost in vhosts(context.broker, wanted):
+        for name, exchange in list(vhost.exchanges.items()):
+            yield label_text([("vhost", vhost.name), ("exchange", name)]), exchange
 
 
-def connections(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    found = []
-    for connection in context.broker.connections:
-        outbox = getattr(connection, "outbox", None)
-        if outbox is not None:
-            found.append((label_text([("connection", connection.name)]), connection))
-    return found
+def typed_exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    for vhost in vhosts(context.broker, wanted):
+        for name, exchange in list(vhost.exchanges.items()):
+            if name:
+                labels = [("vhost", vhost.name), ("exchange", name), ("type", exchange.type)]
+                yield label_text(labels), exchange
 
 
-def channels(context: HttpContext, wanted: Selection) -> list[tuple[str, Any]]:
-    return [
-        (label_text([("channel", f"{connection.name} ({number})")]), channel)
-        for connection in context.broker.connections
-        for number, channel in getattr(connection, "channels", {}).items()
-        if hasattr(channel, "traffic")
-    ]
+def up_vhosts(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    for vhost in vhosts(context.broker, wanted):
+        yield label_text([("vhost", vhost.name)]), vhost
 
 
-def _stored(queue: Queue, what: str) -> int:
-    return sum([getattr(fifo.log, what) for fifo in queue.fifos if fifo.log is not None])
+def connections(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    for connection in list(context.broker.connections):
+        if getattr(connection, "outbox", None) is not None:
+            yield label_text([("connection", connection.name)]), connection
 
 
-def _in_memory(queue: Queue, what: str) -> int:
-    return sum([getattr(fifo, what) for fifo in queue.fifos])
+def channels(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+    for connection in list(context.broker.connections):
+        for number, channel in list(getattr(connection, "channels", {}).items()):
+            if hasattr(channel, "traffic"):
+                yield label_text([("channel", f"{connection.name} ({number})")]), channel
 
 
 def _capacity(queue: Queue) -> float:
@@ -165,17 +162,12 @@ COARSE = (
     Row("queue_messages", "Sum of ready and unacknowledged messages - total queue depth",
         lambda queue: queue.message_count + queue.unacked_count),
 )  # fmt: skip
-QUEUE = (
-    QUEUE_CONSUMERS,
+CAPACITY = (
     Row("queue_consumer_capacity", "Consumer capacity", _capacity),
     Row("queue_consumer_utilisation", "Same as consumer capacity", _capacity),
-    Row("queue_messages_ready_bytes", "Size in bytes of ready messages", lambda queue: queue.message_bytes),
-    Row("queue_messages_ready_ram", "Ready messages stored in memory", lambda queue: _in_memory(queue, "in_memory_count")),
-    Row("queue_messages_ram_bytes", "Size of ready messages stored in memory",
-        lambda queue: _in_memory(queue, "in_memory_bytes")),
-    Row("queue_messages_persistent", "Persistent messages", lambda queue: _stored(queue, "count")),
-    Row("queue_messages_persistent_bytes", "Size in bytes of persistent messages", lambda queue: _stored(queue, "bytes")),
-)  # fmt: skip
+)
+NUMBERS = tuple(Row(f"queue_{name}", help, attrgetter(field)) for name, help, field in SAMPLES)
+HEAD = (Row("queue_head_message_timestamp", "Timestamp of the first message in the queue, if any", float),)
 DELIVERY = (
     Row("queue_get_ack_total", "Total number of messages fetched from a queue with manual acknowledgement",
         lambda queue: queue.get_total),
@@ -192,8 +184,11 @@ DELIVERY = (
     Row("queue_get_empty_total", "Total number of times a fetch found no message", lambda queue: queue.get_empty_total),
 )  # fmt: skip
 PUBLISHED = (
-    Row("queue_messages_published_total", "Total number of messages published to a queue",
-        lambda queue: queue.published_total),
+    Row("queue_messages_published_total", "Total number of messages published to a queue", attrgetter("published_total")),
+)  # fmt: skip
+PUBLISHED_THROUGH = (
+    Row("queue_exchange_messages_published_total", "Total number of messages published to a queue, through any exchange",
+        attrgetter("published_total")),
 )  # fmt: skip
 QUEUE_INFO = (Row("queue_info", "A queue's type", _one),)
 EXCHANGE = (
@@ -287,9 +282,14 @@ GROUPS: dict[str, tuple[Group, ...]] = {
     "auth_attempt_metrics": (Group(attempts, ATTEMPTS),),
     "queue_coarse_metrics": (Group(queues, COARSE), Group(queues, QUEUE_INFO, _type_labels)),
     "queue_consumer_count": (Group(queues, (QUEUE_CONSUMERS,)), Group(queues, QUEUE_INFO, _type_labels)),
-    "queue_metrics": (Group(queues, QUEUE), Group(queues, QUEUE_INFO, _type_labels)),
+    "queue_metrics": (
+        Group(queue_numbers, NUMBERS),
+        Group(queues, CAPACITY),
+        Group(queue_heads, HEAD),
+        Group(queues, QUEUE_INFO, _type_labels),
+    ),
     "queue_delivery_metrics": (Group(queues, DELIVERY),),
-    "queue_exchange_metrics": (Group(queues, PUBLISHED),),
+    "queue_exchange_metrics": (Group(queues, PUBLISHED_THROUGH),),
     "channel_queue_exchange_metrics": (Group(queues, PUBLISHED),),
     "exchange_metrics": (Group(exchanges, EXCHANGE),),
     "connection_coarse_metrics": (Group(connections, CONNECTION_COARSE),),
@@ -303,7 +303,16 @@ PER_OBJECT = tuple(GROUPS)
 CLUSTER: dict[str, tuple[Group, ...]] = {
     "vhost_status": (Group(up_vhosts, (Row("vhost_status", "Whether a given vhost is running", _one),)),),
     "exchange_bindings": (
-        Group(bound_exchanges, (Row("exchange_bindings", "Number of bindings for an exchange", float),)),
+        Group(
+            typed_exchanges,
+            (
+                Row(
+                    "exchange_bindings",
+                    "Number of bindings for an exchange",
+                    lambda exchange: len(exchange.bindings),
+                ),
+            ),
+        ),
     ),
     "exchange_names": (Group(typed_exchanges, (Row("exchange_name", "Enumerates exchanges", _one),)),),
 }

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import regex
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.registry import Collector
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.management.nodes import memory_parts
-from leveret.adapters.http.metrics.aggregated import Aggregated, identity_labels
-from leveret.adapters.http.metrics.exposition import TextStream, accepts_gzip, header, label_text, number
+from leveret.adapters.http.metrics.aggregated import Aggregated
+from leveret.adapters.http.metrics.exposition import TextStream, accepts_gzip, header, number
 from leveret.adapters.http.metrics.families import CLUSTER, GROUPS, PER_OBJECT, Group, Selection, Things
-from leveret.adapters.http.metrics.lag import Lag
+from leveret.adapters.http.metrics.identity import identity
+from leveret.adapters.http.metrics.slices import in_slices
 from leveret.adapters.http.metrics.snapshot import take
 
 if TYPE_CHECKING:
@@ -28,18 +32,34 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 GZIP_LEVEL = 1
+MAX_STREAMS = 4
+"""Answers per object under way; each keeps a list of all that it shows."""
 MAX_PATTERN = 1000
-PATTERN_S = 0.05  # for one name
+PATTERN_S, PATTERNS_S = 0.05, 2.0  # for one name, for all
 NO_STORE = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
+SHOWN = frozenset(
+    f"rabbitmq_{row.name}" for name in PER_OBJECT for group in GROUPS[name] for row in group.rows
+)
+"""What /metrics/per-object has by object."""
+MEMORY = {
+    "connection_readers": ("client_connection_reader", "Client connection reader buffers"),
+    "connection_writers": ("client_connection_writer", "Client connection writer buffers"),
+    "connection_channels": ("client_connection_channel", "Client connection channels"),
+    "connection_other": ("client_connection_other", "Client connections, everything else"),
+    "queue_procs": ("classic_queue_erlang_process", "Queues"),
+    "binary": ("binary_heap", "Bodies of messages"),
+    "mgmt_db": ("management_stats_db", "Samples of the management API"),
+    "other_proc": ("other_erlang_process", "Everything else"),
+}
+"""memory_parts -> RabbitMQ's names, and what they are here."""
 
 
 class Metrics:
-    """The handlers, and the loop's lag, which is measured all the time."""
+    """The handlers."""
 
     def __init__(self, context: HttpContext) -> None:
         self._context = context
-        self._lag = Lag(context.broker.timers)
-        self._lag.start()
+        self._streams = 0
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -60,10 +80,8 @@ class Metrics:
         """All numbers, added up; Prometheus text, or OpenMetrics if that is asked for."""
         await self._check(request)
         context = self._context
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(Aggregated(context, await take(context.broker), self._lag))
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encode(registry)
+        body = encode(registry_of(Aggregated(context, await take(context.broker)).collect))
         headers = {"Content-Type": content_type, **NO_STORE}
         if accepts_gzip(request):
             headers["Content-Encoding"] = "gzip"
@@ -71,10 +89,13 @@ class Metrics:
         return web.Response(body=body, headers=headers)
 
     async def per_object(self, request: web.Request) -> web.StreamResponse:
-        """Every queue, exchange, connection and channel by itself."""
+        """Every queue, exchange, connection and channel by itself, and the numbers that are of none of them."""
         await self._check(request)
-        groups = [("rabbitmq_", group) for name in PER_OBJECT for group in GROUPS[name]]
-        return await self._stream(request, "per-object", groups, Selection())
+        context = self._context
+        async with self._turn():
+            groups = [("rabbitmq_", group) for name in PER_OBJECT for group in GROUPS[name]]
+            others = Aggregated(context, await take(context.broker), "per-object", SHOWN)
+            return await self._stream(request, others.collect, groups, Selection())
 
     async def detailed(self, request: web.Request) -> web.StreamResponse:
         """The families that are asked for (`family`), of some virtual hosts (`vhost`) and queues (`queue`, a pattern)."""
@@ -83,41 +104,57 @@ class Metrics:
         asked = list(dict.fromkeys(query.getall("family", [])))
         groups = [("rabbitmq_detailed_", group) for name in asked for group in GROUPS.get(name, ())]
         groups += [("rabbitmq_cluster_", group) for name in asked for group in CLUSTER.get(name, ())]
-        return await self._stream(request, "detailed", groups, _selection(query))
+        async with self._turn():
+            return await self._stream(
+                request, lambda: identity(self._context, "detailed"), groups, _selection(query)
+            )
 
     async def memory_breakdown(self, request: web.Request) -> web.StreamResponse:
         """Where the memory goes, roughly."""
         await self._check(request)
+
+        def parts() -> Iterator[Metric]:
+            yield from identity(self._context, "memory-breakdown")
+            for part, value in memory_parts(self._context).items():
+                name, help = MEMORY[part]
+                yield GaugeMetricFamily(
+                    f"rabbitmq_memory_{name}_bytes", f"{help}: memory footprint in bytes, an estimate", value
+                )
+
         stream = TextStream(request)
         await stream.start()
-        for name, value in memory_parts(self._context).items():
-            metric = f"rabbitmq_memory_{name}_bytes"
-            stream.line(
-                f"{header(metric, f'Memory of {name}, an estimate'.replace('_', ' '), 'gauge')}{metric} {value}\n"
-            )
-        self._identity(stream, "memory-breakdown")
+        stream.line(generate_latest(registry_of(parts)).decode())
         return await stream.end()
 
     # -- what they share
 
-    def _identity(self, stream: TextStream, endpoint: str) -> None:
-        name = "rabbitmq_identity_info"
-        labels = label_text(identity_labels(self._context, endpoint).items())
-        stream.line(
-            f"{header(name, 'RabbitMQ node & cluster identity info', 'untyped')}{name}{{{labels}}} 1\n"
-        )
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Raise Refusal (429): there are enough of them already."""
+        if self._streams >= MAX_STREAMS:
+            raise Refusal(
+                429, "too_many_scrapes", "too many scrapes are under way", headers={"Retry-After": "5"}
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     async def _stream(
-        self, request: web.Request, endpoint: str, groups: Sequence[tuple[str, Group]], wanted: Selection
+        self,
+        request: web.Request,
+        first: Callable[[], Iterator[Metric]],
+        groups: Sequence[tuple[str, Group]],
+        wanted: Selection,
     ) -> web.StreamResponse:
         found: dict[Things, list[tuple[str, Any]]] = {}
         for _, group in groups:
             if group.things not in found:
-                found[group.things] = group.things(self._context, wanted)
-                await asyncio.sleep(0)
+                found[group.things] = await in_slices(group.things(self._context, wanted))
         stream = TextStream(request)
         await stream.start()
-        self._identity(stream, endpoint)
+        stream.line(generate_latest(registry_of(first)).decode())
         written: set[str] = set()
         for prefix, group in groups:
             rows = [
@@ -141,6 +178,22 @@ class Metrics:
         return await stream.end()
 
 
+class Once(Collector):
+    """Metrics of a moment, as prometheus_client wants to be given them."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        return self._collect()
+
+
+def registry_of(collect: Callable[[], Iterator[Metric]]) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Once(collect))
+    return registry
+
+
 def _selection(query: MultiMapping[str]) -> Selection:
     """Raise Refusal (400)."""
     vhosts = frozenset(query.getall("vhost", []))
@@ -154,10 +207,16 @@ def _selection(query: MultiMapping[str]) -> Selection:
     except (regex.error, RecursionError, OverflowError) as error:
         raise Refusal(400, "bad_request", f"queue is no pattern: {error}") from None
 
+    left_s = PATTERNS_S
+
     def has(name: str) -> bool:
+        nonlocal left_s
+        began = perf_counter()
         try:
-            return compiled.search(name, timeout=PATTERN_S) is not None
+            return compiled.search(name, timeout=min(PATTERN_S, left_s)) is not None
         except TimeoutError:
             raise Refusal(400, "bad_request", "queue is a pattern that takes too long") from None
+        finally:
+            left_s = max(1e-6, left_s - (perf_counter() - began))
 
     return Selection(vhosts, has)

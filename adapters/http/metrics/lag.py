@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from leveret.core.histogram import Histogram
 
 if TYPE_CHECKING:
     from leveret.core.timers import Timers
@@ -12,16 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["Lag"]
 
 INTERVAL_S = 0.5
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Lag:
-    """A histogram of seconds."""
+    """Measured from `start` on. seconds: a histogram."""
 
     def __init__(self, timers: Timers) -> None:
+        self.seconds = Histogram(BOUNDS_S)
         self._timers = timers
-        self._counts = [0] * (len(BOUNDS) + 1)
-        self.total_s = 0.0
         self._due = 0.0
 
     def start(self) -> None:
@@ -29,14 +28,5 @@ class Lag:
         self._timers.at(self._due, self._look)
 
     def _look(self) -> None:
-        lag = max(0.0, self._timers.now - self._due)
-        self._counts[bisect_left(BOUNDS, lag)] += 1
-        self.total_s += lag
+        self.seconds.add(max(0.0, self._timers.now - self._due))
         self.start()
-
-    def buckets(self) -> Iterator[tuple[str, float]]:
-        """Cumulative, by upper bound."""
-        total = 0
-        for bound, count in zip((*BOUNDS, float("inf")), self._counts, strict=True):
-            total += count
-            yield "+Inf" if bound == float("inf") else repr(bound), total

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from leveret.adapters.http.metrics.numbers import QueueNumbers
+from leveret.adapters.http.metrics.slices import in_slices
 from leveret.core.traffic import Inflow, Outflow
 
 if TYPE_CHECKING:
@@ -20,25 +21,16 @@ PROTOCOLS = ("amqp091", "mqtt310", "mqtt311", "mqtt50", "stomp", "http", "intern
 LOGINS = {"amqp": "amqp091", "mqtt": "mqtt", "stomp": "stomp", "http": "http"}
 """Protocols of logins, and what RabbitMQ's metrics call them."""
 QUEUE_TYPES = ("classic", "quorum")
-SLICE = 500  # queues (10 us each) between two checkpoints
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """inflows, connections by protocol; outflows by type of queue; the rest are sums over all queues."""
+    """inflows, connections by protocol; outflows by type of queue; numbers: of all queues together."""
 
     inflows: dict[str, Inflow] = field(default_factory=dict)
     connections: dict[str, int] = field(default_factory=dict)
     outflows: dict[str, Outflow] = field(default_factory=dict)
-    queues: int = 0
-    consumers: int = 0
-    ready: int = 0
-    unacked: int = 0
-    ready_bytes: int = 0
-    ram: int = 0
-    ram_bytes: int = 0
-    persistent: int = 0
-    persistent_bytes: int = 0
+    numbers: QueueNumbers = field(default_factory=QueueNumbers)
 
 
 def login_counts(broker: Broker) -> dict[str, list[int]]:
@@ -64,10 +56,7 @@ async def take(broker: Broker) -> Snapshot:
             gone = traffic.outflows.get(type)
             found.outflows[type] = Outflow() if gone is None else gone.copy()
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
-    for start in range(0, len(queues), SLICE):
-        if start:
-            await asyncio.sleep(0)
-        _add_queues(found, queues[start : start + SLICE])
+    await in_slices(_add_queues(found, queues))
     return found
 
 
@@ -87,23 +76,12 @@ def _add_connections(broker: Broker, found: Snapshot) -> None:
         total.consumers += own.consumers
 
 
-def _add_queues(found: Snapshot, queues: Iterable[Queue]) -> None:
-    outflows = found.outflows
+def _add_queues(found: Snapshot, queues: Iterable[Queue]) -> Iterator[None]:
     for queue in queues:
-        total = outflows.get(queue.type)
+        total = found.outflows.get(queue.type)
         if total is None:
-            total = outflows[queue.type] = Outflow()
+            total = found.outflows[queue.type] = Outflow()
         total.add(queue)
-        if queue.is_closed:
-            continue
-        found.queues += 1
-        found.consumers += len(queue.consumers)
-        found.ready += queue.message_count
-        found.unacked += queue.unacked_count
-        found.ready_bytes += queue.message_bytes
-        for fifo in queue.fifos:
-            found.ram += fifo.in_memory_count
-            found.ram_bytes += fifo.in_memory_bytes
-            if fifo.log is not None:
-                found.persistent += fifo.log.count
-                found.persistent_bytes += fifo.log.bytes
+        if not queue.is_closed:
+            found.numbers.add(queue)
+        yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support.server import LeveretServer, own_server_only, poll
 from leveret.adapters.http.metrics.families import CLUSTER, GROUPS
 
 pytestmark = own_server_only("they are our numbers")
+IDENTITY = {"rabbitmq_identity_info", "rabbitmq_build_info"}
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana-leveret.json"
 
 
@@ -176,9 +178,59 @@ def test_every_door_is_counted_by_its_name(server: LeveretServer) -> None:
     assert after.sum("rabbitmq_message_size_bytes_sum", protocol="mqtt50") == 14
 
 
+def test_why_messages_died(server: LeveretServer) -> None:
+    before = scrape(server)
+    one = channel(server)
+    one.queue_declare("graves")
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graves"}
+    for name, arguments in {
+        "expired": {"x-message-ttl": 0}, "rejected": {}, "maxlen": {"x-max-length": 1},
+        "refusing": {"x-max-length": 1, "x-overflow": "reject-publish"},
+        "delivery_limit": {
+            "x-queue-type": "quorum", "x-delivery-limit": 0, "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    }.items():  # fmt: skip
+        for kind, more in {"buried": dead, "lost": {}}.items():
+            if name == "delivery_limit":
+                more = dead
+            one.queue_declare(f"{name}-{kind}", durable=True, arguments=arguments | more)
+            for _ in range(2):
+                one.basic_publish("", f"{name}-{kind}", b"x")
+            if name in ("rejected", "delivery_limit"):
+                method, *_ = one.basic_get(f"{name}-{kind}")
+                one.basic_reject(method.delivery_tag, requeue=name == "delivery_limit")
+    one.queue_declare("graves", passive=True)
+    now = scrape(server)
+    found = {}
+    for name, kind in (
+        ("expired", "classic"), ("rejected", "classic"), ("maxlen", "classic"), ("delivery_limit", "quorum"),
+        ("confirmed", "quorum"),
+    ):  # fmt: skip
+        family = f"rabbitmq_global_messages_dead_lettered_{name}_total"
+        for labels, value in now.values[family]:
+            if labels["queue_type"] == f"rabbit_{kind}_queue":
+                found[name, labels["dead_letter_strategy"]] = value - before.sum(family, **labels)
+    assert found == {
+        ("expired", "at_most_once"): 2, ("expired", "disabled"): 2, ("rejected", "at_most_once"): 1,
+        ("rejected", "disabled"): 1, ("maxlen", "at_most_once"): 1, ("maxlen", "disabled"): 1,
+        ("delivery_limit", "at_least_once"): 2, ("delivery_limit", "at_most_once"): 0, ("delivery_limit", "disabled"): 0,
+        ("confirmed", "at_least_once"): 2,
+    }  # fmt: skip
+    for queue in server.rows("list_queues", "name"):
+        one.queue_delete(queue["name"])
+    one.connection.close()
+    after = scrape(server)
+    for name in ("expired", "rejected", "maxlen", "delivery_limit", "confirmed"):
+        family = f"rabbitmq_global_messages_dead_lettered_{name}_total"
+        assert after.sum(family) == now.sum(family)
+
+
 def test_per_object_and_detailed(server: LeveretServer) -> None:
     published = {"vhost": "/", "exchange": ""}
-    before = scrape(server, "/metrics/per-object").values.get("rabbitmq_exchange_messages_published_total", [])
+    before = scrape(server, "/metrics/per-object").values.get(
+        "rabbitmq_exchange_messages_published_total", []
+    )
     earlier = sum(value for labels, value in before if labels.items() >= published.items())
     one = channel(server)
     odd = 'od"d\\name'
@@ -187,19 +239,24 @@ def test_per_object_and_detailed(server: LeveretServer) -> None:
     one.basic_publish("", "a-first", b"x" * 100)
     one.basic_publish("", odd, b"x")
     found = scrape(server, "/metrics/per-object")
+    ((labels, channels),) = found.values["rabbitmq_connection_channels"]
+    assert channels == 1
+    connection = labels["connection"]
     assert found.sum("rabbitmq_queue_messages_ready", vhost="/", queue="a-first") == 1
     assert found.sum("rabbitmq_queue_messages_ready", vhost="/", queue=odd) == 1
     assert found.sum("rabbitmq_queue_messages_published_total", vhost="/", queue="a-first") == 1
     assert found.sum("rabbitmq_queue_info", queue="a-first", queue_type="rabbit_classic_queue") == 1
     assert found.sum("rabbitmq_exchange_messages_published_total", **published) == earlier + 2
-    assert found.sum("rabbitmq_channel_messages_published_total") == 2
-    assert found.sum("rabbitmq_connection_channels") == 1
+    assert found.sum("rabbitmq_channel_messages_published_total", channel=f"{connection} (1)") == 2
     assert found.sum("rabbitmq_identity_info", rabbitmq_endpoint="per-object") == 1
+    assert [
+        name for name in OVERVIEW_QUERIES if name not in found.values
+    ] == []  # the dashboard works with it, too
     detailed = scrape(
         server, "/metrics/detailed?family=queue_coarse_metrics&family=vhost_status&vhost=/&queue=^a-f"
     )
     assert detailed.values.keys() == {
-        "rabbitmq_identity_info", "rabbitmq_detailed_queue_messages_ready", "rabbitmq_detailed_queue_messages_unacked",
+        *IDENTITY, "rabbitmq_detailed_queue_messages_ready", "rabbitmq_detailed_queue_messages_unacked",
         "rabbitmq_detailed_queue_messages", "rabbitmq_detailed_queue_info", "rabbitmq_cluster_vhost_status",
     }  # fmt: skip
     assert [labels for labels, _ in detailed.values["rabbitmq_detailed_queue_messages"]] == [
@@ -207,15 +264,32 @@ def test_per_object_and_detailed(server: LeveretServer) -> None:
     ]
     every = "&".join(f"family={name}" for name in (*GROUPS, *CLUSTER, "ra_metrics", "no_such"))
     assert len(scrape(server, f"/metrics/detailed?{every}").values) > 30
-    assert scrape(server, "/metrics/detailed").values.keys() == {"rabbitmq_identity_info"}
-    assert scrape(server, "/metrics/detailed?family=queue_metrics&vhost=none").values.keys() == {
-        "rabbitmq_identity_info"
-    }
+    assert scrape(server, "/metrics/detailed").values.keys() == IDENTITY
+    assert scrape(server, "/metrics/detailed?family=queue_metrics&vhost=none").values.keys() == IDENTITY
     assert requests.get(url(server, "/metrics/detailed?queue=("), timeout=10).status_code == 400
-    assert scrape(server, "/metrics/memory-breakdown").sum("rabbitmq_memory_other_proc_bytes") > 0
+    assert scrape(server, "/metrics/memory-breakdown").sum("rabbitmq_memory_other_erlang_process_bytes") > 0
     for name in ("a-first", "a-second", odd):
         one.queue_delete(name)
     one.connection.close()
+
+
+def test_only_some_at_once_per_object(server: LeveretServer) -> None:
+    one = channel(server)
+    for number in range(3000):
+        one.queue_declare(f"scraped-{number}-{'x' * 200}", auto_delete=True, exclusive=True)
+    slow = []
+    for _ in range(8):
+        request = socket.create_connection(("127.0.0.1", server.ports["http"]))
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request.sendall(b"GET /metrics/per-object HTTP/1.1\r\nHost: h\r\n\r\n")
+        slow.append(request)
+    statuses = [int(request.recv(12, socket.MSG_WAITALL).split()[1]) for request in slow]
+    assert sorted(statuses) == [200] * 4 + [429] * 4
+    assert scrape(server).sum("rabbitmq_queues") >= 3000  # the others are not in the way
+    for request in slow:
+        request.close()
+    one.connection.close()
+    poll(lambda: requests.get(url(server, "/metrics/per-object"), timeout=10).status_code == 200, "a turn")
 
 
 def test_door_of_its_own(server: LeveretServer) -> None:
