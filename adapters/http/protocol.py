@@ -6,7 +6,7 @@ import logging
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from leveret.adapters.http.errors import Refusal, refusal_response
 
@@ -22,6 +22,19 @@ class Protocol(RequestHandler):
     """Answers with problem details (RFC 9457) where aiohttp has plain text with its own name and the peer's bytes."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        messages = self._messages
+        last = messages[-1][0] if messages else None
+        if not isinstance(last, _ErrInfo):
+            return
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            # The error is in its body: whoever reads that is told, and answers; there is no further request.
+            messages.pop()
+            if request.content.exception() is None:
+                request.content.set_exception(last.exc)
 
     def handle_error(
         self,

@@ -16,7 +16,7 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.messaging.messages import check_query
 from leveret.adapters.http.messaging.properties import bad
 from leveret.adapters.http.messaging.publishing import DEFAULT_EXCHANGE, confirm
-from leveret.adapters.http.messaging.receiving import choice, number
+from leveret.adapters.http.messaging.receiving import choice, must_accept, number
 from leveret.adapters.http.messaging.streams import (
     EPOCH,
     EventId,
@@ -51,8 +51,11 @@ QUERY = frozenset({"ack", "window", "resume", "format", "last_event_id"})
 EXCHANGE_QUERY = frozenset(
     {"routing_key", "client", "window", "expires", "max_length", "format", "last_event_id"}
 )
+EVENT_STREAM = "text/event-stream"
+GAP = b'event: gap\ndata: {"missed":null}\n\n'
+"""For a client that has seen an event after which we cannot go on: how much it missed, nobody knows."""
 HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
+    "Content-Type": f"{EVENT_STREAM}; charset=utf-8",
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx, and those who learnt from it: pass it on at once
     "X-Content-Type-Options": "nosniff",
@@ -73,6 +76,7 @@ class Events:
         context = self._context
         session = await context.session(request, request.match_info["vhost"])
         check_query(request, QUERY)
+        must_accept(request, EVENT_STREAM)
         is_auto = choice(request, "ack", ("last-event-id", "auto")) == "auto"
         window = int(number(request, "window", WINDOW, 1, MAX_WINDOW))
         resume_s = number(request, "resume", RESUME_S, 1.0, MAX_RESUME_S)
@@ -101,6 +105,7 @@ class Events:
         context = self._context
         session = await context.session(request, request.match_info["vhost"])
         check_query(request, EXCHANGE_QUERY)
+        must_accept(request, EVENT_STREAM)
         client = request.query.get("client")
         if client is not None and not CLIENT.fullmatch(client):
             raise bad("client must be 1 to 128 of A-Z a-z 0-9 . _ -")
@@ -125,12 +130,14 @@ class Events:
         before = self._streams.live(epoch)
         if before is not None:
             self._streams.close(before, hold_s=0.0)
-        seen = self._streams.confirmed_position(queue, _last_event_id(request))
+        id = _last_event_id(request)
+        seen = self._streams.confirmed_position(queue, id)
+        greeting = GAP if id is not None and id.token != epoch else b""
         stream = Stream(
             self._streams, queue, session, token=epoch, window=window, encode_event=encode_event,
             is_exclusive=True, skip_to=seen, next_position=seen + 1 if seen else None,
         )  # fmt: skip
-        return await self._run(request, stream, hold_s=0.0)
+        return await self._run(request, stream, hold_s=0.0, greeting=greeting)
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
         """Confirm all events of a stream up to `id`, while it goes on: it need not end for that."""
@@ -208,13 +215,16 @@ class Events:
                 self._streams, queue, session, token=secrets.token_urlsafe(12), window=None,
                 encode_event=encode_event, next_position=queue.next_position,
             )  # fmt: skip
-            return await self._run(request, stream, hold_s=0.0)
+            greeting = GAP if _last_event_id(request) is not None else b""
+            return await self._run(request, stream, hold_s=0.0, greeting=greeting)
         finally:
             session.close()  # and the queue with it
 
     # -- writing
 
-    async def _run(self, request: web.Request, stream: Stream, *, hold_s: float) -> web.StreamResponse:
+    async def _run(
+        self, request: web.Request, stream: Stream, *, hold_s: float, greeting: bytes = b""
+    ) -> web.StreamResponse:
         context = self._context
         if not self._is_watching:
             self._is_watching = True
@@ -227,7 +237,7 @@ class Events:
         try:
             context.broker.pump.run()
             await response.prepare(request)
-            await response.write(b"retry: %d\n\n" % RETRY_MS)
+            await response.write(b"retry: %d\n\n" % RETRY_MS + greeting)
             await self._write(response, stream)
             await response.write_eof()
         except ConnectionError:  # the client is gone: its right

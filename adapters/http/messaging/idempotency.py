@@ -66,12 +66,12 @@ class Idempotency:
         publish: Callable[[Once | None], Awaitable[web.Response]],
     ) -> web.Response:
         """Publish, or answer as before. Raise Refusal: 409 while the first is under way, 422 for another request."""
-        header = request.headers.get("Idempotency-Key")
-        if header is None:
+        given = request.headers.getall("Idempotency-Key", None)
+        if given is None:
             return await publish(None)
-        match = KEY.fullmatch(header)
-        if match is None:
-            raise bad("Idempotency-Key must be 1 to 255 visible characters")
+        match = KEY.fullmatch(given[0])
+        if match is None or len(given) > 1:
+            raise bad("Idempotency-Key must be 1 to 255 visible characters, and one")
         request[IS_CONFIRMED] = True
         path = request.rel_url.raw_path
         key = digest_of(username, path, match[1])

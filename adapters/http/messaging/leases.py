@@ -96,6 +96,11 @@ class Leases:
             del self._of_user[lease.username]
         self._bytes -= len(lease.message.body)
 
+    def give_up(self, lease: Lease) -> None:
+        """Its user never saw it: back to its place, and nobody's failure."""
+        self._end(lease)
+        lease.message.queue.requeue([lease.message], counts=False)
+
     def ack(self, lease: Lease) -> None:
         self._end(lease)
         lease.message.queue.settle([lease.message])
@@ -130,8 +135,7 @@ class Leases:
     def give_back(self) -> None:
         """The server stops: nobody's failure."""
         for lease in list(self._leases.values()):
-            self._end(lease)
-            lease.message.queue.requeue([lease.message], counts=False)
+            self.give_up(lease)
 
     def describe(self) -> dict[str, Any]:
         return {"leases": len(self._leases), "bytes": self._bytes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from leveret.core.queue import Queue
     from leveret.core.session import Session
 
-__all__ = ["Poll", "Receiving", "choice", "describe", "number", "send_whole"]
+__all__ = ["Poll", "Receiving", "choice", "describe", "must_accept", "number", "send_whole"]
 
 MAX_MESSAGES = 100
 MAX_BYTES = 16 << 20
@@ -34,6 +35,7 @@ MAX_WAIT_S = 60.0
 VISIBILITY_S = 30.0
 MAX_IDS = 1000
 QUERY = frozenset({"max", "wait", "ack", "visibility", "format"})
+REFUSED = re.compile(r"(^|;)\s*q\s*=\s*0(\.0*)?\s*(;|$)")
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -143,6 +145,8 @@ class Receiving:
         is_raw = choice(request, "format", ("json", "raw")) == "raw"
         if is_raw and maximum > 1:
             raise bad("format=raw is one message: max must be 1")
+        if not is_raw:
+            must_accept(request, "application/json")
         username = session.principal.username
         if not is_auto:
             maximum = min(maximum, self._leases.room(username))
@@ -152,13 +156,24 @@ class Receiving:
         queue.touch()
         messages = await self._take(queue, session, maximum, wait_s)
         context.broker.timers.tick()
-        leases = (
-            [] if is_auto else [self._leases.grant(message, username, visibility_s) for message in messages]
-        )
+        leases: list[Lease] = []
+        if not is_auto and messages:
+            messages = self._with_room(queue, username, messages)
+            leases = [self._leases.grant(message, username, visibility_s) for message in messages]
         response = _raw(messages, leases) if is_raw else _json(messages, leases)
-        if is_auto and messages:
-            await self._hand_out(request, response, queue, messages)
+        if messages:
+            await self._hand_out(request, response, queue, messages, leases)
         return response
+
+    def _with_room(self, queue: Queue, username: str, messages: list[Message]) -> list[Message]:
+        """As many as may be leased: others may have taken the room while this one waited. Raise Refusal (429)."""
+        room = 0
+        try:
+            room = self._leases.room(username)
+        finally:
+            if room < len(messages):
+                queue.requeue(messages[room:], counts=False)
+        return messages[:room]
 
     async def _take(self, queue: Queue, session: Session, maximum: int, wait_s: float) -> list[Message]:
         poll = Poll(queue, session, maximum)
@@ -178,17 +193,28 @@ class Receiving:
         return poll.messages
 
     async def _hand_out(
-        self, request: web.Request, response: web.Response, queue: Queue, messages: list[Message]
+        self,
+        request: web.Request,
+        response: web.Response,
+        queue: Queue,
+        messages: list[Message],
+        leases: list[Lease],
     ) -> None:
-        """Acknowledged once the answer is written: what the connection did not take is not lost."""
+        """Write the answer. What the connection did not take goes back at once; what it took is acknowledged, unless it
+        is leased."""
         is_sent = False
         try:
             is_sent = await send_whole(self._context, request, response)
         finally:
-            if is_sent:
-                queue.settle(messages)
-            else:
-                queue.requeue(messages, counts=False)
+            if leases and not is_sent:
+                for lease in leases:
+                    if self._leases.find(lease.id, lease.username) is lease:
+                        self._leases.give_up(lease)
+            elif not leases:
+                if is_sent:
+                    queue.settle(messages)
+                else:
+                    queue.requeue(messages, counts=False)
 
     # -- settling
 
@@ -237,6 +263,19 @@ class Receiving:
             visibility_s = number(request, "visibility", VISIBILITY_S, 1.0, MAX_VISIBILITY_S)
             return lambda lease: self._leases.extend(lease, visibility_s)
         raise Refusal(404, "not_found", "a lease can be settled by ack, nack and extend")
+
+
+def must_accept(request: web.Request, media_type: str) -> None:
+    """Raise Refusal (406) if the client says that it cannot take an answer of this type."""
+    header = request.headers.get("Accept")
+    if header is None or "*/*" in header:
+        return
+    wanted = (media_type, media_type.partition("/")[0] + "/*")
+    for item in header.lower().split(","):
+        name, _, parameters = item.partition(";")
+        if name.strip() in wanted and not REFUSED.search(parameters):
+            return
+    raise Refusal(406, "not_acceptable", f"the answer would be {media_type}, which Accept does not name")
 
 
 def choice(request: web.Request, name: str, choices: tuple[str, ...]) -> str:

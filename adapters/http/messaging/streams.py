@@ -39,8 +39,8 @@ EPOCH = "x-event-stream"
 UNSENT_BYTES = 262144
 WINDOW_BYTES = 16 << 20
 """Of bodies that are out on one stream."""
-MAX_HELD = 10_000
-"""Streams whose clients may come back to what they had not confirmed; further ones must begin anew."""
+MAX_HELD, MAX_HELD_BYTES = 10_000, 256 << 20
+"""Streams whose clients may come back to what they had not confirmed, and its bodies; further ones must begin anew."""
 BOOT = b"http/boot"
 ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,15})\.([0-9]{1,18})")
 LINES = re.compile(r"\r\n|\n|\r")
@@ -246,6 +246,7 @@ class Held:
     username: str
     queue: Queue
     out: dict[int, Message]
+    bytes: int
     timer: Timer
 
 
@@ -256,6 +257,7 @@ class Streams:
         self._broker = broker
         self._live: dict[str, Stream] = {}
         self._held: dict[str, Held] = {}
+        self._held_bytes = 0
         store = broker.store
         before = next((int(value) for key, value in store.definitions(BOOT) if key == BOOT), 0)
         self.boot = before + 1
@@ -312,6 +314,7 @@ class Streams:
 
     def _release(self, token: str, position: int) -> None:
         held = self._held.pop(token)
+        self._held_bytes -= held.bytes
         held.timer.cancel()
         seen: list[Message] = []
         if position in held.out:
@@ -355,11 +358,14 @@ class Streams:
                 stream.window is not None
                 and hold_s > 0
                 and len(self._held) < MAX_HELD
+                and self._held_bytes + stream._out_bytes <= MAX_HELD_BYTES
                 and not queue.is_closed
             ):
                 token = stream.token
                 timer = self._broker.timers.after(hold_s, lambda: self._on_gone(token))
-                self._held[token] = Held(stream.session.principal.username, queue, out, timer)
+                size = stream._out_bytes
+                self._held[token] = Held(stream.session.principal.username, queue, out, size, timer)
+                self._held_bytes += size
             else:
                 queue.requeue(messages, counts=False)
         if not queue.is_closed:

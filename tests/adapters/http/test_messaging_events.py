@@ -286,7 +286,25 @@ async def test_a_named_client_of_a_queue_that_was_made_anew_loses_nothing(autoju
         async with rest.another() as again:
             await again.listen(path, last.id)
             await rest.post(f"{EXCHANGE}/amq.fanout/messages", b"new")
-            assert payloads(await again.events(1)) == ["new"]
+            gap, event = await again.events(2)
+            assert (gap.type, gap.json) == ("gap", {"missed": None})  # what there was is gone, and nobody counted it
+            assert payloads([event]) == ["new"]
+
+
+async def test_a_client_of_an_exchange_without_a_name_is_told_that_it_may_have_missed_something(
+    autojump_clock: Any,
+) -> None:
+    async with rest_door() as rest:
+        path = f"{EXCHANGE}/amq.fanout/events"
+        async with rest.another() as listener:
+            await listener.listen(path)
+            await rest.post(f"{EXCHANGE}/amq.fanout/messages", b"1")
+            [first] = await listener.events(1)
+        async with rest.another() as again:
+            await again.listen(path, first.id)
+            await rest.post(f"{EXCHANGE}/amq.fanout/messages", b"2")
+            gap, event = await again.events(2)
+            assert (gap.type, gap.json, event.json["payload"]) == ("gap", {"missed": None}, "2")
 
 
 async def test_a_named_client_changes_its_keys(autojump_clock: Any) -> None:
