@@ -17,6 +17,7 @@ import lmdb
 import trio
 
 from leveret.core.errors import StoreUnavailable
+from leveret.core.histogram import Histogram
 from leveret.core.store.base import Log, StoredMessage, StoreSettings
 from leveret.core.store.directory import DataDirectory
 from leveret.core.store.group import Group, Slice, transactions
@@ -305,13 +306,18 @@ class LmdbStore:
     def is_full(self) -> bool:
         return self._committer.is_full
 
+    @property
+    def commit_latency(self) -> Histogram:
+        """Seconds, by commit."""
+        return self._committer.commit_latency
+
     def statistics(self) -> dict[str, int | float]:
         committer = self._committer
         count = committer.commit_count
         return {
             "commits": count,
             "commit_seconds_last": committer.last_seconds,
-            "commit_seconds_mean": committer.commit_seconds / count if count else 0.0,
+            "commit_seconds_mean": committer.commit_latency.total / count if count else 0.0,
             "backlog_bytes": self.backlog_bytes,
             "file_bytes": self._file.file_bytes,
             "map_bytes": self._file.map_size,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import lmdb
 import trio
 
+from leveret.core.histogram import Histogram
 from leveret.core.store.group import Slice
 from leveret.core.store.lmdb_file import LmdbFile
 from leveret.core.store.lmdb_writer import Applied, Txn, Writer
@@ -21,6 +22,7 @@ SHORT_COMMIT_S = 0.0005  # a small commit is done on the loop's thread while the
 SMALL_OPERATIONS = 64
 SMALL_BYTES = 64 << 10
 RETRY_S = 1.0  # between attempts while there is no room
+LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Committer:
@@ -33,7 +35,7 @@ class Committer:
         self.snapshot: Txn | None = None
         self.is_full = False
         self.commit_count = 0
-        self.commit_seconds = 0.0
+        self.commit_latency = Histogram(LATENCY_S)
         self.last_seconds = 0.0
         self._is_flushing = is_flushing
         self._small_seconds = 0.0  # moving average over small commits
@@ -112,7 +114,7 @@ class Committer:
     def _committed(self, applied: Applied) -> None:
         self.writer.committed(applied)
         self.commit_count += 1
-        self.commit_seconds += self.last_seconds
+        self.commit_latency.add(self.last_seconds)
         self.file.touched(applied.bytes)
         if self.is_full:
             self.is_full = False

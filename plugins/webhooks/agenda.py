@@ -54,6 +54,11 @@ class Agenda:
         """When the first of those that wait is due."""
         return self._waiting[0][0] if self._waiting else None
 
+    @property
+    def first_failure_ms(self) -> int | None:
+        """Of those that wait for another attempt: a look at each."""
+        return min((job.first_at for _, _, job in self._waiting if job.first_at), default=None)
+
     def accept(self, job: Job, now: float) -> None:
         """It has just come from the queue."""
         key = self._key_of(job.delivery)

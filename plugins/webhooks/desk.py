@@ -332,6 +332,16 @@ class Desk:
         self._is_state_dirty = False
         save_state(self._broker.store, self.vhost.name, self.name, self.state)
 
+    @property
+    def activity(self) -> dict[str, Any]:
+        """What goes on just now; nothing while it is not at work."""
+        return {} if self._endpoint is None else self._endpoint.facts()
+
+    @property
+    def first_failure_ms(self) -> int | None:
+        """Of the message that has failed for the longest time, and is still to be sent."""
+        return None if self._endpoint is None else self._endpoint.first_failure_ms
+
     def _now_ms(self) -> int:
         return self._broker.timers.wall_ms(trio.current_time())
 
@@ -365,6 +375,4 @@ class Desk:
             answer |= {"disabled_by": state.disabled_by, "disabled_at": state.disabled_at}
         if self.waits_for:
             answer["waits_for"] = self.waits_for
-        if self._endpoint is not None:
-            answer |= self._endpoint.facts()
-        return answer
+        return answer | self.activity

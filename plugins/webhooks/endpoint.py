@@ -121,6 +121,10 @@ class Endpoint:
             "circuit_breaker": self._gate.breaker_state,
         }
 
+    @property
+    def first_failure_ms(self) -> int | None:
+        return self._agenda.first_failure_ms
+
     # -- in
 
     def _accept(self, delivery: Delivery) -> None:

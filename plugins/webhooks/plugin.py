@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +22,7 @@ from leveret.plugins.webhooks.desk import Desk
 from leveret.plugins.webhooks.dialer import Dialer
 from leveret.plugins.webhooks.ledger import RetryLedger, identity, known_retry_logs
 from leveret.plugins.webhooks.masking import masked, normalized
+from leveret.plugins.webhooks.numbers import metrics_of
 from leveret.plugins.webhooks.signing import MAX_SECRETS, new_secret
 from leveret.plugins.webhooks.subscription import COMPONENT, Subscription
 
@@ -36,26 +37,6 @@ log = logging.getLogger(__name__)
 FLUSH_S = 1.0
 ROTATION_S = 86400.0  # how long the old secret signs beside the new one
 MAX_PAGE = 1000
-
-METRICS: tuple[tuple[str, str, Callable[[Desk], int]], ...] = (
-    (
-        "leveret_webhook_attempts_total",
-        "Requests sent by a webhook",
-        lambda desk: desk.delivered_total + desk.failed_total,
-    ),
-    ("leveret_webhook_failed_attempts_total", "Of them, those that failed", lambda desk: desk.failed_total),
-    (
-        "leveret_webhook_deliveries_total",
-        "Messages that a webhook delivered",
-        lambda desk: desk.delivered_total,
-    ),
-    ("leveret_webhook_dead_letters_total", "Messages that a webhook gave up", lambda desk: desk.dead_total),
-    (
-        "leveret_webhook_enabled",
-        "1 unless it is disabled, by an operator or by failing",
-        lambda desk: int(not desk.state.disabled_by and desk.subscription.is_enabled),
-    ),
-)
 
 
 class WebhooksPlugin:
@@ -197,10 +178,7 @@ class WebhooksPlugin:
 
     def metrics(self) -> Iterator[Metric]:
         """See core/traffic.py."""
-        desks = [({"vhost": desk.vhost.name, "webhook": desk.name}, desk) for desk in self._desks.values()]
-        for name, help, read in METRICS:
-            kind = "counter" if name.endswith("_total") else "gauge"
-            yield Metric(name, help, kind, tuple((labels, read(desk)) for labels, desk in desks))
+        return metrics_of(self._desks.values(), int(time.time() * 1000))
 
     # -- answers (adapters/http/webhooks/outgoing.py). All raise NotFound where it says a name.
 

@@ -24,11 +24,14 @@ def routes(context: HttpContext) -> list[web.RouteDef]:
     from leveret.adapters.http.messaging.requests import Requests
     from leveret.adapters.http.messaging.stopping import AtStop
     from leveret.adapters.http.messaging.streams import Streams
+    from leveret.adapters.http.metrics.messaging import MessagingNumbers
 
     at_stop = AtStop(context)
-    messages = Messages(context, Idempotency(context))
-    receiving = Receiving(context, Leases(context, at_stop), at_stop)
-    events = Events(context, Streams(context.broker), at_stop)
+    idempotency, leases, streams = Idempotency(context), Leases(context, at_stop), Streams(context.broker)
+    context.measured.append(MessagingNumbers(leases, streams, idempotency))
+    messages = Messages(context, idempotency)
+    receiving = Receiving(context, leases, at_stop)
+    events = Events(context, streams, at_stop)
     requests = Requests(context, at_stop)
     exchange, queue = "/v1/exchanges/{vhost}/{exchange}", "/v1/queues/{vhost}/{queue}"
     return [

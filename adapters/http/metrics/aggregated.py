@@ -320,13 +320,9 @@ class Aggregated:
         seconds = commits * statistics.get("commit_seconds_mean", 0.0)
         yield one("rabbitmq_io_sync_ops_total", "Total number of I/O sync operations", commits)
         yield one("rabbitmq_io_sync_time_seconds_total", "Total I/O sync time", seconds)
-        yield one("leveret_store_commits_total", "Groups that were made durable", commits)
-        yield one("leveret_store_commit_seconds_total", "Time that took", seconds)
-        yield one(
-            "leveret_store_commit_seconds_last",
-            "Time the last took",
-            statistics.get("commit_seconds_last", 0.0),
-        )
+        latency = getattr(self.broker.store, "commit_latency", None)  # not every store tells
+        if latency is not None:
+            yield histogram_of("leveret_store_commit_seconds", "How long commits of the store took", latency)
         yield one(
             "leveret_store_backlog_bytes", "Taken, and not yet durable", self.broker.store.backlog_bytes
         )

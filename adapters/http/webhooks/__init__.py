@@ -24,6 +24,7 @@ def routes(context: HttpContext) -> list[web.RouteDef]:
     sources = Sources()
     context.broker.components[COMPONENT] = sources
     hooks = Hooks(context, sources)
+    context.measured.append(hooks)
     administration = Administration(context, hooks)
     hook = "/hooks/{vhost}/{name}{rest:(/.*)?}"
     one = "/v1/webhook-sources/{vhost}/{name}"

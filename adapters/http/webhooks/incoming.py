@@ -21,8 +21,11 @@ from leveret.adapters.http.webhooks.incoming_template import RequestValues
 from leveret.adapters.http.webhooks.signatures import Given, Unverified
 from leveret.core.errors import InvalidArgument
 from leveret.core.properties import Properties
+from leveret.core.traffic import Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from leveret.adapters.http.app import HttpContext
     from leveret.core.message import Envelope
     from leveret.core.vhost import Vhost
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 RECORDS = b"http/hooks/"
 DEDUP_MAX = 100_000
 """Delivery ids that are remembered, over all sources; then the oldest are forgotten early."""
+RESULTS = ("received", "duplicates", "refused", "failed")
 SOURCE_HEADER = "x-webhook-source"
 MAX_FORWARDED_CHARS = 16384
 
@@ -50,6 +54,21 @@ class Hooks:
     def counts(self, vhost: str, name: str) -> Counter[str]:
         """received (and stored), duplicates, refused (signature), failed (everything else)."""
         return self._counts.setdefault((vhost, name), Counter())
+
+    def metrics(self) -> Iterator[Metric]:
+        """See core/traffic.py."""
+        samples = tuple(
+            ({"vhost": vhost, "source": name, "result": result}, float(counts[result]))
+            for (vhost, name), counts in self._counts.items()
+            if vhost in self._context.broker.vhosts
+            for result in RESULTS
+        )
+        help = "Webhooks that came in, by source and result"
+        yield Metric("leveret_hook_requests_total", help, "counter", samples)
+        help = "Delivery ids that are remembered"
+        yield Metric.of("leveret_hook_delivery_ids", help, len(self._receipts))
+        help = "Delivery ids that were forgotten before their time"
+        yield Metric.of("leveret_hook_delivery_ids_dropped_total", help, self._receipts.dropped_total)
 
     def forget(self, vhost: str, name: str) -> None:
         self._counts.pop((vhost, name), None)
