@@ -56,9 +56,11 @@ def own_server_only(why: str) -> pytest.MarkDecorator:
 def poll(probe: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
     """Call `probe` until it gives something true, and return that; fail at the deadline with the last answer."""
     deadline = time.monotonic() + timeout
+    pause = 0.0005  # most answers change at once, and thousands of tests ask
     while not (answer := probe()):
         assert time.monotonic() < deadline, f"{what}: still {answer!r} after {timeout} s"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.01)
     return answer
 
 
