@@ -91,16 +91,20 @@ class Series:
         return (self.last[column] - self.previous[column]) * 1000 / (now_ms - before_ms)
 
     def samples(self, column: int, wanted: Range, now_ms: int) -> Iterator[tuple[int, int]]:
-        """(value, time in ms), newest first, at multiples of the step; only for times when it was known."""
+        """(value, time in ms), newest first, at multiples of the step. Before the first look it is 0, as RabbitMQ has it,
+        unless there was something that is forgotten: then they end there."""
         step_ms = wanted.step_s * 1000
         ring = self._ring(now_ms - wanted.age_s * 1000)
         times = ring.times()
         at_ms = now_ms // step_ms * step_ms
         for _ in range(wanted.age_s // wanted.step_s + 1):
             row = bisect_right(times, at_ms) - 1
-            if row < 0:
+            if row >= 0:
+                yield ring.value(row, column), at_ms
+            elif len(ring) < ring.capacity:
+                yield 0, at_ms
+            else:
                 return
-            yield ring.value(row, column), at_ms
             at_ms -= step_ms
 
     def _ring(self, since_ms: int) -> Ring:

@@ -8,7 +8,7 @@ from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.nodes import check_node
 from leveret.adapters.http.management.routes import Call, Route
 
-__all__ = ["FLAGS", "ROUTES"]
+__all__ = ["DEPRECATED", "FLAGS", "ROUTES"]
 
 # Those of RabbitMQ 4.1 that say something about us: what they name is there.
 FLAGS = {
@@ -26,6 +26,13 @@ FLAGS = {
     "tracking_records_in_ets": "Store tracking records in ETS instead of Mnesia",
     "user_limits": "Configure connection and channel limits for a user",
     "virtual_host_metadata": "Virtual host metadata (description, tags, etc)",
+}
+
+# What RabbitMQ 4 means to take away and is permitted until then; here it stays.
+DEPRECATED = {
+    "global_qos": "basic.qos with the global flag: a prefetch limit of a channel",
+    "management_metrics_collection": "Message rates and samples of the management API",
+    "transient_nonexcl_queues": "Queues that are neither durable nor exclusive",
 }
 
 
@@ -48,8 +55,24 @@ async def feature_flags(call: Call) -> Any:
     return await answer_list(call, items, plain_table())
 
 
-async def deprecated_features(call: Call) -> list[Any]:
-    """Deprecated features: none."""
+async def deprecated_features(call: Call) -> Any:
+    """Features that RabbitMQ calls deprecated, and that are here."""
+    items = [
+        {
+            "name": name,
+            "desc": description,
+            "doc_url": "",
+            "deprecation_phase": "permitted_by_default",
+            "state": "permitted",
+            "provided_by": "rabbit",
+        }
+        for name, description in DEPRECATED.items()
+    ]
+    return await answer_list(call, items, plain_table())
+
+
+async def deprecated_features_used(call: Call) -> list[Any]:
+    """Those in use: none that will be taken away."""
     return []
 
 
@@ -76,7 +99,7 @@ async def login_attempts_by_source(call: Call) -> list[Any]:
 ROUTES = (
     Route("GET", "/feature-flags", feature_flags, needs="administrator"),
     Route("GET", "/deprecated-features", deprecated_features, needs="administrator"),
-    Route("GET", "/deprecated-features/used", deprecated_features, needs="administrator"),
+    Route("GET", "/deprecated-features/used", deprecated_features_used, needs="administrator"),
     Route("GET", "/auth/attempts/{node}", login_attempts, needs="monitoring"),
     Route("GET", "/auth/attempts/{node}/source", login_attempts_by_source, needs="monitoring"),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.lists import answer_list, plain_table
-from leveret.adapters.http.management.routes import Call, Route
+from leveret.adapters.http.management.routes import Call, Route, not_found
+from leveret.auth.users import NoSuchUser
 
 if TYPE_CHECKING:
     from leveret.auth.users import User
@@ -24,8 +25,11 @@ def user_item(user: User) -> dict[str, Any]:
 
 
 def find_user(call: Call) -> User:
-    """The one in the path. Raise NoSuchUser (404)."""
-    return call.broker.users.user(call.part("user"))
+    """The one in the path. Raise Refusal (404)."""
+    try:
+        return call.broker.users.user(call.part("user"))
+    except NoSuchUser:
+        raise not_found() from None
 
 
 async def users(call: Call) -> Any:

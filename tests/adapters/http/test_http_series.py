@@ -41,10 +41,24 @@ def test_samples_are_at_multiples_of_the_step_newest_first() -> None:
     assert list(series.samples(0, Range(20, 10), 21_000)) == [(5, 20_000), (3, 10_000), (1, 0)]
 
 
-def test_what_was_before_the_first_look_is_not_made_up() -> None:
+def test_nothing_was_there_before_the_first_look() -> None:
     series = Series(1, PLAN)
     series.add(12_000, (4,))
-    assert list(series.samples(0, Range(60, 5), 21_000)) == [(4, 20_000), (4, 15_000)]
+    assert list(series.samples(0, Range(20, 5), 21_000)) == [
+        (4, 20_000), (4, 15_000), (0, 10_000), (0, 5000), (0, 0),
+    ]  # fmt: skip
+    assert list(series.samples(0, Range(30, 15), 14_000))[0] == (
+        0,
+        0,
+    )  # clients read the first without looking
+
+
+def test_what_is_forgotten_is_not_made_up() -> None:
+    series = filled(*range(500))
+    oldest = series.rings[0].times()[0]
+    samples = list(series.samples(0, Range(5000, 5), 499 * 5000))
+    assert samples[-1][1] == oldest
+    assert [value for value, _ in samples] == list(range(499, 499 - len(samples), -1))
 
 
 def test_a_ring_is_bounded_and_can_shrink() -> None:
