@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,7 +15,7 @@ from leveret.adapters.amqp.heartbeat import Heartbeat
 from leveret.adapters.amqp.methods import Method, MethodError, decode_method, method_frame
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
 from leveret.adapters.amqp.publishing import PROTOCOL
-from leveret.adapters.outbox import Outbox
+from leveret.adapters.connection import Connection
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.core.errors import AuthorizationPending, BrokerError
@@ -39,45 +38,26 @@ PAUSED_CLOSE_S = 1.0  # for the close to leave, where an alarm keeps us from rea
 DRAIN_S = 5.0  # for the last bytes to a slow peer
 
 
-class AmqpConnection:
+class AmqpConnection(Connection):
     """State of one connection, from the protocol header to the end.
 
     state   starting, tuning, opening, running, closing (our close waits for close-ok), closed
     """
 
     def __init__(self, adapter: AmqpAdapter, transport: Transport) -> None:
+        super().__init__(adapter.broker, transport, adapter.broker.settings.amqp.outbox_bytes)
         self.adapter = adapter
-        self.broker = adapter.broker
         self.settings = adapter.broker.settings
         self.replies = adapter.replies
-        self.transport = transport
-        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
-        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
-        self.state = "starting"
         self.channels: dict[int, Channel] = {}
         self.confirming: set[Channel] = set()  # channels that published in confirm mode during this chunk
-        self.session: Session | None = None
         self.handshake = Handshake(self)
         self.heartbeat = Heartbeat(self)
         self.frame_max = self.settings.amqp.frame_max
         self.channel_max = self.settings.amqp.channel_max
-        self.is_publisher = False
         self.is_blocked = False  # connection.blocked was sent
-        self.connected_at = self.broker.timers.wall_ms(self.broker.timers.now)
         self.pacer = Pacer()
         self.parser = FrameParser(self, max(self.settings.amqp.frame_max, 4096))
-        self.received_bytes = 0
-        self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
-        self._nursery: trio.Nursery | None = None
-        self._drained = trio.Event()
-        self.outbox: Outbox = Outbox(
-            transport,
-            self.broker.pump,
-            self.settings.amqp.outbox_bytes,
-            spawn=self._spawn,
-            on_drained=self._on_drained,
-            on_lost=self._on_lost,
-        )
 
     def __repr__(self) -> str:
         return f"<AmqpConnection {self.name!r} {self.state} channels={len(self.channels)}>"
@@ -113,12 +93,8 @@ class AmqpConnection:
                 parser.is_suspended = False
                 data = b""
             else:
-                if self.is_reading_paused:
-                    await broker.wait_for_room()
-                if self.outbox.bytes > 2 * self.outbox.limit:
-                    # It asks and does not read the answers: no more questions until it has.
-                    self._drained = trio.Event()
-                    await self._drained.wait()
+                if not self.is_welcome:
+                    await self.until_welcome()
                 try:
                     data = await transport.receive()
                 except OSError as error:  # reset: the peer's way to leave in a hurry
@@ -203,38 +179,20 @@ class AmqpConnection:
             log.info(
                 "conn=%s vhost=%s user=%s closed",
                 self.name,
-                self.session.vhost.name,
-                self.session.principal.username,
+                self.vhost_name,
+                self.username,
             )
         self.broker.timers.tick()
         self.broker.pump.run()
-
-    def _spawn(self, task: Callable[[], Any]) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(task)
-
-    @property
-    def is_reading_paused(self) -> bool:
-        """We do not read from it, so that its silence proves nothing."""
-        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
-
-    def cancel(self) -> None:
-        """End it now, without a word."""
-        self.state = "closed"
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
 
     def _on_handshake_timeout(self) -> None:
         if self.state in ("starting", "tuning", "opening"):
             log.error("conn=%s handshake_timeout in state %s", self.name, self.state)
             self.cancel()
 
-    def _on_lost(self) -> None:
-        self.cancel()
-
     def _on_drained(self) -> None:
         """The peer took what was waiting: its consumers may go on, in the next pass."""
-        self._drained.set()
+        super()._on_drained()
         again = self.broker.pump.again
         for channel in self.channels.values():
             for consumer in channel.consumers.values():
@@ -381,12 +339,11 @@ class AmqpConnection:
         if self.state in ("closing", "closed"):
             return
         text = reply_text(fault.code, fault.text)
-        session = self.session
         log.error(
             "conn=%s vhost=%s user=%s state=%s error=%d method=%d.%d %s",
             self.name,
-            session.vhost.name if session else "",
-            session.principal.username if session else "",
+            self.vhost_name,
+            self.username,
             self.state,
             fault.code,
             *fault.method,
@@ -434,29 +391,13 @@ class AmqpConnection:
         return PROTOCOL, total
 
     def info(self) -> dict[str, Any]:
-        """Under RabbitMQ's field names."""
-        peer, local, session = self.transport.peer or ("", 0), self.transport.local or ("", 0), self.session
-        state = "blocked" if self.is_blocked else self.state
-        return {
-            "name": self.name,
-            "state": state,
+        return super().info() | {
+            "state": "blocked" if self.is_blocked else self.state,
             "protocol": "AMQP 0-9-1",
-            "user": session.principal.username if session else None,
-            "vhost": session.vhost.name if session else None,
-            "peer_host": peer[0],
-            "peer_port": peer[1],
-            "host": local[0],
-            "port": local[1],
             "channels": len(self.channels),
             "channel_max": self.channel_max,
             "frame_max": self.frame_max,
             "timeout": self.handshake.heartbeat_s,
             "auth_mechanism": self.handshake.mechanism,
             "client_properties": self.handshake.client_properties,
-            "connected_at": self.connected_at,
-            "recv_oct": self.received_bytes,
-            "send_oct": self.outbox.sent_total,
-            "send_pend": self.outbox.bytes,
-            "ssl": bool(self.transport.tls_info),
-            **self.transport.tls_info,
         }

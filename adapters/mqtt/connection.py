@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from leveret.adapters.connection import Connection
 from leveret.adapters.mqtt import subscribing
 from leveret.adapters.mqtt.acks import Acks
 from leveret.adapters.mqtt.handshake import Handshake, Refusal
@@ -24,7 +25,6 @@ from leveret.adapters.mqtt.packets import (
 from leveret.adapters.mqtt.parser import PacketParser
 from leveret.adapters.mqtt.publishing import PROTOCOLS, Publisher
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
-from leveret.adapters.outbox import Outbox
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.core.errors import AuthorizationPending, BrokerError
 from leveret.core.traffic import Inflow
@@ -45,7 +45,7 @@ AUTHORIZE_S = 15.0  # how long one packet may wait for an authorization backend
 VERSIONS = {3: "MQTT 3.1", 4: "MQTT 3.1.1", 5: "MQTT 5.0"}
 
 
-class MqttConnection:
+class MqttConnection(Connection):
     """State of one connection.
 
     state   starting (before CONNECT), running, closed
@@ -53,45 +53,25 @@ class MqttConnection:
     """
 
     __slots__ = (
-        "_deadline", "_deferred", "_drained", "_handshake", "_is_lost", "_nursery",
-        "_pacer", "acks", "adapter", "broker", "client_id", "connected_at", "is_publisher", "keep_alive", "mqtt_session", "name",
-        "outbox", "parser", "publisher", "received_bytes", "session", "settings", "state", "transport", "version",
+        "_deadline", "_handshake", "_is_lost", "_pacer", "acks", "adapter", "client_id", "keep_alive", "mqtt_session",
+        "parser", "publisher", "settings", "version",
     )  # fmt: skip
 
     mqtt_session: MqttSession
     publisher: Publisher
 
     def __init__(self, adapter: MqttAdapter, transport: Transport) -> None:
+        super().__init__(adapter.broker, transport, adapter.settings.outbox_bytes)
         self.adapter = adapter
-        self.broker = adapter.broker
         self.settings = adapter.settings
-        self.transport = transport
-        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
-        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
-        self.state = "starting"
         self.version = 0
         self.client_id = ""
-        self.session: Session | None = None
-        self.is_publisher = False
-        self.connected_at = self.broker.timers.wall_ms(self.broker.timers.now)
-        self.received_bytes = 0
         self.parser = PacketParser(self, self.settings.max_packet_size_unauthenticated)
         self._pacer: Pacer | None = None  # of those who publish
         self._handshake: Handshake | None = Handshake(self)
         self._is_lost = True  # until DISCONNECT says otherwise: the will is due
         self.keep_alive = KeepAlive(self)
         self._deadline: Timer | None = None
-        self._deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next packet
-        self._nursery: trio.Nursery | None = None
-        self._drained: trio.Event | None = None
-        self.outbox = Outbox(
-            transport,
-            self.broker.pump,
-            self.settings.outbox_bytes,
-            spawn=self._spawn,
-            on_drained=self._on_drained,
-            on_lost=self.cancel,
-        )
         self.acks = Acks(self.outbox, self.broker.store)
 
     def __repr__(self) -> str:
@@ -121,16 +101,12 @@ class MqttConnection:
         broker, transport = self.broker, self.transport
         statistics = self.adapter.statistics
         while self.state != "closed":
-            if self._deferred is not None:
+            if self.deferred is not None:
                 await self._settle_deferred()
                 data = b""
             else:
-                if self.is_reading_paused:
-                    await broker.wait_for_room()
-                if self.outbox.bytes > 2 * self.outbox.limit:
-                    # It asks and does not read the answers: no more questions until it has.
-                    self._drained = trio.Event()
-                    await self._drained.wait()
+                if not self.is_welcome:
+                    await self.until_welcome()
                 try:
                     data = await transport.receive()
                 except OSError as error:
@@ -154,7 +130,7 @@ class MqttConnection:
 
     async def _settle_deferred(self) -> None:
         """A frame of its own, so that nothing of CONNECT stays alive with the connection."""
-        deferred, self._deferred = self._deferred, None
+        deferred, self.deferred = self.deferred, None
         assert deferred is not None
         await deferred()
         if self.state != "closed":
@@ -186,7 +162,7 @@ class MqttConnection:
                 self.fail(MqttFault(Reason.SERVER_BUSY, "an authorization backend did not answer in time"))
 
         self.parser.is_suspended = True
-        self._deferred = ask
+        self.deferred = ask
 
     async def _say_goodbye(self) -> None:
         """What was answered already leaves, and what waits for the store; who is slow has a moment."""
@@ -225,29 +201,13 @@ class MqttConnection:
             log.info("conn=%s client=%r closed", self.name, self.client_id)
         self.broker.pump.run()
 
-    def _spawn(self, task: Callable[[], Any]) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(task)
-
-    @property
-    def is_reading_paused(self) -> bool:
-        """We do not read from it, so that its silence proves nothing."""
-        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
-
-    def cancel(self) -> None:
-        """End it now, without a word."""
-        self.state = "closed"
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
-
     def _on_handshake_timeout(self) -> None:
         if self.state == "starting":
             log.warning("conn=%s no CONNECT in time", self.name)
             self.cancel()
 
     def _on_drained(self) -> None:
-        if self._drained is not None:
-            self._drained.set()
+        super()._on_drained()
         if self.session is not None and self.mqtt_session.delivery is not None:
             self.mqtt_session.delivery.on_drained()
 
@@ -358,7 +318,7 @@ class MqttConnection:
 
         self.parser.version = self.version
         self.parser.is_suspended = True
-        self._deferred = accept
+        self.deferred = accept
 
     def _refuse(self, refusal: Refusal) -> None:
         assert self._handshake is not None
@@ -459,19 +419,10 @@ class MqttConnection:
         return protocol, total
 
     def info(self) -> dict[str, Any]:
-        """Under RabbitMQ's field names."""
-        peer, local, session = self.transport.peer or ("", 0), self.transport.local or ("", 0), self.session
         blocked = self.state == "running" and self.is_publisher and self.broker.flow.is_blocking
-        return {
-            "name": self.name,
+        return super().info() | {
             "state": "blocked" if blocked else self.state,
             "protocol": VERSIONS.get(self.version, "MQTT"),
-            "user": session.principal.username if session else None,
-            "vhost": session.vhost.name if session else None,
-            "peer_host": peer[0],
-            "peer_port": peer[1],
-            "host": local[0],
-            "port": local[1],
             "channels": 0,
             "channel_max": 0,
             "frame_max": 0,
@@ -479,10 +430,4 @@ class MqttConnection:
             "auth_mechanism": "MQTT",
             "client_properties": {"client_id": self.client_id, "product": "MQTT client"},
             "client_id": self.client_id,
-            "connected_at": self.connected_at,
-            "recv_oct": self.received_bytes,
-            "send_oct": self.outbox.sent_total,
-            "send_pend": self.outbox.bytes,
-            "ssl": bool(self.transport.tls_info),
-            **self.transport.tls_info,
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from leveret.adapters.outbox import Outbox
+from leveret.adapters.connection import Connection
 from leveret.adapters.pacing import PAUSE_S, Pacer
 from leveret.adapters.stomp.acks import Deliveries
 from leveret.adapters.stomp.commands import Commands
@@ -44,46 +44,27 @@ DRAIN_S = 5.0  # for the last bytes to a slow peer
 QUIET_S, LINGER_S = 0.05, 1.0
 
 
-class StompConnection:
+class StompConnection(Connection):
     """State of one connection.
 
     state   starting (no CONNECT yet, or it is being looked at), running, closing (the last frames leave), closed
     """
 
     def __init__(self, broker: Broker, transport: Transport) -> None:
-        self.broker = broker
+        super().__init__(broker, transport, broker.settings.stomp.outbox_bytes)
         self.settings = broker.settings
-        self.transport = transport
-        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
-        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
-        self.state = "starting"
         self.version = VERSIONS[0]
         self.session_id = new_session_id()
-        self.session: Session | None = None
         self.handshake = Handshake(self)
         self.heartbeat = Heartbeat(self)
-        self.is_publisher = False
         self.is_blocked = False  # by an alarm, as listings show it
-        self.connected_at = broker.timers.wall_ms(broker.timers.now)
         self.pacer = Pacer()
-        self.received_bytes = 0
-        self.deferred: Callable[[], Awaitable[None]] | None = None  # to be awaited before the next frame
         stomp = self.settings.stomp
         self.parser = FrameParser(
             Commands(self),
             Limits(stomp.max_frame_size_unauthenticated, stomp.max_headers, stomp.max_header_length),
         )
-        self._nursery: trio.Nursery | None = None
         self._reading = trio.CancelScope()
-        self._drained: trio.Event | None = None
-        self.outbox: Outbox = Outbox(
-            transport,
-            broker.pump,
-            stomp.outbox_bytes,
-            spawn=self._spawn,
-            on_drained=self._on_drained,
-            on_lost=self.cancel,
-        )
         self.receipts = Receipts(self.outbox, broker.store)
         self.deliveries = Deliveries(broker.pump, self.session_id, requeues=stomp.default_nack_requeue)
         self.transactions = Transactions(stomp)
@@ -97,14 +78,6 @@ class StompConnection:
     def _protocol(self) -> str:
         """As RabbitMQ's listings name it."""
         return "Web STOMP" if isinstance(self.transport, WebSocketTransport) else "STOMP"
-
-    @property
-    def username(self) -> str:
-        return self.session.principal.username if self.session is not None else ""
-
-    @property
-    def vhost_name(self) -> str:
-        return self.session.vhost.name if self.session is not None else ""
 
     # -- the life of it
 
@@ -137,12 +110,8 @@ class StompConnection:
                 parser.is_suspended = False
                 data = b""
             else:
-                if self.is_reading_paused:
-                    await broker.wait_for_room()
-                if self.outbox.bytes > 2 * self.outbox.limit:
-                    # It asks and does not read the answers: no more questions until it has.
-                    self._drained = trio.Event()
-                    await self._drained.wait()
+                if not self.is_welcome:
+                    await self.until_welcome()
                 try:
                     data = await transport.receive()
                 except OSError as error:  # reset: the peer's way to leave in a hurry
@@ -259,21 +228,6 @@ class StompConnection:
         if self.session is not None:
             self.subscriptions.release()
 
-    def _spawn(self, task: Callable[[], Any]) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(task)
-
-    @property
-    def is_reading_paused(self) -> bool:
-        """We do not read from it, so that its silence proves nothing."""
-        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
-
-    def cancel(self) -> None:
-        """End it now, without a word."""
-        self.state = "closed"
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
-
     def _on_handshake_timeout(self) -> None:
         if self.state == "starting":
             log.error("conn=%s handshake_timeout", self.name)
@@ -281,8 +235,7 @@ class StompConnection:
 
     def _on_drained(self) -> None:
         """The peer took what was waiting: its subscriptions may go on, in the next pass."""
-        if self._drained is not None:
-            self._drained.set()
+        super()._on_drained()
         if self.session is not None:
             for subscription in self.subscriptions:
                 consumer = subscription.consumer
@@ -429,29 +382,13 @@ class StompConnection:
         return PROTOCOL, total
 
     def info(self) -> dict[str, Any]:
-        """Under RabbitMQ's field names."""
-        peer, local = self.transport.peer or ("", 0), self.transport.local or ("", 0)
-        session = self.session
-        return {
-            "name": self.name,
+        return super().info() | {
             "state": "blocked" if self.is_blocked else self.state,
             "protocol": f"{self._protocol} {self.version}",
-            "user": session.principal.username if session else None,
-            "vhost": session.vhost.name if session else None,
-            "peer_host": peer[0],
-            "peer_port": peer[1],
-            "host": local[0],
-            "port": local[1],
-            "channels": 1 if session else 0,
+            "channels": 1 if self.session else 0,
             "channel_max": 1,
             "frame_max": self.parser.limits.size,
             "timeout": int(self.heartbeat.expected_s),
             "auth_mechanism": self.handshake.mechanism,
             "client_properties": {"product": "STOMP client"},
-            "connected_at": self.connected_at,
-            "recv_oct": self.received_bytes,
-            "send_oct": self.outbox.sent_total,
-            "send_pend": self.outbox.bytes,
-            "ssl": bool(self.transport.tls_info),
-            **self.transport.tls_info,
         }

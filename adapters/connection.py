@@ -1,0 +1,120 @@
+"""What a connection is in every protocol: an address, a session, an outbox, and when it is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from leveret.adapters.outbox import Outbox
+
+if TYPE_CHECKING:
+    from leveret.adapters.transport import Transport
+    from leveret.core.broker import Broker
+    from leveret.core.session import Session
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """Base of the connections of AMQP, MQTT and STOMP. Theirs are the loop that reads, and the words.
+
+    state         a word for listings; starts as "starting", and "closed" ends the loop
+    session       once the client is logged in
+    deferred      to be awaited before more of the peer's bytes are looked at
+    is_publisher  it published since it was opened, or since an alarm was set
+    """
+
+    __slots__ = (
+        "_drained", "_nursery", "broker", "connected_at", "deferred", "is_publisher", "name", "outbox", "received_bytes",
+        "session", "state", "transport",
+    )  # fmt: skip
+
+    def __init__(self, broker: Broker, transport: Transport, outbox_bytes: int) -> None:
+        self.broker = broker
+        self.transport = transport
+        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
+        self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
+        self.state = "starting"
+        self.session: Session | None = None
+        self.connected_at = broker.timers.wall_ms(broker.timers.now)
+        self.received_bytes = 0
+        self.is_publisher = False
+        self.deferred: Callable[[], Awaitable[None]] | None = None
+        self._nursery: trio.Nursery | None = None
+        self._drained: trio.Event | None = None
+        self.outbox = Outbox(
+            transport, broker.pump, outbox_bytes, spawn=self._spawn, on_drained=self._on_drained, on_lost=self.cancel
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.state}>"
+
+    @property
+    def username(self) -> str:
+        return self.session.principal.username if self.session is not None else ""
+
+    @property
+    def vhost_name(self) -> str:
+        return self.session.vhost.name if self.session is not None else ""
+
+    # -- reading
+
+    @property
+    def is_reading_paused(self) -> bool:
+        """We do not read from it, so that its silence proves nothing."""
+        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
+
+    @property
+    def is_welcome(self) -> bool:
+        """May it say more? If not, await `until_welcome` before the next read."""
+        return not self.is_reading_paused and self.outbox.bytes <= 2 * self.outbox.limit
+
+    async def until_welcome(self) -> None:
+        """Until there is room for what it publishes, and it reads our answers."""
+        if self.is_reading_paused:
+            await self.broker.wait_for_room()
+        if self.outbox.bytes > 2 * self.outbox.limit:
+            # It asks and does not read the answers: no more questions until it has.
+            self._drained = trio.Event()
+            await self._drained.wait()
+
+    def _on_drained(self) -> None:
+        """The peer took what was waiting."""
+        if self._drained is not None:
+            self._drained.set()
+
+    # -- the end
+
+    def cancel(self) -> None:
+        """End it now, without a word."""
+        self.state = "closed"
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _spawn(self, task: Callable[[], Any]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task)
+
+    # -- listings
+
+    def info(self) -> dict[str, Any]:
+        """What listings show of every connection, under RabbitMQ's field names. Protocols add theirs."""
+        peer, local = self.transport.peer or ("", 0), self.transport.local or ("", 0)
+        return {
+            "name": self.name,
+            "state": self.state,
+            "user": self.username or None,
+            "vhost": self.vhost_name or None,
+            "peer_host": peer[0],
+            "peer_port": peer[1],
+            "host": local[0],
+            "port": local[1],
+            "connected_at": self.connected_at,
+            "recv_oct": self.received_bytes,
+            "send_oct": self.outbox.sent_total,
+            "send_pend": self.outbox.bytes,
+            "ssl": bool(self.transport.tls_info),
+            **self.transport.tls_info,
+        }
