@@ -91,9 +91,9 @@ def batch_of(request: web.Request, body: bytes) -> list[Draft]:
     if not cloudevents.is_batch(content_type):
         return read_list(body, content_type.partition(";")[0].strip().lower())
     events = cloudevents.read_batch(body, content_type)
-    if not 0 < len(events) <= MAX_BATCH:
+    if len(events) > MAX_BATCH:
         raise Refusal(
-            413 if events else 400, "bad_batch", f"a batch has 1 to {MAX_BATCH} events, not {len(events)}"
+            413, "payload_too_large", f"a batch has at most {MAX_BATCH} events, this one {len(events)}"
         )
     return [Draft(properties, data) for properties, data in events]
 
