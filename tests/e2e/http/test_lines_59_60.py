@@ -186,7 +186,7 @@ def test_59_a_blocked_connection_whose_heartbeats_are_not_read_is_not_declared_d
         time.sleep(0.25)
     alarm(False)
     for publisher in (speaking, silent):
-        publisher.expect(0, "connection.unblocked", "heartbeat", timeout=SOON_S)
+        unblocked(publisher)
         publisher.barrier()
     # Unblocked, it is watched again.
     with pytest.raises(PeerClosed):
