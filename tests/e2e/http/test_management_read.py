@@ -3,13 +3,8 @@
 # mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -703,45 +698,3 @@ def test_methods_and_paths(api: Management) -> None:
         answer = api.request("GET", path)
         assert (answer.status, answer.json) == (404, {"error": "Object Not Found", "reason": "Not Found"})
     assert api.request("GET", "/overview/").status == 200
-
-
-# -- RabbitMQ's own client
-
-RABBITMQADMIN = next(
-    (
-        str(path)
-        for path in Path("/usr/lib/rabbitmq").glob(
-            "lib/*/plugins/rabbitmq_management-*/priv/www/cli/rabbitmqadmin"
-        )
-    ),
-    shutil.which("rabbitmqadmin") or "",
-)
-
-
-@pytest.mark.skipif(not os.path.exists(RABBITMQADMIN), reason="rabbitmqadmin is not installed")
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ("show overview", "4.1.4"),
-        ("list queues vhost name messages consumers", "q1"),
-        ("-f long list queues", "name: q1"),
-        ("-f raw_json list exchanges name", '"name":"amq.topic"'),
-        ("list connections name user", "guest"),
-        ("list channels", "(1)"),
-        ("list consumers", "tag1"),
-        ("list bindings", "a.#"),
-        ("list users", "administrator"),
-        ("list vhosts", VHOST),
-        ("list permissions", ".*"),
-        ("list nodes name mem_used", "@"),
-        ("list policies", "No items"),
-        ("-V / list queues --sort=name --sort-reverse name", "q1"),
-    ],
-)
-def test_rabbitmqadmin(broker: LeveretServer, activity: Activity, arguments: str, expected: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", RABBITMQADMIN, "-P", str(broker.ports["http"]), *arguments.split()],
-        capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert expected in done.stdout
