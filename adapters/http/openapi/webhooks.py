@@ -123,6 +123,9 @@ OPENAPI: dict[str, Json] = {
         security=[],
         also="401 403 422 429",
     ),
+    f"get {HOOK}": operation(
+        ok={200: answer("The challenge, of a sender that asks by GET.", {}, TEXT)}, security=[], also="405"
+    ),
     f"options {HOOK}": operation(ok={200: answer("May this origin send webhooks here? The headers say it.")}, security=[]),
 }  # fmt: skip
 """Partial operations by "method /path"."""

@@ -31,6 +31,7 @@ def routes(context: HttpContext) -> list[web.RouteDef]:
     return [
         *outgoing.routes(context),
         web.post(hook, hooks.receive),
+        web.get(hook, hooks.ask, allow_head=False),
         web.options(hook, hooks.handshake),
         web.get("/v1/webhook-sources", administration.list_all),
         web.get("/v1/webhook-sources/{vhost}", administration.list_one),

@@ -12,13 +12,13 @@ from aiohttp import web
 
 from leveret.adapters.http.bodies import read_body
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.jsons import encode, json_response
 from leveret.adapters.http.messaging.cloudevents import binary_attributes
 from leveret.adapters.http.messaging.publishing import RETRY_SOON, check_room, confirm, envelope_of
 from leveret.adapters.http.receipts import Receipts, digest_of
+from leveret.adapters.http.webhooks.given import Given, Unverified
 from leveret.adapters.http.webhooks.incoming_source import Source, Sources
 from leveret.adapters.http.webhooks.incoming_template import RequestValues
-from leveret.adapters.http.webhooks.signatures import Given, Unverified
 from leveret.core.errors import InvalidArgument
 from leveret.core.properties import Properties
 from leveret.core.traffic import Metric
@@ -92,10 +92,22 @@ class Hooks:
             headers["WebHook-Allowed-Rate"] = "*"
         return web.Response(headers=headers)
 
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """Answer a sender who asks by GET whether this URL is anybody's, if the source has such a challenge."""
+        _, source = self._find(request)
+        asked = None if source.challenge is None else source.challenge.of_query(request.query)
+        if asked is None:
+            raise Refusal(
+                405, "method_not_allowed", "webhooks come by POST", headers={"Allow": "POST, OPTIONS"}
+            )
+        return _text(asked)
+
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Take a webhook: verify it, store it as a message, and only then answer with success."""
         vhost, source = self._find(request)
         counts = self.counts(vhost.name, source.name)
+        if source.challenge is not None and (asked := source.challenge.of_query(request.query)) is not None:
+            return _text(asked)
         try:
             return await self._receive(request, vhost, source, counts)
         except Unverified as error:
@@ -114,7 +126,7 @@ class Hooks:
         headers: dict[str, list[str]] = {}
         for header, text in request.headers.items():
             headers.setdefault(header.lower(), []).append(text)
-        given = Given(headers, request.query, time.time())
+        given = Given(headers, request.query, time.time(), request.raw_path)
         source.verifier.check_head(given)
         await check_room(context)
         settings = context.broker.settings.http
@@ -130,8 +142,8 @@ class Hooks:
             body=body,
             content_type=request.headers.get("Content-Type", ""),
         )
-        if source.type == "slack" and (challenge := _challenge(values)) is not None:
-            return web.Response(text=challenge)
+        if source.challenge is not None and (asked := source.challenge.of_body(values)) is not None:
+            return _text(asked) if isinstance(asked, str) else json_response(asked)
         await check_room(context)  # reading the body may have taken its time
         id = "" if source.dedup_key is None else source.dedup_key.text(values)
         key = digest_of(vhost.name, source.name, id)
@@ -198,7 +210,10 @@ class Hooks:
         """As the source's author was allowed to. Raise Refusal: nothing is stored, or (429) not everywhere."""
         exchange = vhost.exchanges.get(source.exchange)
         routed = None if exchange is None else vhost.route(exchange, envelope)
-        if exchange is None or routed is None or (not routed.queues and source.is_mandatory):
+        is_ping = (
+            source.type == "github" and (envelope.properties.headers or {}).get("x-github-event") == "ping"
+        )
+        if exchange is None or routed is None or (not routed.queues and source.is_mandatory and not is_ping):
             # Ours to repair, not the sender's: it should try again.
             what = f"exchange '{source.exchange}'" if exchange is None else "queue for it"
             log.warning(
@@ -218,13 +233,9 @@ class Hooks:
             raise Refusal(429, "queue_full", "a queue is full", headers=RETRY_SOON)
 
 
-def _challenge(values: RequestValues) -> str | None:
-    """Slack asks whether the URL is anybody's, once."""
-    asked = values.parsed
-    if isinstance(asked, dict) and asked.get("type") == "url_verification":
-        challenge = asked.get("challenge")
-        return challenge if isinstance(challenge, str) else None
-    return None
+def _text(text: str) -> web.Response:
+    """Never anything that a browser would run: the sender has chosen it."""
+    return web.Response(text=text, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
 
 
 def _answer(source: Source, value: dict[str, Any]) -> web.Response:

@@ -1,4 +1,4 @@
-"""Is a webhook from whom it says? Standard Webhooks, GitHub, Stripe, Slack, Shopify, HMAC in general, passwords, tokens.
+"""Is a webhook from whom it says? Standard Webhooks, Stripe, HMAC (hmac_schemes.py), passwords, tokens.
 
 All comparisons take the same time whatever they compare. Several secrets may be valid at once, while one is rotated out.
 """
@@ -8,10 +8,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from leveret.adapters.http.webhooks.given import TOLERANCE_S, Given, Unverified, Verifier, same_as_any
+from leveret.adapters.http.webhooks.hmac_schemes import (
+    ALGORITHMS,
+    MAX_SIGNATURES,
+    PRESETS,
+    HmacScheme,
+    HmacVerifier,
+    TwilioVerifier,
+)
 from leveret.adapters.http.webhooks.standard import (
     PUBLIC,
     SYMMETRIC,
@@ -21,60 +30,6 @@ from leveret.adapters.http.webhooks.standard import (
 )
 
 __all__ = ["ALGORITHMS", "PRESETS", "Given", "HmacScheme", "Unverified", "Verifier", "verifier_of"]
-
-ALGORITHMS = ("sha256", "sha512", "sha384", "sha1")
-TOLERANCE_S = 300
-MAX_SIGNATURES = 20
-"""In one request; what stands behind them is not looked at."""
-
-
-class Unverified(Exception):
-    """`str` says why, for the log and for the sender; it never shows a secret. challenge: WWW-Authenticate, or ""."""
-
-    def __init__(self, reason: str, challenge: str = "") -> None:
-        super().__init__(reason)
-        self.challenge = challenge
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A request, as far as it matters. header names are lower case; now: seconds since the epoch."""
-
-    headers: Mapping[str, Sequence[str]]
-    query: Mapping[str, str]
-    now: float
-
-    def header(self, name: str) -> str:
-        """The first of that name. Raise Unverified if there is none."""
-        values = self.headers.get(name)
-        if not values:
-            raise Unverified(f"the header {name} is missing")
-        return values[0]
-
-    def check_time(self, text: str, tolerance_s: float, *, future_too: bool = True) -> None:
-        """text: seconds since the epoch. Raise Unverified."""
-        if not (text.isascii() and text.isdigit() and len(text) <= 15):
-            raise Unverified("the timestamp is no number")
-        age = self.now - int(text)
-        if age > tolerance_s:
-            raise Unverified("the timestamp is too old")
-        if future_too and age < -tolerance_s:
-            raise Unverified("the timestamp is in the future")
-
-
-class Verifier(Protocol):
-    """Both raise Unverified. `check_head` is asked before the body is read."""
-
-    def check_head(self, given: Given) -> None: ...
-
-    def check(self, given: Given, body: bytes) -> None: ...
-
-
-def _same_as_any(given: bytes, expected: Sequence[bytes]) -> bool:
-    found = False
-    for one in expected:
-        found |= hmac.compare_digest(given, one)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,69 +41,6 @@ class Nobody:
 
     def check(self, given: Given, body: bytes) -> None:
         return
-
-
-@dataclass(frozen=True, slots=True)
-class HmacScheme:
-    """content: what is signed, with {body} and {timestamp}. encoding: hex or base64."""
-
-    header: str
-    algorithm: str = "sha256"
-    encoding: str = "hex"
-    prefix: str = ""
-    content: str = "{body}"
-    timestamp_header: str = ""
-    tolerance_s: float = TOLERANCE_S
-
-
-PRESETS = {
-    "github": HmacScheme("x-hub-signature-256", prefix="sha256="),
-    "shopify": HmacScheme("x-shopify-hmac-sha256", encoding="base64"),
-    "slack": HmacScheme(
-        "x-slack-signature",
-        prefix="v0=",
-        content="v0:{timestamp}:{body}",
-        timestamp_header="x-slack-request-timestamp",
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class HmacVerifier:
-    scheme: HmacScheme
-    secrets: tuple[bytes, ...] = field(repr=False)
-
-    def check_head(self, given: Given) -> None:
-        given.header(self.scheme.header)
-        if self.scheme.timestamp_header:
-            given.check_time(given.header(self.scheme.timestamp_header), self.scheme.tolerance_s)
-
-    def check(self, given: Given, body: bytes) -> None:
-        self.check_head(given)
-        scheme = self.scheme
-        timestamp = given.header(scheme.timestamp_header).encode() if scheme.timestamp_header else b""
-        before, _, after = scheme.content.partition("{body}")
-        content = (
-            before.encode().replace(b"{timestamp}", timestamp)
-            + body
-            + after.encode().replace(b"{timestamp}", timestamp)
-        )
-        expected = [hmac.digest(secret, content, scheme.algorithm) for secret in self.secrets]
-        values = ",".join(given.headers[scheme.header]).split(",")[:MAX_SIGNATURES]
-        if not any(_same_as_any(self._decoded(value.strip()), expected) for value in values):
-            raise Unverified("the signature is wrong")
-
-    def _decoded(self, text: str) -> bytes:
-        """b"", which is no signature, for what is none."""
-        if not text.startswith(self.scheme.prefix):
-            return b""
-        text = text[len(self.scheme.prefix) :]
-        try:
-            if self.scheme.encoding == "hex":
-                return binascii.unhexlify(text)
-            return base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,34 +70,37 @@ class StripeVerifier:
         timestamp, signatures = self._parts(given)
         content = timestamp.encode() + b"." + body
         expected = [hmac.digest(secret, content, "sha256").hex().encode() for secret in self.secrets]
-        if not any(_same_as_any(one, expected) for one in signatures):
+        if not any(same_as_any(one, expected) for one in signatures):
             raise Unverified("the signature is wrong")
 
 
 @dataclass(frozen=True, slots=True)
 class StandardVerifier:
-    """Standard Webhooks: v1 with symmetric keys (whsec_), v1a with public ones (whpk_)."""
+    """Standard Webhooks: v1 with symmetric keys (whsec_), v1a with public ones (whpk_). Svix has its headers' names."""
 
     keys: tuple[bytes, ...] = field(repr=False)
     public_keys: tuple[Any, ...] = field(repr=False, default=())
     tolerance_s: float = TOLERANCE_S
+    prefix: str = "webhook-"
 
     def check_head(self, given: Given) -> None:
-        given.header("webhook-id")
-        given.header("webhook-signature")
-        given.check_time(given.header("webhook-timestamp"), self.tolerance_s)
+        given.header(f"{self.prefix}id")
+        given.header(f"{self.prefix}signature")
+        given.check_time(given.header(f"{self.prefix}timestamp"), self.tolerance_s)
 
     def check(self, given: Given, body: bytes) -> None:
         self.check_head(given)
-        content = signed_content(given.header("webhook-id"), given.header("webhook-timestamp"), body)
+        content = signed_content(
+            given.header(f"{self.prefix}id"), given.header(f"{self.prefix}timestamp"), body
+        )
         expected = [hmac_signature(key, content) for key in self.keys]
-        for value in given.header("webhook-signature").split()[:MAX_SIGNATURES]:
+        for value in given.header(f"{self.prefix}signature").split()[:MAX_SIGNATURES]:
             version, _, text = value.partition(",")
             try:
                 signature = base64.b64decode(text, validate=True)
             except (binascii.Error, ValueError):
                 continue
-            if version == "v1" and _same_as_any(signature, expected):
+            if version == "v1" and same_as_any(signature, expected):
                 return
             if version == "v1a" and any(_is_signed(key, signature, content) for key in self.public_keys):
                 return
@@ -237,7 +132,7 @@ class BasicVerifier:
         if scheme.lower() != "basic" or not colon:
             raise Unverified("this needs a Basic login", challenge)
         is_user = hmac.compare_digest(username, self.username.encode())
-        if not (_same_as_any(password, self.passwords) & is_user):
+        if not (same_as_any(password, self.passwords) & is_user):
             raise Unverified("the login is wrong", challenge)
 
     def check(self, given: Given, body: bytes) -> None:
@@ -261,7 +156,7 @@ class TokenVerifier:
                 text = given.query.get("access_token", "")
             if not text:
                 raise Unverified("this needs a bearer token", challenge)
-        if not _same_as_any(text.strip().encode("utf-8", "surrogateescape"), self.tokens):
+        if not same_as_any(text.strip().encode("utf-8", "surrogateescape"), self.tokens):
             raise Unverified("the token is wrong", challenge)
 
     def check(self, given: Given, body: bytes) -> None:
@@ -276,12 +171,15 @@ def verifier_of(
     username: str = "",
     header: str = "",
     tolerance_s: float = TOLERANCE_S,
+    public_url: str = "",
 ) -> Verifier:
-    """kind: standard, stripe, hmac (with scheme), basic, bearer, token (with header) or none. Raise ValueError."""
+    """kind: standard, svix, twilio (with public_url), stripe, hmac (with scheme), basic, bearer, token (with header) or none. Raise ValueError."""
     raw = tuple(one.encode() for one in secrets)
     match kind:
-        case "standard":
-            return _standard(secrets, tolerance_s)
+        case "standard" | "svix":
+            return _standard(secrets, tolerance_s, "webhook-" if kind == "standard" else "svix-")
+        case "twilio":
+            return TwilioVerifier(public_url, raw)
         case "stripe":
             return StripeVerifier(raw, tolerance_s)
         case "hmac":
@@ -294,7 +192,7 @@ def verifier_of(
     return Nobody()
 
 
-def _standard(secrets: Sequence[str], tolerance_s: float) -> StandardVerifier:
+def _standard(secrets: Sequence[str], tolerance_s: float, prefix: str) -> StandardVerifier:
     keys, public_keys = [], []
     for text in secrets:
         if not text.startswith(PUBLIC):
@@ -311,4 +209,4 @@ def _standard(secrets: Sequence[str], tolerance_s: float) -> StandardVerifier:
         if len(key) != 32:
             raise ValueError(f"an ed25519 key has 32 bytes, this one {len(key)}")
         public_keys.append(Ed25519PublicKey.from_public_bytes(key))
-    return StandardVerifier(tuple(keys), tuple(public_keys), tolerance_s)
+    return StandardVerifier(tuple(keys), tuple(public_keys), tolerance_s, prefix)

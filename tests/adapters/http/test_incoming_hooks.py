@@ -7,7 +7,9 @@ import hmac
 import json
 import logging
 import time
+from base64 import b64encode
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -207,7 +209,7 @@ async def test_sources_that_are_not_there() -> None:
         for path in ("none", "off", "none/path"):
             (await hook(rest, path, status=404)).problem(404, "not_found")
         (await rest.call("POST", "/hooks/none/s")).problem(404, "not_found")
-        assert (await rest.call("GET", f"{HOOK}/off")).status == 405
+        assert (await rest.call("GET", f"{HOOK}/off")).status == 404
 
 
 async def test_what_cannot_be_a_message_is_refused() -> None:
@@ -274,6 +276,101 @@ async def test_slack_asks_whether_the_url_is_anybodys() -> None:
         assert (await hook(rest, "s", body, headers)).body == b"3eZb"
         await hook(rest, "s", body + b" ", headers, 401)
         assert queue.message_count == 0
+
+
+async def test_zoom_asks_for_a_signature() -> None:
+    async with rest_door() as rest:
+        declare(rest, "q")
+        await put(rest, "s", queue="q", verification={"type": "zoom", "secrets": ["hush"]})
+        body = b'{"event": "endpoint.url_validation", "payload": {"plainToken": "qgg8"}}'
+        now = str(int(time.time()))
+        signature = hmac.new(b"hush", b"v0:%s:%s" % (now.encode(), body), hashlib.sha256).hexdigest()
+        headers = {"x-zm-request-timestamp": now, "x-zm-signature": f"v0={signature}"}
+        assert (await hook(rest, "s", body, headers)).json == {
+            "plainToken": "qgg8", "encryptedToken": hmac.new(b"hush", b"qgg8", hashlib.sha256).hexdigest(),
+        }  # fmt: skip
+
+
+async def test_senders_who_ask_by_the_query() -> None:
+    """Meta and Dropbox by GET, Microsoft Graph by POST: text comes back, and nothing is stored."""
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        meta = {"query": "hub.challenge", "token_query": "hub.verify_token", "token": "known"}
+        shown = await put(rest, "meta", queue="q", challenge=meta, **OPEN)
+        assert shown["challenge"] == meta | {"token": "********"}
+        await put(rest, "meta", 200, queue="q", challenge=shown["challenge"], **OPEN)
+        asking = "?hub.mode=subscribe&hub.challenge=%3Cb%3E&hub.verify_token="
+        answer = await rest.call("GET", f"{HOOK}/meta{asking}known")
+        assert (answer.status, answer.body) == (200, b"<b>")
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert (await rest.call("GET", f"{HOOK}/meta{asking}guessed")).status == 405
+        assert (await rest.call("GET", f"{HOOK}/meta")).status == 405
+        await put(rest, "graph", queue="q", challenge={"query": "validationToken"}, **OPEN)
+        assert (await hook(rest, "graph?validationToken=a%20b", b"")).body == b"a b"
+        assert queue.message_count == 0
+        await put(rest, "plain", queue="q", **OPEN)
+        assert (await rest.call("GET", f"{HOOK}/plain?challenge=x")).status == 405
+
+
+async def test_a_challenge_in_a_verified_body() -> None:
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        verification = {
+            "type": "hmac", "secrets": ["hush"], "header": "Twitch-Eventsub-Message-Signature", "prefix": "sha256=",
+            "content": "{header:Twitch-Eventsub-Message-Id}{timestamp}{body}",
+            "timestamp_header": "Twitch-Eventsub-Message-Timestamp",
+        }  # fmt: skip
+        await put(
+            rest, "tw", queue="q", verification=verification, challenge={"body": "/challenge"},
+            deduplication={"key": "{header:Twitch-Eventsub-Message-Id}"},
+        )  # fmt: skip
+        at = datetime.now(UTC).isoformat().replace("+00:00", "123Z")
+
+        def signed(body: bytes) -> dict[str, str]:
+            digest = hmac.new(b"hush", b"id-1" + at.encode() + body, hashlib.sha256).hexdigest()
+            return {
+                "Twitch-Eventsub-Message-Id": "id-1", "Twitch-Eventsub-Message-Timestamp": at,
+                "Twitch-Eventsub-Message-Signature": f"sha256={digest}",
+            }  # fmt: skip
+
+        asking = b'{"challenge": "pogchamp"}'
+        assert (await hook(rest, "tw", asking, signed(asking))).body == b"pogchamp"
+        await hook(rest, "tw", asking + b" ", signed(asking), 401)
+        assert queue.message_count == 0
+        event = b'{"event": 1}'
+        assert (await hook(rest, "tw", event, signed(event))).json == {"stored": True}
+        assert (await hook(rest, "tw", event, signed(event))).json == {"stored": True, "duplicate": True}
+
+
+async def test_twilio_signs_the_url_it_knows_and_its_forms_have_fields() -> None:
+    async with rest_door() as rest:
+        queue = declare(rest, "sms.+1555")
+        verification = {"type": "twilio", "secrets": ["hush"], "public_url": "https://hooks.example.com/"}
+        await put(
+            rest, "t", exchange="amq.default", routing_key="sms.{body:/To}", verification=verification
+        )  # fmt: skip
+        body = urlencode({"To": "+1555", "From": "+1666", "Body": "hi"}).encode()
+        signed = "https://hooks.example.com/hooks/%2F/t?a=1BodyhiFrom+1666To+1555"
+        signature = b64encode(hmac.new(b"hush", signed.encode(), hashlib.sha1).digest()).decode()
+        headers = {
+            "X-Twilio-Signature": signature, "I-Twilio-Idempotency-Token": "i1",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }  # fmt: skip
+        for _ in range(2):
+            await hook(rest, "t?a=1", body, headers)
+        await hook(rest, "t?a=2", body, headers, 401)
+        [message] = stored(queue)
+        assert (message.body, message.envelope.properties.message_id) == (body, "i1")
+
+
+async def test_githubs_ping_needs_no_queue() -> None:
+    """It is sent once, when a hook is made: a failure there frightens people."""
+    async with rest_door() as rest:
+        await put(rest, "g", exchange="amq.topic", routing_key="gh.{header:X-GitHub-Event}", verification={
+            "type": "github", "secrets": ["hush"]})  # fmt: skip
+        await hook(rest, "g", b"{}", github(b"{}", **{"X-GitHub-Event": "ping"}))
+        await hook(rest, "g", b"{}", github(b"{}", **{"X-GitHub-Event": "push"}), 503)
 
 
 async def test_headers_go_along_only_if_they_are_meant_to() -> None:

@@ -180,6 +180,53 @@ def test_standard_webhooks_with_public_keys() -> None:
             verifier_of("standard", [wrong])
 
 
+def test_svix_has_names_of_its_own() -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    signature = Webhook(secret).sign(
+        "msg_1", datetime.datetime.fromtimestamp(NOW, datetime.UTC), BODY.decode()
+    )
+    request = given(svix_id="msg_1", svix_timestamp=str(NOW), svix_signature=signature)
+    assert passes(verifier_of("svix", [secret]), request)
+    assert not passes(verifier_of("standard", [secret]), request)
+
+
+def test_twilio_as_its_documentation_has_it() -> None:
+    """https://www.twilio.com/docs/usage/security: form fields, sorted, behind the URL."""
+    verifier = verifier_of("twilio", ["12345"], public_url="https://mycompany.com")
+    body = (
+        b"CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212"
+    )
+    request = Given(
+        {"x-twilio-signature": ["RSOYDt4T1cUTdK1PDd93/VVr8B8="]}, {}, NOW, "/myapp.php?foo=1&bar=2"
+    )
+    assert passes(verifier, request, body)
+    assert not passes(verifier, request, body + b"&X=1")
+    digest = hashlib.sha256(BODY).hexdigest()
+    target = f"/in?bodySHA256={digest}"
+    text = f"https://mycompany.com{target}".encode()
+    signature = base64.b64encode(hmac.new(b"12345", text, hashlib.sha1).digest()).decode()
+    request = Given({"x-twilio-signature": [signature]}, {"bodySHA256": digest}, NOW, target)
+    assert passes(verifier, request)
+    assert not passes(verifier, request, BODY + b" ")
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "is_right"),
+    [
+        (str(NOW), True), (str(NOW * 1000 + 17), True), ("2023-11-14T22:13:20Z", True),
+        ("2023-11-14T22:13:20.123456789Z", True), ("2023-11-14T23:13:20+01:00", True), (str(NOW - 301), False),
+        ("2023-11-14T22:13:20", False), ("2023-11-14", False), ("yesterday", False), ("\u0661", False),
+    ],
+)  # fmt: skip
+def test_timestamps_of_hmac_in_all_their_forms(timestamp: str, is_right: bool) -> None:
+    scheme = HmacScheme("x-sig", content="{header:X-Id}.{timestamp}.{body}", timestamp_header="x-time")
+    verifier = verifier_of("hmac", ["hush"], scheme=scheme)
+    signature = mac(b"hush", b"7." + timestamp.encode() + b"." + BODY)
+    assert passes(verifier, given(x_sig=signature, x_id="7", x_time=timestamp)) == is_right
+    assert not passes(verifier, given(x_sig=signature, x_id="8", x_time=timestamp))
+    assert not passes(verifier, given(x_sig=signature, x_time=timestamp))
+
+
 def test_passwords_and_tokens() -> None:
     def login(text: str) -> str:
         return "Basic " + base64.b64encode(text.encode()).decode()
