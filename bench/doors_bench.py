@@ -169,7 +169,8 @@ def idle(arguments: Arguments) -> float:
 @contextlib.contextmanager
 def leveret() -> Iterator[tuple[dict[str, int], int]]:
     """A server of our own: its ports and process id."""
-    off = [part for door in ("amqp", "http", "web-stomp", "web-mqtt") for part in (f"--{door}", "off")]
+    doors = ("amqp", "http", "prometheus", "web-stomp", "web-mqtt")
+    off = [part for door in doors for part in (f"--{door}", "off")]
     with tempfile.TemporaryDirectory() as data:
         command = [
             sys.executable,

@@ -116,9 +116,7 @@ class Listeners:
     stomps: int | None = _port(None, "port of STOMP over TLS (the customary one is 61614)", "--stomps")
     http: int | None = _port(15672, "port of HTTP: management, messaging, webhooks, metrics", "--http")
     https: int | None = _port(None, "port of HTTP over TLS (the customary one is 15671)", "--https")
-    prometheus: int | None = _port(
-        None, "port for metrics alone (the customary one is 15692)", "--prometheus"
-    )
+    prometheus: int | None = _port(15692, "port for metrics alone", "--prometheus")
     web_stomp: int | None = _port(15674, "port of STOMP over WebSocket", "--web-stomp")
     web_stomps: int | None = _port(
         None, "port of STOMP over WebSocket and TLS (the customary one is 15673)", "--web-stomps"

@@ -67,7 +67,7 @@ def poll(probe: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
 # Every door on any free port: tests run beside each other, and beside a broker of this machine.
 DOORS = [
     part for door in ("amqp", "mqtt", "stomp", "http", "web-stomp", "web-mqtt") for part in (f"--{door}", "0")
-]
+] + ["--prometheus", "off"]
 
 
 class Server:
