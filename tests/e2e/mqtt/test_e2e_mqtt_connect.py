@@ -343,10 +343,10 @@ def test_many_takeovers(client: Client, name: str) -> None:
 def test_keep_alive(client: Client, name: str) -> None:
     """[MQTT-3.1.2-22] of 5.0, [MQTT-3.1.2-24] of 3.1.1: one and a half times. Whatever a client sends counts, nothing
     that it is sent; with keep alive 0 nothing is wanted."""
-    since = time.monotonic()
     silent = [client(version, keep_alive=1) for version in (3, 4, 5)]
-    listening = client(keep_alive=1).subscribed(name)
     pinging, publishing, free = client(keep_alive=1), client(keep_alive=1), client(keep_alive=0)
+    listening = client(keep_alive=1).subscribed(name)
+    since = time.monotonic()
     while time.monotonic() - since < 1.9:
         pinging.ping()
         publishing.publish(name, b"x", qos=0)
