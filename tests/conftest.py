@@ -34,7 +34,7 @@ def leveret_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     if REFERENCE:
         yield ReferenceServer()
         return
-    with LeveretServer(tmp_path_factory.mktemp("shared") / "data") as server:
+    with LeveretServer(tmp_path_factory.mktemp("shared") / "data", fresh=True) as server:
         yield server
         assert server.stop() == 0, server.errors
 

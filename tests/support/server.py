@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
+from support import forks
 from support.amqp_peer import Peer
 
 __all__ = [
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
+CTL_TIMEOUT_S = 30.0
 FAST = {"LEVERET_AMQP_LOGIN_FAILURE_DELAY_S": "0.1"}
 """Settings of every server here, as environment: what would only make the tests wait."""
 
@@ -83,17 +85,16 @@ class Server:
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
-    def ctl_command(self) -> list[str]:
+    def run_ctl(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
         raise NotImplementedError
 
     def ctl(self, *arguments: str, check: bool = True) -> str:
         """Run an administration command; returns its standard output."""
-        done = subprocess.run(
-            [*self.ctl_command(), *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
+        code, output, errors = self.run_ctl(*arguments)
         if check:
-            assert done.returncode == 0, f"ctl {arguments}: {done.stdout}{done.stderr}"
-        return done.stdout
+            assert code == 0, f"ctl {arguments}: {output}{errors}"
+        return output
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         """The answer of a list command."""
@@ -107,40 +108,48 @@ class ReferenceServer(Server):
         assert parts.port is not None, f"LEVERET_TEST_REFERENCE={REFERENCE} names no port"
         self.port = parts.port
 
-    def ctl_command(self) -> list[str]:
+    def run_ctl(self, *arguments: str) -> tuple[int, str, str]:
         command = os.environ.get("LEVERET_TEST_REFERENCE_CTL")
         if not command:
             pytest.skip("LEVERET_TEST_REFERENCE_CTL is not set")
-        return [*shlex.split(command), "--quiet"]
+        done = subprocess.run(
+            [*shlex.split(command), "--quiet", *arguments],
+            capture_output=True, text=True, timeout=CTL_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
 
 
 class LeveretServer(Server):
-    """`leveret serve` in a subprocess. Use as a context manager; `kill` and `start` in between are allowed."""
+    """`leveret serve` as a process. Use as a context manager; `kill` and `start` in between are allowed.
+
+    fresh: an interpreter of its own, and not a fork (see support/forks.py).
+    """
 
     def __init__(
         self,
         data_dir: Path,
         settings: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        *,
+        fresh: bool = False,
     ) -> None:
         self.data_dir = data_dir
         self.settings = FAST | dict(settings or {})
         self.arguments = list(arguments)
+        self.fresh = fresh
         self.ports: dict[str, int] = {}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: forks.Program | None = None
         self._errors: list[str] = []
         self._reader: threading.Thread | None = None
 
     def start(self) -> Self:
         """Returns when the ready line has come; fails with what the server wrote otherwise."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LEVERET_")} | self.settings
-        process = self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "leveret", "serve", "--data-dir", str(self.data_dir), "--bind", "127.0.0.1",
-                *DOORS, *self.arguments,
-            ],
-            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = self._process = forks.start(
+            ["serve", "--data-dir", str(self.data_dir), "--bind", "127.0.0.1", *DOORS, *self.arguments],
+            environment,
+            fresh=self.fresh,
+        )
         assert process.stdout is not None
         assert process.stderr is not None
         self._reader = threading.Thread(target=self._errors.extend, args=(process.stderr,), daemon=True)
@@ -160,7 +169,7 @@ class LeveretServer(Server):
         return self
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> forks.Program:
         assert self._process is not None, "not started"
         return self._process
 
@@ -180,7 +189,11 @@ class LeveretServer(Server):
         return files
 
     def ctl_command(self) -> list[str]:
+        """For what must be a program of its own."""
         return [sys.executable, "-m", "leveret", "ctl", "--data-dir", str(self.data_dir)]
+
+    def run_ctl(self, *arguments: str) -> tuple[int, str, str]:
+        return forks.run(["ctl", "--data-dir", str(self.data_dir), *arguments], CTL_TIMEOUT_S)
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code, and fails if it has to be killed."""
