@@ -83,13 +83,14 @@ def attempts(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any
 def queues(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
     for vhost in vhosts(context.broker, wanted):
         start = label_text([("vhost", vhost.name)])
-        for name, queue in list(vhost.queues.items()):
+        for queue in list(vhost.queues.values()):
+            name = queue.name
             yield (f'{start},queue="{escaped(name)}"', queue) if wanted.has_queue(name) else None
 
 
 def queue_numbers(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
     for found in queues(context, wanted):
-        yield None if found is None else (found[0], QueueNumbers.of(found[1]))
+        yield None if found is None else (found[0], NUMBERS_OF(QueueNumbers.of(found[1])))
 
 
 def queue_heads(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
@@ -108,15 +109,15 @@ def _head_timestamp(queue: Queue) -> int | None:
 
 def exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
     for vhost in vhosts(context.broker, wanted):
-        for name, exchange in list(vhost.exchanges.items()):
-            yield label_text([("vhost", vhost.name), ("exchange", name)]), exchange
+        for exchange in list(vhost.exchanges.values()):
+            yield label_text([("vhost", vhost.name), ("exchange", exchange.name)]), exchange
 
 
 def typed_exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
     for vhost in vhosts(context.broker, wanted):
-        for name, exchange in list(vhost.exchanges.items()):
-            if name:
-                labels = [("vhost", vhost.name), ("exchange", name), ("type", exchange.type)]
+        for exchange in list(vhost.exchanges.values()):
+            if exchange.name:
+                labels = [("vhost", vhost.name), ("exchange", exchange.name), ("type", exchange.type)]
                 yield label_text(labels), exchange
 
 
@@ -166,7 +167,9 @@ CAPACITY = (
     Row("queue_consumer_capacity", "Consumer capacity", _capacity),
     Row("queue_consumer_utilisation", "Same as consumer capacity", _capacity),
 )
-NUMBERS = tuple(Row(f"queue_{name}", help, attrgetter(field)) for name, help, field in SAMPLES)
+NUMBERS_OF = attrgetter(*[field for _, _, field in SAMPLES])
+"""A tuple of plain integers, which the garbage collector leaves alone."""
+NUMBERS = tuple(Row(f"queue_{name}", help, itemgetter(at)) for at, (name, help, _) in enumerate(SAMPLES))
 HEAD = (Row("queue_head_message_timestamp", "Timestamp of the first message in the queue, if any", float),)
 DELIVERY = (
     Row("queue_get_ack_total", "Total number of messages fetched from a queue with manual acknowledgement",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,14 @@ class Snapshot:
     outflows: dict[str, Outflow] = field(default_factory=dict)
     numbers: QueueNumbers = field(default_factory=QueueNumbers)
 
+    def add_queue(self, queue: Queue) -> None:
+        total = self.outflows.get(queue.type)
+        if total is None:
+            total = self.outflows[queue.type] = Outflow()
+        total.add(queue)
+        if not queue.is_closed:
+            self.numbers.add(queue)
+
 
 def login_counts(broker: Broker) -> dict[str, list[int]]:
     """[succeeded, failed], by protocol."""
@@ -56,7 +63,7 @@ async def take(broker: Broker) -> Snapshot:
             gone = traffic.outflows.get(type)
             found.outflows[type] = Outflow() if gone is None else gone.copy()
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
-    await in_slices(_add_queues(found, queues))
+    await in_slices(queues, found.add_queue)
     return found
 
 
@@ -74,14 +81,3 @@ def _add_connections(broker: Broker, found: Snapshot) -> None:
         total.add(own)
         total.publishers += own.publishers
         total.consumers += own.consumers
-
-
-def _add_queues(found: Snapshot, queues: Iterable[Queue]) -> Iterator[None]:
-    for queue in queues:
-        total = found.outflows.get(queue.type)
-        if total is None:
-            total = found.outflows[queue.type] = Outflow()
-        total.add(queue)
-        if not queue.is_closed:
-            found.numbers.add(queue)
-        yield
