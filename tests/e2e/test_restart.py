@@ -260,7 +260,8 @@ def test_a_shutdown_does_not_wait_for_ever(server: Start) -> None:
         assert mine.stop() == 0
 
 
-def test_messages_on_their_way_to_a_client_are_kept(mine: LeveretServer) -> None:
+def test_messages_on_their_way_to_a_client_are_kept(server: Start) -> None:
+    mine = server(settings={"LEVERET_SERVER_SHUTDOWN_TIMEOUT_S": "0.5"})  # the client will not say goodbye
     with mine.peer() as peer:
         peer.declare(1, "q", durable=True)
         peer.confirm()
