@@ -281,7 +281,7 @@ class Desk:
     def pause(self, until_ms: int) -> None:
         """The endpoint asked for it: kept over a restart."""
         self.state.paused_until = until_ms
-        self._is_state_dirty = True
+        self._save_state()
 
     def bury(
         self,

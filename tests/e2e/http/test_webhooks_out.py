@@ -4,73 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 from support.hook_receiver import Answer, HookReceiver, Received
+from support.hooks_api import HooksApi, publish
 from support.server import LeveretServer, poll
 
 CONFIG = """
 [plugins.webhooks]
 allowed_networks = ["127.0.0.0/8"]
 """
-FAST = {"initial_s": 0.05, "factor": 1.0, "attempts": 50, "jitter": 0.1}
 
 Start = Callable[..., LeveretServer]
-
-
-class Api:
-    """/v1/webhooks of one server, as one user."""
-
-    def __init__(self, server: LeveretServer, user: str = "guest", password: str = "guest") -> None:
-        self.server = server
-        self._login = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-
-    def call(self, method: str, path: str, value: Any = None) -> tuple[int, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.server.ports['http']}{path}",
-            method=method,
-            data=None if value is None else json.dumps(value).encode(),
-            headers={"Authorization": self._login, "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=15) as response:
-                body = response.read()
-                return response.status, json.loads(body) if body else None
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-    def hook(self, method: str, rest: str = "", value: Any = None, expect: int = 200) -> Any:
-        status, answer = self.call(method, f"/v1/webhooks/%2F/w{rest}", value)
-        assert status == expect, answer
-        return answer
-
-    def put(self, receiver: HookReceiver, **value: Any) -> Any:
-        return self.hook(
-            "PUT",
-            value={"url": receiver.url, "exchange": "amq.topic", "routing_key": "t.#", "retry": FAST} | value,
-            expect=201,
-        )
-
-
-def publish(server: LeveretServer, *bodies: bytes, key: str = "t.x", **properties: Any) -> None:
-    """Persistent, and confirmed."""
-    with server.peer() as peer:
-        peer.rpc(1, "confirm.select")
-        for body in bodies:
-            peer.publish(1, "amq.topic", key, body, **({"delivery_mode": 2} | properties))
-        confirmed = 0
-        while confirmed < len(bodies):
-            confirmed = peer.expect(1, "basic.ack").delivery_tag
-        peer.goodbye()
 
 
 @pytest.fixture
@@ -82,7 +31,7 @@ def start(server: Start, tmp_path: Path) -> Start:
 
 def test_from_amqp_to_http_and_what_is_told_of_it(start: Start) -> None:
     one = start()
-    api = Api(one)
+    api = HooksApi(one)
     with HookReceiver() as receiver:
         made = api.put(receiver, headers={"X-Key": "k3y"})
         (secret,) = made["secrets"]
@@ -137,10 +86,10 @@ def test_what_is_refused(start: Start) -> None:
     one.ctl("add_user", "maker", "maker")
     one.ctl("set_user_tags", "maker", "policymaker")
     one.ctl("set_permissions", "maker", ".*", ".*", "^public$")
-    api, url = Api(one), "https://hooks.example/"
-    assert Api(one, "mere", "mere").call("GET", "/v1/webhooks")[0] == 403
-    assert Api(one, "nobody", "x").call("GET", "/v1/webhooks")[0] == 401
-    status, answer = Api(one, "maker", "maker").call(
+    api, url = HooksApi(one), "https://hooks.example/"
+    assert HooksApi(one, "mere", "mere").call("GET", "/v1/webhooks")[0] == 403
+    assert HooksApi(one, "nobody", "x").call("GET", "/v1/webhooks")[0] == 401
+    status, answer = HooksApi(one, "maker", "maker").call(
         "PUT", "/v1/webhooks/%2F/w", {"url": url, "exchange": "amq.topic"}
     )
     assert (status, answer["detail"]) == (
@@ -166,7 +115,7 @@ def test_what_is_refused(start: Start) -> None:
 
 def test_private_addresses_are_refused_unless_allowed(server: Start) -> None:
     one = server()
-    api = Api(one)
+    api = HooksApi(one)
     with HookReceiver() as receiver:
         api.hook(
             "PUT",
@@ -186,7 +135,7 @@ def test_private_addresses_are_refused_unless_allowed(server: Start) -> None:
 def test_an_endpoint_in_all_its_moods(start: Start) -> None:
     """aiohttp's server fails, redirects, stalls, answers too much, asks for patience; in the end it is delivered once."""
     one = start()
-    api = Api(one)
+    api = HooksApi(one)
 
     def answer(request: Received, count: int) -> Answer:
         moods = [
@@ -220,7 +169,7 @@ def test_an_endpoint_in_all_its_moods(start: Start) -> None:
 
 def test_dead_letters_are_replayed(start: Start) -> None:
     one = start()
-    api = Api(one)
+    api = HooksApi(one)
     with HookReceiver(lambda request, count: Answer(500 if count <= 3 else 200)) as receiver:
         api.put(receiver, retry={"delays_s": []}, concurrency=1)
         publish(one, b"1", b"2", b"3", message_id="m")
@@ -243,7 +192,7 @@ def test_killed_in_the_middle_of_retries(start: Start) -> None:
         return Answer(503 if failing and not request.body.startswith(b"ok") else 200)
 
     one = start()
-    api = Api(one)
+    api = HooksApi(one)
     with HookReceiver(answer) as receiver:
         api.put(receiver, retry={"delays_s": [0.1, 0.1, 3.0, 60.0], "jitter": 0}, circuit_breaker=False)
         publish(one, *[b"bad%d" % number for number in range(20)])
@@ -275,7 +224,7 @@ def test_killed_in_the_middle_of_retries(start: Start) -> None:
 
 def test_disabled_stays_disabled_and_dead_stays_dead_after_a_kill(start: Start) -> None:
     one = start()
-    api = Api(one)
+    api = HooksApi(one)
     with HookReceiver(lambda request, count: Answer(410)) as receiver:
         api.put(receiver, concurrency=1)
         publish(one, b"1", b"2")
@@ -292,8 +241,16 @@ def test_disabled_stays_disabled_and_dead_stays_dead_after_a_kill(start: Start) 
 def test_many_kills_lose_nothing(start: Start) -> None:
     """Published, confirmed, killed, again and again: every message arrives, under one id each."""
     one = start()
-    api = Api(one)
-    with HookReceiver(lambda request, count: Answer(500 if count % 3 == 0 else 200)) as receiver:
+    api = HooksApi(one)
+    taken: list[Received] = []
+
+    def answer(request: Received, count: int) -> Answer:
+        if count % 3 == 0:
+            return Answer(500)
+        taken.append(request)
+        return Answer(200)
+
+    with HookReceiver(answer) as receiver:
         api.put(receiver, circuit_breaker=False)
         for turn in range(4):
             publish(one, *[b"%d-%d" % (turn, number) for number in range(200)])
@@ -303,7 +260,7 @@ def test_many_kills_lose_nothing(start: Start) -> None:
         expected = {b"%d-%d" % (turn, number) for turn in range(4) for number in range(200)}
         poll(lambda: api.hook("GET")["messages_ready"] == 0 and api.hook("GET")["in_flight"] == 0
              and api.hook("GET")["retrying"] == 0, "all done", timeout=30)  # fmt: skip
-        assert {request.body for request in receiver.received} == expected
+        assert {request.body for request in taken} == expected
         ids: dict[bytes, set[str]] = {}
         for request in receiver.received:
             ids.setdefault(request.body, set()).add(request.id)
@@ -314,7 +271,7 @@ def test_many_kills_lose_nothing(start: Start) -> None:
 
 def test_disabling_the_plugin_keeps_everything(start: Start) -> None:
     one = start()
-    api = Api(one)
+    api = HooksApi(one)
     with HookReceiver() as receiver:
         api.put(receiver)
         one.ctl("plugins", "disable", "webhooks")
