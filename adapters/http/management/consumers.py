@@ -31,6 +31,14 @@ def _channel_details(consumer: Consumer, view: View) -> dict[str, Any]:
     }
 
 
+def _timeout_ms(consumer: Consumer, view: View) -> int:
+    """How long a delivery may wait for its acknowledgement: clients with static types insist on the number."""
+    for limit in (consumer.timeout_ms, consumer.queue.limits.consumer_timeout_ms):
+        if limit is not None:
+            return limit
+    return view.broker.settings.limits.consumer_timeout_ms
+
+
 def consumer_item(consumer: Consumer, view: View) -> dict[str, Any]:
     queue = consumer.queue
     is_single = queue.consumers.is_single_active
@@ -42,6 +50,7 @@ def consumer_item(consumer: Consumer, view: View) -> dict[str, Any]:
         "activity_status": ("single_active" if is_active else "waiting") if is_single else "up",
         "channel_details": _channel_details(consumer, view),
         "consumer_tag": consumer.tag,
+        "consumer_timeout": _timeout_ms(consumer, view),
         "exclusive": consumer.is_exclusive,
         "prefetch_count": consumer.prefetch,
         "queue": {"name": queue.name, "vhost": queue.vhost.name},
