@@ -54,6 +54,7 @@ class Bridge(asyncio.Transport):
         self._error: OSError | None = None
         self._may_read = trio.Event()
         self._may_read.set()
+        self.kept: object = None  # a handler's, for the next request of this connection
         self._has_begun = False
         self._reading = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -207,7 +208,9 @@ class Bridge(asyncio.Transport):
                     await transport.wait_writable()
                 self._sent(transport.send_vector_nowait(unsent[:512]))
         except (OSError, trio.TooSlowError) as error:
-            log.info("peer=%s lost while an answer was sent: %s", transport.peer, error or "it takes nothing")
+            log.info(
+                "peer=%s lost while an answer was sent: %s", transport.peer, str(error) or "it takes nothing"
+            )
             self._lose(error if isinstance(error, OSError) else ConnectionResetError("it takes nothing"))
         finally:
             self._is_writing = False

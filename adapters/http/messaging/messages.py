@@ -9,6 +9,7 @@ from aiohttp import web
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import encode, json_response
 from leveret.adapters.http.messaging import cloudevents
+from leveret.adapters.http.messaging.answers import Routed
 from leveret.adapters.http.messaging.forms import MAX_BATCH, Draft, read_list, read_one
 from leveret.adapters.http.messaging.idempotency import Idempotency, Once
 from leveret.adapters.http.messaging.properties import bad, properties_of, refuse_properties
@@ -22,6 +23,7 @@ from leveret.adapters.http.messaging.publishing import (
     publish_all,
     rejection,
 )
+from leveret.adapters.http.messaging.sessions import kept_session
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -108,7 +110,7 @@ class Messages:
     async def publish(self, request: web.Request) -> web.StreamResponse:
         """Publish one message: the body as it is, properties as headers; or JSON; or a CloudEvent."""
         context = self._context
-        session = await context.session(request, request.match_info["vhost"])
+        session = await kept_session(context, request, request.match_info["vhost"])
         check_query(request, QUERY)
         place = place_of(request)
         await check_room(context)
@@ -128,14 +130,14 @@ class Messages:
                 return taken
 
             taken = await confirmed(context, session, decide)
-            return web.Response(body=UNROUTED if taken.unrouted else ROUTED, content_type="application/json")
+            return Routed(UNROUTED if taken.unrouted else ROUTED)
 
         return await self._idempotency.run(request, session.principal.username, body, run)
 
     async def publish_batch(self, request: web.Request) -> web.StreamResponse:
         """Publish up to 1000 messages in one go: a JSON array, one JSON object a line, or CloudEvents."""
         context = self._context
-        session = await context.session(request, request.match_info["vhost"])
+        session = await kept_session(context, request, request.match_info["vhost"])
         check_query(request, QUERY)
         place = place_of(request)
         await check_room(context)
