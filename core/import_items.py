@@ -1,17 +1,38 @@
-"""One item of a definitions document: its members read with their types, and what of them can be checked alone."""
+"""What an import is made of. One item of a definitions document: its members read with their types, and what of them can be checked alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from leveret.auth import passwords
 from leveret.core.errors import InvalidArgument
 from leveret.core.json_fields import is_text, table_of
 
-__all__ = ["Item", "called", "check_hash", "limits_of"]
+__all__ = ["DefinitionsError", "Item", "Named", "Report", "called", "check_hash", "limits_of"]
 
 MISSING: Any = object()
+
+
+class DefinitionsError(InvalidArgument):
+    """A document cannot be imported: `section[index] (name): why`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """counts: items taken, by section. warnings: what was left out or has no effect, a sentence each."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Stands for a queue or exchange that will be there."""
+
+    name: str
+    kind: str
 
 
 class Item:

@@ -1,9 +1,11 @@
-"""What an import of definitions will do: every item is checked first, and becomes a step; then all steps are done."""
+"""What an import of definitions will do: every item is checked first, and becomes a step; then all steps are done.
+
+Both in slices: others have their turns in between, and may delete what a step needs. Such steps are left out, with a warning.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from leveret.auth.permissions import check_pattern
@@ -14,7 +16,7 @@ from leveret.core.arguments import QUEUE_TYPES, check_queue_arguments
 from leveret.core.equivalence import resource
 from leveret.core.errors import BrokerError, InvalidArgument, NotFound
 from leveret.core.exchange import Binding, ExchangeType
-from leveret.core.import_items import Item, called, check_hash, limits_of
+from leveret.core.import_items import DefinitionsError, Item, Named, Report, called, check_hash, limits_of
 from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern
 from leveret.core.vhost import PREDECLARED, Exchange
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.vhost import Vhost
 
-__all__ = ["LIMITS", "OPERATOR_POLICY", "VHOST_LIMITS", "DefinitionsError", "Plan", "Report"]
+__all__ = ["LIMITS", "OPERATOR_POLICY", "VHOST_LIMITS", "Plan"]
 
 LIMITS, OPERATOR_POLICY = "vhost-limits", "operator_policy"
 """Components of parameters that are more than parameters."""
@@ -31,33 +33,15 @@ IN_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
 SECTIONS = ("users", "vhosts", "permissions", "topic_permissions", "global_parameters", *IN_VHOST)
 """In the order of the steps: what refers to others comes after them."""
 RESERVED = "amq."
+SLICE = 64  # items checked, or steps done, in one turn: some milliseconds
 MISSING: Any = object()
 
 
-class DefinitionsError(InvalidArgument):
-    """A document cannot be imported: `section[index] (name): why`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """counts: items taken, by section. warnings: what was left out or has no effect, a sentence each."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Stands for a queue or exchange that will be there."""
-
-    name: str
-    kind: str
-
-
 class Plan:
-    """Made of a document; raises DefinitionsError. `apply` does it. vhost: of that one alone (NotFound if it is not there).
+    """Made of a document. `check` looks at all of it, and raises DefinitionsError; then `apply` does it.
 
-    user: gets all permissions in new virtual hosts.
+    vhost: of that one alone (NotFound if it is not there). user: gets all permissions in new virtual hosts. Both methods are
+    iterators that stop after each slice.
     """
 
     def __init__(self, broker: Broker, document: Any, vhost: str | None, user: str | None = None) -> None:
@@ -74,18 +58,25 @@ class Plan:
             raise NotFound(f"Virtual host '{vhost}' does not exist")
         if not isinstance(document, Mapping):
             raise DefinitionsError("definitions must be a JSON object")
+        self._sections: list[tuple[str, list[Any]]] = []
         for section in IN_VHOST if vhost is not None else SECTIONS:
             items = document.get(section)
             if items is None:
                 continue
             if not isinstance(items, list):
                 raise DefinitionsError(f"{section} must be a list")
-            self._take(section, items)
+            self._sections.append((section, items))
 
-    def _take(self, section: str, items: list[Any]) -> None:
+    def check(self) -> Iterator[None]:
+        while self._sections:
+            yield from self._take(*self._sections.pop(0))
+
+    def _take(self, section: str, items: list[Any]) -> Iterator[None]:
         check = CHECKS[section]
         before = len(self._steps)
         for index, values in enumerate(items):
+            if index % SLICE == SLICE - 1:
+                yield
             try:
                 check(self, Item(values))
             except (BrokerError, AuthDataError) as error:
@@ -93,15 +84,29 @@ class Plan:
         if items:
             self.report.counts[section] = len(self._steps) - before
 
-    def apply(self) -> None:
-        for step in self._steps:
-            step()
+    def apply(self) -> Iterator[None]:
+        # A step that is done is let go of: together with this plan they are a knot that only the collector could undo.
+        self._steps.reverse()
+        while self._steps:
+            if len(self._steps) % SLICE == 0:
+                yield
+            try:
+                self._steps.pop()()
+            except (NotFound, NoSuchUser) as error:
+                self._warn(f"left out, for it was deleted meanwhile: {error}")
 
     def _then(self, step: Callable[..., object], *arguments: Any, **named: Any) -> None:
         self._steps.append(lambda: step(*arguments, **named))
 
     def _warn(self, text: str) -> None:
         self.report.warnings.append(text)
+
+    def _host(self, name: str) -> Vhost:
+        """Of a step. Raise NotFound."""
+        found = self._broker.vhosts.get(name)
+        if found is None:
+            raise NotFound(f"virtual host '{name}'")
+        return found
 
     # -- users and virtual hosts
 
@@ -176,7 +181,7 @@ class Plan:
             self._set_limits(name, limits)
 
     def _set_limits(self, vhost: str, limits: dict[str, int]) -> None:
-        found = self._broker.vhosts[vhost]
+        found = self._host(vhost)
         for name in [name for name in found.limits if name not in limits]:
             found.set_limit(name, None)
         for name, value in limits.items():
@@ -238,7 +243,7 @@ class Plan:
             owner.check(host, name, value)
 
         def put() -> None:
-            found = self._broker.vhosts[vhost]
+            found = self._host(vhost)
             if found.parameters.get((component, name), MISSING) != value:
                 found.set_parameter(component, name, value)
 
@@ -266,6 +271,7 @@ class Plan:
 
         def put() -> None:
             policies = self._broker.policies
+            self._host(vhost)
             found = policies.get(vhost, name, operator=operator)
             if found is None or any(getattr(found, key) != value for key, value in wanted.items()):
                 policies.set(vhost, name, **wanted, operator=operator, is_import=True)
@@ -293,8 +299,9 @@ class Plan:
         }
 
         def declare() -> None:
-            host = self._broker.vhosts[vhost]
-            host.add_exchange(Exchange(host, name, type, router, **facts))
+            host = self._host(vhost)
+            if name not in host.exchanges:
+                host.add_exchange(Exchange(host, name, type, router, **facts))
 
         self._then(declare)
 
@@ -335,11 +342,20 @@ class Plan:
             self._warn(f"{error}: it has no effect")
         records.check_storable(thing, arguments)
         self._queues.add((vhost, name))
-        self._then(
-            lambda: self._broker.vhosts[vhost].add_queue(
-                name, durable=durable, exclusive=False, auto_delete=auto_delete, arguments=arguments, type=queue_type
-            )
-        )  # fmt: skip
+
+        def declare() -> None:
+            host = self._host(vhost)
+            if name not in host.queues:
+                host.add_queue(
+                    name,
+                    durable=durable,
+                    exclusive=False,
+                    auto_delete=auto_delete,
+                    arguments=arguments,
+                    type=queue_type,
+                )
+
+        self._then(declare)
 
     def _has_queue(self, vhost: str, name: str) -> bool:
         host = self._broker.vhosts.get(vhost)
@@ -364,9 +380,14 @@ class Plan:
         records.check_storable(f"binding from {resource('exchange', source, vhost)}", arguments)
 
         def bind() -> None:
-            host: Vhost = self._broker.vhosts[vhost]
-            target = (host.queues if kind == "queue" else host.exchanges)[destination]
-            host.bind(host.exchanges[source], Binding(target, key, arguments))
+            host = self._host(vhost)
+            target = (host.queues if kind == "queue" else host.exchanges).get(destination)
+            exchange = host.exchanges.get(source)
+            if target is None or exchange is None:
+                raise NotFound(
+                    f"binding from exchange '{source}' to {kind} '{destination}' in vhost '{vhost}'"
+                )
+            host.bind(exchange, Binding(target, key, arguments))
 
         self._then(bind)
 

@@ -2,20 +2,24 @@
 
     export(broker)                      -> a dict for json.dumps
     import_(broker, document)           -> Report; what is there already stays, nothing is deleted
+    import_slices(broker, document)     the same, as an iterator: others may have their turn after each of its steps
 
-Both are synchronous and unchecked: whoever calls them decides who may. Files of RabbitMQ 3.x and 4.x are taken as they are.
+All are synchronous and unchecked: whoever calls them decides who may. Files of RabbitMQ 3.x and 4.x are taken as they are.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from leveret.core.definitions import require_vhost
-from leveret.core.import_plan import LIMITS, OPERATOR_POLICY, DefinitionsError, Plan, Report
+from leveret.core.import_items import DefinitionsError, Report
+from leveret.core.import_plan import LIMITS, OPERATOR_POLICY, Plan
 from leveret.core.json_fields import json_of
 
 if TYPE_CHECKING:
@@ -23,7 +27,15 @@ if TYPE_CHECKING:
     from leveret.core.policy import Policy
     from leveret.core.vhost import Vhost
 
-__all__ = ["DefinitionsError", "Report", "export", "import_", "read_file"]
+__all__ = [
+    "DefinitionsError",
+    "Report",
+    "export",
+    "import_",
+    "import_slices",
+    "paused_collector",
+    "read_file",
+]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +62,27 @@ def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is not allowed")
 
 
+_pauses = 0
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """Python's collector of cycles left alone: while tens of thousands of things that stay are made, it would look at all
+    of them again and again, up to half a second each time (measured with 20,000 queues), and find nothing."""
+    global _pauses
+    _pauses += 1
+    gc.disable()
+    try:
+        yield
+    finally:
+        _pauses -= 1
+        if not _pauses:
+            if not gc.get_freeze_count():  # of all that was made meanwhile none is young any more: no look at it now
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()
+
+
 def import_(broker: Broker, document: Any, vhost: str | None = None, *, user: str | None = None) -> Report:
     """Make what the document defines; with `vhost` its exchanges, queues, bindings, policies and parameters, there.
 
@@ -58,8 +91,24 @@ def import_(broker: Broker, document: Any, vhost: str | None = None, *, user: st
     are new, unless the document says otherwise. Raise DefinitionsError, naming the item; NotFound for a virtual host that
     is not there.
     """
-    plan = Plan(broker, document, vhost, user)
-    plan.apply()
+    slices = import_slices(broker, document, vhost, user=user)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def import_slices(
+    broker: Broker, document: Any, vhost: str | None = None, *, user: str | None = None
+) -> Generator[None, None, Report]:
+    """As `import_`, in slices of some milliseconds. Nothing has changed before all is checked; once it changes things it must
+    be run to its end. What was deleted meanwhile, and would be needed, is left out with a warning.
+    """
+    with paused_collector():
+        plan = Plan(broker, document, vhost, user)
+        yield from plan.check()
+        yield from plan.apply()
     for warning in plan.report.warnings:
         log.warning("definitions: %s", warning)
     counts = " ".join(f"{section}={count}" for section, count in plan.report.counts.items())

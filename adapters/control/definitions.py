@@ -39,10 +39,23 @@ def export_definitions(broker: Broker) -> dict[str, Any]:
     return export(broker)
 
 
-def import_definitions(broker: Broker, document: dict[str, Any]) -> dict[str, Any]:
-    from leveret.core.interchange import import_
+async def import_definitions(broker: Broker, document: dict[str, Any]) -> dict[str, Any]:
+    """In slices, and once begun to its end."""
+    import trio
 
-    report = import_(broker, document)
+    from leveret.core.interchange import import_slices
+
+    slices = import_slices(broker, document)
+    report: Any = None
+    with trio.CancelScope(shield=True):
+        while report is None:
+            try:
+                next(slices)
+            except StopIteration as end:
+                report = end.value
+            broker.pump.run()
+            await trio.lowlevel.checkpoint()
+            broker.timers.tick()
     return {"counts": report.counts, "warnings": report.warnings}
 
 

@@ -215,6 +215,11 @@ class Rates:
         for name, own in kind.part_of.items():
             retired[name] += series.last[kind.columns[own]]
 
+    def reset(self) -> None:
+        """Begin anew: no past, and nothing of what is gone."""
+        self._forget()
+        self._retired.clear()
+
     def _forget(self) -> None:
         self.now_ms = self.before_ms = 0
         for known in self._series.values():

@@ -19,7 +19,7 @@ RESOURCES = (
     "overview", "nodes", "connections", "channels", "consumers", "exchanges", "queues", "bindings", "vhosts", "users",
     "permissions", "parameters", "policies", "limits", "checks", "features", "whoami", "definitions",
     "vhosts_writes", "users_writes", "topology_writes", "messages", "policies_writes", "parameters_writes",
-    "connections_writes", "maintenance",
+    "connections_writes", "maintenance", "absent",
 )  # fmt: skip
 """Modules beside this one, each with `ROUTES`."""
 

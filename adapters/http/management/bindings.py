@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
+from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import encode
 from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.routes import Call, Route, not_found
@@ -22,6 +24,7 @@ __all__ = [
     "ROUTES",
     "binding_item",
     "bindings_between",
+    "exchange_name",
     "find_binding",
     "find_exchange",
     "properties_key",
@@ -75,9 +78,14 @@ BINDINGS: Table[tuple[Exchange, Binding]] = Table(
 )  # fmt: skip
 
 
+def exchange_name(part: str) -> str:
+    """Of a part of a path."""
+    return "" if part == DEFAULT_NAME else part
+
+
 def find_exchange(vhost: Vhost, name: str) -> Exchange:
     """Raise Refusal (404)."""
-    exchange = vhost.exchanges.get("" if name == DEFAULT_NAME else name)
+    exchange = vhost.exchanges.get(exchange_name(name))
     if exchange is None:
         raise not_found()
     return exchange
@@ -118,8 +126,14 @@ async def bindings(call: Call) -> Any:
 
 
 async def between(call: Call) -> Any:
-    """The bindings from one exchange to one queue or exchange."""
-    return await answer_list(call, bindings_between(await call.vhost(), call), BINDINGS)
+    """The bindings from one exchange to one queue or exchange; none if one of them is not there."""
+    vhost = await call.vhost()
+    if call.part("kind") not in KINDS:
+        raise not_found()
+    pairs: Iterable[tuple[Exchange, Binding]] = ()
+    with suppress(Refusal):
+        pairs = bindings_between(vhost, call)
+    return await answer_list(call, pairs, BINDINGS)
 
 
 async def binding(call: Call) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list
+from leveret.adapters.http.management.lists import Part, Table, View, answer_list, check_stats
 from leveret.adapters.http.management.overview import message_stats
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CHANNEL
@@ -33,6 +33,7 @@ def _base(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
     )
     item.setdefault("messages_uncommitted", 0)
     item.setdefault("acks_uncommitted", 0)
+    item.setdefault("pending_raft_commands", 0)
     series = view.rates.of(CHANNEL, entry.channel)
     if series is not None and series.changed_ms < view.rates.now_ms:
         item["idle_since"] = iso_time(series.changed_ms)
@@ -62,21 +63,24 @@ CHANNELS: Table[ChannelEntry] = Table(
                 "name", "number", "user", "vhost", "node", "state", "connection_details", "consumer_count", "confirm",
                 "transactional", "prefetch_count", "global_prefetch_count", "messages_unacknowledged",
                 "messages_unconfirmed", "messages_uncommitted", "acks_uncommitted", "user_who_performed_action",
-                "idle_since",
+                "idle_since", "pending_raft_commands",
             }),
             _base,
         ),
         Part(frozenset({"message_stats"}), _stats),
     ),
     lambda entry: str(entry.info.get("name", "")),
+    is_paged=True,
 )  # fmt: skip
 
 
 def channels_of(connections: Iterable[Any]) -> list[ChannelEntry]:
-    """In the order of names and numbers."""
+    """In the order of virtual hosts, names and numbers."""
+    known = [(connection, connection.info()) for connection in connections]
+    known.sort(key=lambda pair: (pair[1].get("vhost") or "", str(pair[0].name)))
     return [
-        ChannelEntry(channel, connection.info())
-        for connection in sorted(connections, key=lambda one: str(one.name))
+        ChannelEntry(channel, info)
+        for connection, info in known
         for _, channel in sorted(getattr(connection, "channels", {}).items())
         if hasattr(channel, "info")
     ]
@@ -91,12 +95,14 @@ def _visible(call: Call) -> list[ChannelEntry]:
 
 async def channels(call: Call) -> Any:
     """Channels: the user's own, or of everybody for those who may see that."""
+    check_stats(call)
     return await answer_list(call, _visible(call), CHANNELS)
 
 
 async def vhost_channels(call: Call) -> Any:
     """Channels in one virtual host."""
     vhost = await call.vhost()
+    check_stats(call)
     return await answer_list(
         call, [entry for entry in _visible(call) if entry.info.get("vhost") == vhost.name], CHANNELS
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from leveret.adapters.http.jsons import json_response
 from leveret.adapters.http.management.certificates import not_after
 from leveret.adapters.http.management.nodes import check_node
 from leveret.adapters.http.management.overview import PROTOCOLS
-from leveret.adapters.http.management.routes import Call, Route
+from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
 
 __all__ = ["ROUTES"]
 
@@ -30,7 +31,7 @@ ALIASES = {
 
 
 def failed(reason: str, **more: Any) -> web.Response:
-    return json_response({"status": "failed", "reason": reason, **more}, 503)
+    return json_response({"status": "failed", "reason": reason, **more}, 503, NO_CACHE)
 
 
 def _alarms(call: Call, where: str) -> Any:
@@ -61,8 +62,8 @@ async def certificate_expiration(call: Call) -> Any:
         raise Refusal(
             400, "bad_request", "Time unit not recognised. Supported units: days, weeks, months, years."
         )
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise Refusal(400, "bad_request", "Invalid expiration time")
+    if re.fullmatch(r"-?[0-9]{1,9}", text) is None:
+        raise Refusal(400, "bad_request", "Invalid expiration value.")
     broker = call.broker
     doors = [door for door in broker.doors if door.is_tls]
     if not doors:
@@ -114,7 +115,7 @@ async def protocol_listener(call: Call) -> Any:
     """There are listeners for the protocols, which are separated by commas."""
     listening = [PROTOCOLS.get(door.name, door.name) for door in call.broker.doors]
     wanted = [name.strip().lower() for name in call.part("protocol").split(",")]
-    missing = [name for name in wanted if ALIASES.get(name, name) not in listening]
+    missing = [one for name in wanted if (one := ALIASES.get(name, name)) not in listening]
     if not missing:
         return {"status": "ok", "protocols": wanted, "protocol": ",".join(wanted)}
     return failed(

@@ -70,17 +70,15 @@ CONNECTIONS: Table[ConnectionEntry] = Table(
         Part(frozenset({"recv_oct", "send_oct", "recv_oct_details", "send_oct_details"}), _stats),
     ),
     lambda entry: str(entry.info.get("name", "")),
+    is_paged=True,
 )  # fmt: skip
 
 
 def _entries(call: Call) -> list[ConnectionEntry]:
-    """Those that the user may see: its own, or all; by name."""
-    entries = [ConnectionEntry(one) for one in sorted(call.broker.connections, key=lambda one: str(one.name))]
-    return [
-        entry
-        for entry in entries
-        if entry.is_open and (call.sees_all or entry.info["user"] == call.principal.username)
-    ]
+    """Those that the user may see: its own, or all; by virtual host and name."""
+    entries = [entry for entry in map(ConnectionEntry, call.broker.connections) if entry.is_open]
+    entries.sort(key=lambda entry: (entry.info["vhost"], str(entry.connection.name)))
+    return [entry for entry in entries if call.sees_all or entry.info["user"] == call.principal.username]
 
 
 def find_connections(call: Call) -> list[ConnectionEntry]:

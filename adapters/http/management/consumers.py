@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.lists import View, answer_list, plain_table
+from leveret.adapters.http.management.lists import View, answer_list, check_stats, plain_table
 from leveret.adapters.http.management.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -57,12 +57,22 @@ def consumer_item(consumer: Consumer, view: View) -> dict[str, Any]:
     }
 
 
+async def _may_enter(call: Call) -> bool:
+    """The virtual host of the path: of another the list is empty, as RabbitMQ's."""
+    name = call.request.match_info.get("vhost")
+    if name is None or name not in call.broker.vhosts:
+        return True
+    return await call.context.may_enter(call.principal, name)
+
+
 async def consumers(call: Call) -> Any:
     """Consumers: of the virtual hosts that the user may enter; the user's own, unless it may see others'."""
+    check_stats(call)
     view = View(call)
+    vhosts = await call.vhosts() if await _may_enter(call) else []
     items = [
         consumer_item(consumer, view)
-        for vhost in await call.vhosts()
+        for vhost in vhosts
         for _, queue in sorted(vhost.queues.items())
         for consumer in queue.consumers
     ]

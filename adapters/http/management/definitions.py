@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from email.message import Message
 from typing import Any
@@ -12,13 +13,14 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import json_response
 from leveret.adapters.http.management.payloads import bad_request, decode, done
 from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
-from leveret.core.interchange import export, import_
+from leveret.core.interchange import export, import_slices, paused_collector
 
 __all__ = ["ROUTES"]
 
 JSON, FORM = "application/json", "multipart/form-data"
-FIELD = re.compile(rb'\bname="?file"?(?:[;\s]|$)', re.IGNORECASE)
-"""The form field of the management page's upload."""
+FIELD = re.compile(rb'\bname="?(\w+)"?(?:[;\s]|$)', re.IGNORECASE)
+FILE, REDIRECT = "file", "redirect"
+"""The form fields of the management page's upload: the document, and where the page wants to be then."""
 
 
 def _vhost(call: Call) -> str | None:
@@ -38,50 +40,76 @@ async def get_definitions(call: Call) -> web.Response:
     if name := call.query("download"):
         name = re.sub(r"[^\w .@()+-]", "_", name, flags=re.ASCII)
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return json_response(export(call.broker, vhost), headers=headers)
+    with paused_collector():
+        return json_response(export(call.broker, vhost), headers=headers)
 
 
 async def post_definitions(call: Call) -> web.Response:
     """Import definitions: JSON, or a form with a `file`. What is there already stays; a mistake changes nothing."""
     vhost = _vhost(call)
-    import_(call.broker, await _document(call), vhost, user=call.principal.username)
-    return done()
+    document, redirect = await _document(call)
+    # Once begun it is done: a client that goes away must not leave half of it.
+    task = asyncio.ensure_future(_import(call, document, vhost))
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    await asyncio.shield(task)
+    if redirect is None:
+        return done()
+    return web.Response(status=303, headers={"Location": redirect})
 
 
-async def _document(call: Call) -> Any:
+async def _import(call: Call, document: Any, vhost: str | None) -> None:
+    """Slice by slice, so that others have their turns; all at once when the server is about to stop."""
+    broker = call.broker
+    slices = import_slices(broker, document, vhost, user=call.principal.username)
+    for _ in slices:
+        if not call.context.stopping.is_set():
+            broker.pump.run()
+            await asyncio.sleep(0)
+            broker.timers.tick()
+
+
+async def _document(call: Call) -> tuple[Any, str | None]:
+    """It, and where to send the browser then."""
     request = call.request
     if request.content_type not in (JSON, FORM):  # what a page of another origin could send unasked, too
         raise Refusal(415, "unsupported_media_type", f"definitions are sent as {JSON} or {FORM}")
     body = await call.context.body(request)
+    redirect = None
     if request.content_type == FORM:
-        body = _file(request, body)
+        fields = _fields(request, body)
+        if FILE not in fields:
+            raise bad_request("failed_to_parse_json")
+        body = fields[FILE]
+        redirect = fields.get(REDIRECT, b"").decode("ascii", "replace") or None
+        if redirect is not None and not re.fullmatch(r"(?![/\\]{2})[\w./#?=&%-]+", redirect, re.ASCII):
+            raise bad_request("redirect must be a path of this server")
     try:
-        return decode(body)
+        with paused_collector():
+            return decode(body), redirect
     except Refusal as refusal:
         if refusal.reason == "not_json":
             raise bad_request("failed_to_parse_json") from None
         raise
 
 
-def _file(request: web.Request, body: bytes) -> bytes:
-    """The part of a form that is called `file` (RFC 7578); nothing if there is none."""
+def _fields(request: web.Request, body: bytes) -> dict[str, bytes]:
+    """The parts of a form by their names (RFC 7578). Raise Refusal (400)."""
     header: Message = Message()
     header["Content-Type"] = request.headers["Content-Type"]
     boundary = header.get_param("boundary")
     if not isinstance(boundary, str) or not boundary.isascii():
         raise bad_request("failed_to_parse_json")
+    fields: dict[str, bytes] = {}
     for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:]:
         head, blank, data = part.partition(b"\r\n\r\n")
-        if blank and FIELD.search(head):
-            return data
-    raise bad_request("failed_to_parse_json")
+        field = FIELD.search(head)
+        if blank and field is not None:
+            fields.setdefault(field[1].decode().lower(), data)
+    return fields
 
 
-ROUTES = (
-    Route("GET", "/definitions", get_definitions, needs="administrator"),
-    Route("GET", "/definitions/{vhost}", get_definitions, needs="administrator"),
-    Route("POST", "/definitions", post_definitions, needs="administrator"),
-    Route("POST", "/definitions/{vhost}", post_definitions, needs="administrator"),
-    Route("GET", "/all-configuration", get_definitions, needs="administrator"),
-    Route("POST", "/all-configuration", post_definitions, needs="administrator"),
+ROUTES = tuple(
+    Route(method, path, handler, needs="administrator", takes_auth=True)
+    for path in ("/definitions", "/definitions/{vhost}", "/all-configuration")
+    for method, handler in (("GET", get_definitions), ("POST", post_definitions))
 )

@@ -33,8 +33,8 @@ class Ranges:
     node_stats: Range | None = None
 
     @classmethod
-    def of(cls, call: Call) -> Ranges:
-        """`GROUP_age` and `GROUP_incr`, in seconds. Raise Refusal (400)."""
+    def of(cls, call: Call, error: str = "bad_request") -> Ranges:
+        """`GROUP_age` and `GROUP_incr`, in seconds. Raise Refusal (400, with this error)."""
         query = call.request.query
         found: dict[str, Range | None] = {}
         for group in GROUPS:
@@ -43,10 +43,10 @@ class Ranges:
                 continue
             try:
                 age_s, step_s = int(age), int(step)
+                if age_s < 0 or step_s <= 0 or age_s // step_s > MAX_SAMPLES:
+                    raise ValueError
             except ValueError:
-                raise Refusal(400, "bad_request", f"{group}_age and {group}_incr are seconds") from None
-            if age_s < 0 or step_s <= 0 or age_s // step_s > MAX_SAMPLES:
-                raise Refusal(400, "bad_request", f"{group}_age and {group}_incr are out of range")
+                raise Refusal(400, error, f"Invalid range parameters: age {age}, incr {step}") from None
             found[group] = Range(age_s, step_s)
         return cls(**found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.bindings import BINDINGS, find_exchange
+from leveret.adapters.http.management.bindings import BINDINGS, exchange_name, find_exchange
 from leveret.adapters.http.management.details import Details
 from leveret.adapters.http.management.lists import Part, Table, View, answer_list
 from leveret.adapters.http.management.routes import Call, Route
@@ -58,6 +58,7 @@ EXCHANGES: Table[Exchange] = Table(
         Part(frozenset({"message_stats"}), _stats),
     ),
     lambda exchange: exchange.name,
+    is_paged=True,
 )  # fmt: skip
 
 
@@ -74,19 +75,21 @@ async def exchange(call: Call) -> dict[str, Any]:
 
 
 async def bindings_from(call: Call) -> Any:
-    """Bindings of which the exchange is the source."""
+    """Bindings of which the exchange is the source; of one that is not there, none."""
     vhost = await call.vhost()
-    found = find_exchange(vhost, call.part("exchange"))
+    found = vhost.exchanges.get(exchange_name(call.part("exchange")))
+    if found is None:
+        return await answer_list(call, (), BINDINGS)
     if found is vhost.default_exchange:  # its bindings are nowhere but in the list of queues
         return await answer_list(call, (pair for pair in vhost.bindings() if pair[0] is found), BINDINGS)
     return await answer_list(call, ((found, one) for one in found.bindings.values()), BINDINGS)
 
 
 async def bindings_to(call: Call) -> Any:
-    """Bindings of which the exchange is the destination."""
+    """Bindings of which the exchange is the destination; of one that is not there, none."""
     vhost = await call.vhost()
-    found = find_exchange(vhost, call.part("exchange"))
-    return await answer_list(call, vhost.bindings_to(found), BINDINGS)
+    found = vhost.exchanges.get(exchange_name(call.part("exchange")))
+    return await answer_list(call, () if found is None else vhost.bindings_to(found), BINDINGS)
 
 
 ROUTES = (

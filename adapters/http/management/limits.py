@@ -7,13 +7,20 @@ from typing import Any
 from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.management.users import find_user
+from leveret.adapters.http.management.vhosts import find_vhost
 
 __all__ = ["ROUTES"]
 
 
 async def vhost_limits(call: Call) -> Any:
-    """Limits of the virtual hosts that the user may enter; of those that have any."""
-    found = [{"vhost": vhost.name, "value": vhost.limits} for vhost in await call.vhosts() if vhost.limits]
+    """Limits of the virtual hosts that the user may enter, or of all for those who may see that; of those that have any."""
+    if not call.sees_all:
+        vhosts = await call.vhosts()
+    elif "vhost" in call.request.match_info:
+        vhosts = [find_vhost(call)]
+    else:
+        vhosts = [vhost for _, vhost in sorted(call.broker.vhosts.items())]
+    found = [{"vhost": vhost.name, "value": vhost.limits} for vhost in vhosts if vhost.limits]
     return await answer_list(call, found, plain_table("vhost"))
 
 

@@ -19,7 +19,7 @@ from leveret.adapters.http.management.routes import NO_CACHE, Call
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
 
-__all__ = ["Part", "Table", "View", "answer_list", "plain_table"]
+__all__ = ["Part", "Table", "View", "answer_list", "check_stats", "plain_table"]
 
 T = TypeVar("T")
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
@@ -30,11 +30,11 @@ MATCH_LIMIT_S = 0.02
 class View:
     """What the parts of an item may look at beside the thing itself. One per request."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, range_error: str = "bad_request") -> None:
         self.call = call
         self.broker: Broker = call.broker
         self.rates = call.context.rates
-        self.ranges = Ranges.of(call)
+        self.ranges = Ranges.of(call, range_error)
         self.is_terse = call.flag("disable_stats")
         self.has_totals = call.flag("enable_queue_totals")
         self._infos: dict[str, dict[str, Any]] | None = None
@@ -57,10 +57,11 @@ class Part(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[T]):
-    """name_of: what `name` filters by."""
+    """name_of: what `name` filters by. is_paged: `page` is heeded; RabbitMQ does so for few lists, and clients know which."""
 
     parts: Sequence[Part[T]]
     name_of: Callable[[T], str]
+    is_paged: bool = False
 
     def item(self, thing: T, view: View, wanted: frozenset[str] | None = None) -> dict[str, Any]:
         """wanted: top-level names; other parts are left out. None: all."""
@@ -74,6 +75,12 @@ class Table(Generic[T]):
 def plain_table(name: str = "name") -> Table[dict[str, Any]]:
     """For things that are items already."""
     return Table((), lambda item: str(item.get(name, "")))
+
+
+def check_stats(call: Call) -> None:
+    """Of lists that are nothing but statistics. Raise Refusal (400) if the client wants none."""
+    if call.flag("disable_stats"):
+        raise Refusal(400, "bad_request", "Stats in management UI are disabled on this node")
 
 
 # -- order
@@ -143,8 +150,9 @@ class Page:
 
 
 async def answer_list(call: Call, things: Iterable[T], table: Table[T]) -> web.Response:
-    """An array, or with `page` an object with a page of it. Others have their turn while it is made."""
-    view, tree, page = View(call), columns_of(call.query("columns")), Page.of(call)
+    """An array; of lists that are paged, with `page` an object with a page of it. Others have their turn while it is made."""
+    view = View(call, "invalid_range_parameters" if table.is_paged else "bad_request")
+    tree, page = columns_of(call.query("columns")), Page.of(call) if table.is_paged else None
     listed = list(things)
     total = len(listed)
     if page is not None:

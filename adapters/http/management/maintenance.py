@@ -19,6 +19,14 @@ async def reset_attempts(call: Call) -> web.Response:
     return done()
 
 
+async def reset_statistics(call: Call) -> web.Response:
+    """Forget samples and what things counted that are gone; counters of what is there go on."""
+    if "node" in call.request.match_info:
+        check_node(call)
+    call.context.rates.reset()
+    return done()
+
+
 async def rebalance(call: Call) -> web.Response:
     """Spread the leaders of queues over the nodes: there is one."""
     return done()
@@ -32,8 +40,10 @@ async def enable_flag(call: Call) -> web.Response:
 
 
 ROUTES = (
-    Route("DELETE", "/auth/attempts/{node}", reset_attempts, needs="administrator"),
-    Route("DELETE", "/auth/attempts/{node}/source", reset_attempts, needs="administrator"),
+    Route("DELETE", "/auth/attempts/{node}", reset_attempts, needs="monitoring"),
+    Route("DELETE", "/auth/attempts/{node}/source", reset_attempts, needs="monitoring"),
+    Route("DELETE", "/reset", reset_statistics, needs="administrator"),
+    Route("DELETE", "/reset/{node}", reset_statistics, needs="administrator"),
     Route("POST", "/rebalance/queues", rebalance, needs="administrator"),
     Route("PUT", "/feature-flags/{name}/enable", enable_flag, needs="administrator"),
 )

@@ -210,6 +210,8 @@ async def get(call: Call) -> list[dict[str, Any]]:
         raise Refusal(404, "not_found", f"NOT_FOUND - {error}") from None
     except AccessRefused as error:
         raise not_authorised(f"ACCESS_REFUSED - {error}") from None
+    except ResourceLocked as error:
+        raise bad_request(f"405 RESOURCE_LOCKED - {error}") from None
     return _get(queue, session, count, mode, encoding, truncate)
 
 

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.lists import answer_list, plain_table
+from leveret.adapters.http.management.payloads import vhost_for
 from leveret.adapters.http.management.policies import policy_item
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
+    from leveret.core.policy import Policy
     from leveret.core.vhost import Vhost
 
-__all__ = ["LIMITS", "OPERATOR_POLICY", "ROUTES", "parameters_of"]
+__all__ = ["LIMITS", "OPERATOR_POLICY", "POLICY", "ROUTES", "parameters_of"]
 
-OPERATOR_POLICY, LIMITS = "operator_policy", "vhost-limits"
+OPERATOR_POLICY, LIMITS, POLICY = "operator_policy", "vhost-limits", "policy"
 """Components that RabbitMQ keeps as parameters, and we as what they are."""
 
 
@@ -24,10 +26,21 @@ def parameters_of(vhost: Vhost) -> Iterator[dict[str, Any]]:
     for (component, parameter), value in sorted(vhost.parameters.items()):
         yield {"value": value, "vhost": name, "component": component, "name": parameter}
     for policy in vhost.broker.policies.list(name, operator=True):
-        value = {key: one for key, one in policy_item(policy).items() if key not in ("vhost", "name")}
-        yield {"value": value, "vhost": name, "component": OPERATOR_POLICY, "name": policy.name}
+        yield _of_policy(policy, OPERATOR_POLICY)
     if vhost.limits:
         yield {"value": vhost.limits, "vhost": name, "component": LIMITS, "name": "limits"}
+
+
+def _of_policy(policy: Policy, component: str) -> dict[str, Any]:
+    item = policy_item(policy)
+    vhost, name = item.pop("vhost"), item.pop("name")
+    return {"value": item, "vhost": vhost, "component": component, "name": name}
+
+
+def _policies_of(vhost: Vhost) -> Iterator[dict[str, Any]]:
+    """For whoever asks for this component; the list of all has no policies, as RabbitMQ's."""
+    for policy in vhost.broker.policies.list(vhost.name):
+        yield _of_policy(policy, POLICY)
 
 
 def _shown(call: Call, item: dict[str, Any]) -> dict[str, Any]:
@@ -39,10 +52,14 @@ def _shown(call: Call, item: dict[str, Any]) -> dict[str, Any]:
 async def parameters(call: Call) -> Any:
     """Parameters of the virtual hosts that the user may enter, of all components or of one."""
     component = call.request.match_info.get("component")
+    if "vhost" in call.request.match_info:
+        vhosts = [await vhost_for(call, administrators_enter=True)]
+    else:
+        vhosts = await call.vhosts()
     found = [
         _shown(call, item)
-        for vhost in await call.vhosts()
-        for item in parameters_of(vhost)
+        for vhost in vhosts
+        for item in (parameters_of(vhost) if component != POLICY else _policies_of(vhost))
         if component in (None, item["component"])
     ]
     return await answer_list(call, found, plain_table())
@@ -51,7 +68,8 @@ async def parameters(call: Call) -> Any:
 async def parameter(call: Call) -> dict[str, Any]:
     """One parameter."""
     component, name = call.part("component"), call.part("name")
-    for item in parameters_of(await call.vhost()):
+    vhost = await vhost_for(call, administrators_enter=True)
+    for item in parameters_of(vhost) if component != POLICY else _policies_of(vhost):
         if (item["component"], item["name"]) == (component, name):
             return _shown(call, item)
     raise not_found()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from leveret.adapters.http.management.parameters import LIMITS, OPERATOR_POLICY
+from leveret.adapters.http.management.parameters import LIMITS, OPERATOR_POLICY, POLICY
 from leveret.adapters.http.management.payloads import (
     Payload,
     bad_request,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES"]
 
 VHOST_LIMITS = ("max-connections", "max-queues")
-POLICY = "policy"
 ADMINISTRATORS = (OPERATOR_POLICY, LIMITS)
 """Components that policymakers may not change, by whatever path."""
 
@@ -119,7 +118,8 @@ def _check_limit(known: tuple[str, ...], name: str, value: Any, where: str) -> i
     if name not in known:
         raise InvalidArgument(f"Unrecognised terms [{{{erlang_term(name)},{erlang_term(value)}}}] in {where}")
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 31:
-        raise InvalidArgument(f"{name} should be a number, actually was {erlang_term(value)}")
+        shown = "null" if value is None else erlang_term(value)
+        raise InvalidArgument(f"{name} should be a number, actually was {shown}")
     return value
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.management.routes import Call, not_authorised, not_found
-from leveret.core.errors import AccessRefused, InvalidArgument, NotAllowed
+from leveret.core.errors import AccessRefused, InvalidArgument, NotAllowed, ResourceLocked
 from leveret.core.json_fields import is_text, table_of
 
 if TYPE_CHECKING:
@@ -172,11 +172,15 @@ def check_length(kind: str, name: str) -> str:
 # -- virtual hosts and sessions
 
 
+def vhost_not_found() -> Refusal:
+    return Refusal(404, "not_found", "vhost_not_found")
+
+
 async def vhost_for(call: Call, *, administrators_enter: bool = False) -> Vhost:
     """The one in the path. administrators_enter: any, without a permission there. Raise Refusal (404, 401)."""
     found = call.broker.vhosts.get(call.part("vhost"))
     if found is None:
-        raise not_found() if call.request.method == "DELETE" else Refusal(404, "not_found", "vhost_not_found")
+        raise not_found() if call.request.method in ("DELETE", "GET") else vhost_not_found()
     if administrators_enter:
         if call.has("administrator") or await call.context.may_enter(call.principal, found.name):
             return found
@@ -197,3 +201,5 @@ async def perform(call: Call, session: Session, decision: Callable[[], T]) -> T:
     except (AccessRefused, NotAllowed) as error:
         log.warning("user=%s vhost=%s refused: %s", session.principal.username, session.vhost.name, error)
         raise not_authorised("Access refused.") from error
+    except ResourceLocked as error:
+        raise bad_request(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.lists import answer_list, plain_table
+from leveret.adapters.http.management.payloads import vhost_for
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ async def _list(call: Call, *, operator: bool) -> Any:
 
 
 async def _one(call: Call, *, operator: bool) -> dict[str, Any]:
-    policy = call.broker.policies.get((await call.vhost()).name, call.part("policy"), operator=operator)
+    vhost = await vhost_for(call, administrators_enter=True)
+    policy = call.broker.policies.get(vhost.name, call.part("policy"), operator=operator)
     if policy is None:
         raise not_found()
     return policy_item(policy)
@@ -63,8 +65,8 @@ async def operator_policy(call: Call) -> dict[str, Any]:
 ROUTES = (
     Route("GET", "/policies", policies),
     Route("GET", "/policies/{vhost}", policies),
-    Route("GET", "/policies/{vhost}/{policy}", policy),
+    Route("GET", "/policies/{vhost}/{policy}", policy, needs="policymaker"),
     Route("GET", "/operator-policies", operator_policies),
     Route("GET", "/operator-policies/{vhost}", operator_policies),
-    Route("GET", "/operator-policies/{vhost}/{policy}", operator_policy),
+    Route("GET", "/operator-policies/{vhost}/{policy}", operator_policy, needs="administrator"),
 )

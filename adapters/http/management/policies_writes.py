@@ -22,7 +22,7 @@ def set_policy(call: Call, vhost: str, name: str, given: Payload, *, operator: b
     """True: it is new. Raise Refusal (400)."""
     policies = call.broker.policies
     is_new = policies.get(vhost, name, operator=operator) is None
-    priority, apply_to = given.get("priority"), given.get("apply-to")
+    priority, apply_to = given.get("priority", 0), given.get("apply-to")
     try:
         policies.set(
             vhost,
@@ -30,7 +30,7 @@ def set_policy(call: Call, vhost: str, name: str, given: Payload, *, operator: b
             pattern=given.get("pattern"),
             definition=given.get("definition"),
             apply_to="all" if apply_to is None else apply_to,
-            priority=0 if priority is None else priority,
+            priority=priority,
             operator=operator,
         )
     except InvalidArgument as error:

@@ -133,7 +133,7 @@ def _others(item: dict[str, Any], queue: Queue, view: View) -> None:
         item["idle_since"] = iso_time(series.changed_ms)
     if queue.type == "quorum":
         node = view.broker.node_name
-        item.update(leader=node, members=[node], online=[node])
+        item.update(leader=node, members=[node], online=[node], open_files={node: 0})
     owner = queue.owner
     if queue.is_exclusive and owner is not None:
         info = view.connections.get(getattr(owner, "name", ""), {})
@@ -178,12 +178,13 @@ QUEUES: Table[Queue] = Table(
         Part(frozenset({"policy", "operator_policy", "effective_policy_definition", "delivery_limit"}), _policies),
         Part(
             frozenset({
-                "head_message_timestamp", "idle_since", "leader", "members", "online", "owner_pid_details",
+                "head_message_timestamp", "idle_since", "leader", "members", "online", "open_files", "owner_pid_details",
             }),
             _others,
         ),
     ),
     lambda queue: queue.name,
+    is_paged=True,
 )  # fmt: skip
 
 
@@ -213,9 +214,10 @@ async def queue(call: Call) -> dict[str, Any]:
 
 
 async def queue_bindings(call: Call) -> Any:
-    """What leads to a queue, the default exchange's binding included."""
-    found = await find_queue(call)
-    return await answer_list(call, found.vhost.bindings_to(found), BINDINGS)
+    """What leads to a queue, the default exchange's binding included; nothing to one that is not there."""
+    vhost = await call.vhost()
+    found = vhost.queues.get(call.part("queue"))
+    return await answer_list(call, () if found is None else vhost.bindings_to(found), BINDINGS)
 
 
 ROUTES = (

@@ -13,6 +13,7 @@ from aiohttp import web
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.jsons import json_response
 from leveret.adapters.http.management.columns import columns_of, cut
+from leveret.adapters.http.management.origin import check_origin
 from leveret.auth.contracts import Principal
 from leveret.core.session import Session
 
@@ -82,7 +83,11 @@ class Call:
 
     def has(self, tag: str) -> bool:
         """May do what needs this tag (administrators may all)."""
-        return not ACCESS[tag][0].isdisjoint(self.principal.tags)
+        return self.may(self.principal, tag)
+
+    @staticmethod
+    def may(principal: Principal, tag: str) -> bool:
+        return not ACCESS[tag][0].isdisjoint(principal.tags)
 
     @property
     def sees_all(self) -> bool:
@@ -126,6 +131,7 @@ Handler = Callable[[Call], Awaitable[Any]]
 class Route:
     """One row of a resource's table. path: below /api; needs: a key of ACCESS, "" for everybody, unasked who they are.
 
+    takes_auth: a link may have the login in its query, `auth=` and what Basic would have; headers come first.
     The handler's answer is what becomes JSON, or a response; its docstring's first line describes it.
     """
 
@@ -133,6 +139,7 @@ class Route:
     path: str
     handler: Handler
     needs: str = "management"
+    takes_auth: bool = False
 
     @property
     def summary(self) -> str:
@@ -153,6 +160,11 @@ def _bound(context: HttpContext, row: Route) -> Any:
     management, not_management = ACCESS["management"]
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        check_origin(request, context.broker.settings.http.cors_origins)
+        if row.takes_auth and "auth" in request.query and "Authorization" not in request.headers:
+            request = request.clone(
+                headers={**request.headers, "Authorization": f"Basic {request.query['auth']}"}
+            )
         if row.needs:
             principal = await context.authenticate(request)
             if allowed.isdisjoint(principal.tags):

@@ -59,8 +59,10 @@ async def put_user(call: Call) -> web.Response:
     """Make a user, or give one another password and other tags; limits stay as they are."""
     given, name = await payload(call), call.part("user")
     tags = given.words("tags")
-    if tags is None:
-        raise bad_request("tags_not_present")
+    if tags is None:  # before there were tags
+        if "administrator" not in given:
+            raise bad_request("tags_not_present")
+        tags = ["administrator"] if given.flag("administrator") else []
     existing = _user(call, name)
     if existing is not None:
         _check_unprotected(existing)

@@ -63,6 +63,7 @@ VHOSTS: Table[Vhost] = Table(
         ),
     ),
     lambda vhost: vhost.name,
+    is_paged=True,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from leveret.adapters.http.management.vhosts import find_vhost
 from leveret.auth.users import checked_name
 from leveret.core.arguments import QUEUE_TYPES
 from leveret.core.errors import PreconditionFailed
+from leveret.core.exchanges.terms import erlang_term
 
 __all__ = ["ROUTES"]
 
@@ -82,7 +83,8 @@ async def start_vhost(call: Call) -> web.Response:
     if call.part("node") != call.broker.node_name:
         raise bad_request(f"Request to node {call.part('node')} failed with nodedown")
     if call.part("vhost") not in call.broker.vhosts:
-        raise Refusal(404, "not_found", "vhost_not_found")
+        term = erlang_term(call.part("vhost"))
+        raise bad_request(f"Request to node {call.part('node')} failed with {{no_such_vhost,{term}}}")
     return done()
 
 

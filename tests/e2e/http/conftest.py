@@ -1,0 +1,48 @@
+"""A server for tests of the management API, one per module, with what happens on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from support.management import Management, control
+from support.management_activity import USERS, VHOST, Activity
+from support.server import LeveretServer
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
+    """A server with users of every tag, a second virtual host, and rates that are sampled often."""
+    settings = {"LEVERET_HTTP_RATES_INTERVAL_S": "0.1"}
+    with LeveretServer(tmp_path_factory.mktemp("http") / "data", settings) as server:
+        control(
+            server,
+            ("add_vhost", {"name": VHOST, "description": "second"}),
+            *(("add_user", {"username": name, "password": "p"}) for name in USERS),
+            *(("set_user_tags", {"username": name, "tags": tags}) for name, tags in USERS.items()),
+            *(
+                (
+                    "set_permissions",
+                    {"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"},
+                )
+                for user, vhost in (("guest", VHOST), ("manager", VHOST))
+            ),
+        )
+        yield server
+        assert server.stop() == 0, server.errors
+        assert "Traceback" not in server.errors
+
+
+@pytest.fixture
+def api(broker: LeveretServer) -> Iterator[Management]:
+    with Management(broker.ports["http"]) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def activity(broker: LeveretServer) -> Iterator[Activity]:
+    active = Activity(broker)
+    time.sleep(0.35)  # three looks of the sampler, which is what this waits for
+    yield active
+    active.close()
