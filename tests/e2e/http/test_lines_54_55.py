@@ -58,6 +58,11 @@ def computed(secret: str, request: Received) -> str:
     return "v1," + b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
 
 
+def fence(api: HooksApi) -> None:
+    """Returns when all that was written before is on the disk."""
+    assert api.call("PUT", "/api/vhosts/fence")[0] == 201
+
+
 # -- 54. Sign the exact bytes sent
 
 
@@ -119,7 +124,7 @@ def test_54_the_id_stays_and_the_timestamp_is_fresh_over_retries_and_a_kill(star
         publish(one, b"{}")
         receiver.wait(2)
         poll(lambda: len(api.hook("GET", "/attempts")) == 2, "the second attempt's record")
-        publish(one, b"{}", key="unbound")  # its confirm is behind the commit of the record
+        fence(api)
         one.kill()
         one.start()
         requests = receiver.wait(4)

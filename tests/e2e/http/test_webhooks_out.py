@@ -189,7 +189,7 @@ def test_killed_in_the_middle_of_retries(start: Start) -> None:
     failing = True
 
     def answer(request: Received, count: int) -> Answer:
-        return Answer(503 if failing and not request.body.startswith(b"ok") else 200)
+        return Answer(500 if failing and not request.body.startswith(b"ok") else 200)
 
     one = start()
     api = HooksApi(one)
