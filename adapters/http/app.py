@@ -234,13 +234,16 @@ def _around(context: HttpContext) -> Any:
                 response = web.Response(headers={"Allow": allowed})
             else:
                 response = refusal_response(refusal_of(error, request), request)
+        else:
+            # What is refused promises nothing; what is answered already, or waited for already, has been.
+            if store.definition_writes != before and not response.prepared and IS_CONFIRMED not in request:
+                pump.run()
+                try:
+                    await context.durable()
+                except Refusal as refusal:
+                    response = refusal_response(refusal, request)
         finally:
             pump.run()
-        if store.definition_writes != before and not response.prepared and IS_CONFIRMED not in request:
-            try:
-                await context.durable()
-            except Refusal as refusal:
-                response = refusal_response(refusal, request)
         if not response.prepared:
             response.headers["Server"] = "Leveret"
             add_cors(request, response, broker.settings.http.cors_origins)
