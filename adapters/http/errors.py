@@ -86,6 +86,8 @@ def refusal_of(error: Exception, request: web.BaseRequest) -> Refusal:
     if isinstance(error, web.HTTPException):
         status = error.status
         headers = {name: value for name, value in error.headers.items() if name in ("Allow", "Location")}
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            headers["Allow"] = ", ".join(sorted(error.allowed_methods | {"OPTIONS"}))
         code = CODES.get(HTTPStatus(status), error.reason)
         reason = error.reason
         if isinstance(error, web.HTTPMethodNotAllowed) and not is_management(request):
