@@ -417,6 +417,7 @@ def test_55_retry_after_is_honoured(start: Start, status: int, form: str) -> Non
         publish(one, b"1", b"2")
         receiver.wait(1)
         poll(lambda: api.hook("GET")["paused_for_s"] > 0, "a pause")
+        fence(api)
         one.kill()  # the pause is kept
         one.start()
         receiver.wait(3)
