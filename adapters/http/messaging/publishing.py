@@ -126,6 +126,9 @@ def publish(session: Session, place: Place, draft: Draft) -> Taken:
         raise _full()
     if not published.is_routed:
         if place.mandatory or place.queue is not None:
+            inflow = session.broker.traffic.inflow("http")
+            inflow.dropped -= 1  # not for good: in the same turn, its publisher is told
+            inflow.returned += 1
             raise place.unroutable(session)
         return Taken(1, unrouted=(0,))
     return Taken(1)
@@ -188,5 +191,9 @@ async def confirm(context: HttpContext) -> None:
 
 async def confirmed(context: HttpContext, session: Session, decision: Callable[[], Taken]) -> Taken:
     taken = await context.decide(session, decision)
+    inflow = context.broker.traffic.inflow("http")
+    count = taken.count - len(taken.rejected)
+    inflow.received_confirm += count
     await confirm(context)
+    inflow.confirmed += count
     return taken

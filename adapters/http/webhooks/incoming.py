@@ -163,7 +163,10 @@ class Hooks:
                 is_durable=source.is_persistent,
             )
         counts["received"] += 1
+        inflow = context.broker.traffic.inflow("http")
+        inflow.received_confirm += 1
         await confirm(context)
+        inflow.confirmed += 1
         return _answer(source, {"stored": True})
 
     def _envelope(

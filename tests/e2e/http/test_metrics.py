@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import socket
 from pathlib import Path
@@ -22,8 +21,6 @@ from leveret.adapters.http.metrics.families import CLUSTER, GROUPS
 
 pytestmark = own_server_only("they are our numbers")
 IDENTITY = {"rabbitmq_identity_info", "rabbitmq_build_info"}
-DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana-leveret.json"
-ALERTS = DASHBOARD.with_name("prometheus-alerts.yml")
 
 
 @pytest.fixture(scope="module")
@@ -61,69 +58,6 @@ def test_all_that_the_overview_dashboard_asks_for_is_there(server: LeveretServer
     assert bounds[:9] == [
         "100.0", "1000.0", "10000.0", "100000.0", "1e+06", "1e+07", "5e+07", "1e+08", "+Inf",
     ]  # fmt: skip  # the dashboard asks for them by these texts
-
-
-def names_in(text: str) -> set[str]:
-    """Of metrics, in queries."""
-    found = set(re.findall(r"\b(?:rabbitmq|leveret|process|python)_[a-z0-9_]+\b", text))
-    return found - {"rabbitmq_node", "rabbitmq_cluster", "rabbitmq_endpoint"}  # labels
-
-
-def test_all_that_our_dashboard_and_alerts_ask_for_is_there(server: LeveretServer) -> None:
-    webhook = {"url": "https://leveret.invalid/", "exchange": "amq.topic", "enabled": False}
-    source = {
-        "exchange": "amq.topic",
-        "routing_key": "a",
-        "mandatory": False,
-        "verification": {"type": "none"},
-    }
-    for path, body in (("/v1/webhooks/%2F/w", webhook), ("/v1/webhook-sources/%2F/w", source)):
-        answer = requests.put(url(server, path), json=body, auth=("guest", "guest"), timeout=10)
-        assert answer.ok, answer.text
-    assert requests.post(url(server, "/hooks/%2F/w"), data=b"x", timeout=10).ok
-    found = scrape(server)
-    assert found.sum("leveret_hook_requests_total", vhost="/", source="w", result="received") == 1
-    queries = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
-    queries += [variable["query"] for variable in dashboard()["templating"]["list"]]
-    asked = names_in(" ".join(queries))
-    assert len(asked) > 50
-    assert sorted(asked - found.values.keys()) == []
-    rules = [line for line in ALERTS.read_text().splitlines() if line.lstrip().startswith("expr: ")]
-    assert len(rules) > 10
-    assert sorted(names_in(" ".join(rules)) - found.values.keys()) == []
-
-
-def dashboard() -> Any:
-    return json.loads(DASHBOARD.read_text())
-
-
-def test_the_dashboard_is_one() -> None:
-    """As far as Grafana's classic model (schema 39: Grafana 10.4 and later) can be checked without Grafana."""
-    found = dashboard()
-    assert (found["title"], found["uid"], found["schemaVersion"]) == ("Leveret", "leveret", 39)
-    panels = found["panels"]
-    ids = [panel["id"] for panel in panels]
-    assert len(ids) == len(set(ids))
-    cells: set[tuple[int, int]] = set()
-    for panel in panels:
-        assert panel["type"] in ("row", "stat", "timeseries")
-        assert panel["title"]
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        own = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
-        assert not own & cells, f"{panel['title']} is over another one"
-        cells |= own
-        if panel["type"] == "row":
-            continue
-        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-        references = [target["refId"] for target in panel["targets"]]
-        assert references == list("ABCDEFGH"[: len(references)])
-        for target in panel["targets"]:
-            assert target["expr"].count("(") == target["expr"].count(")")
-            assert '{instance=~"$instance"}' in target["expr"]
-            for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
-                assert re.search(rf"by \([^)]*\b{label}\b", target["expr"]), target
-    assert [variable["name"] for variable in found["templating"]["list"]] == ["datasource", "instance"]
 
 
 def test_openmetrics_and_gzip(server: LeveretServer) -> None:
@@ -276,6 +210,83 @@ def test_why_messages_died(server: LeveretServer) -> None:
     for name in ("expired", "rejected", "maxlen", "delivery_limit", "confirmed"):
         family = f"rabbitmq_global_messages_dead_lettered_{name}_total"
         assert after.sum(family) == now.sum(family)
+
+
+GLOBAL = re.compile(r"rabbitmq_global_messages_(\w+)_total")
+STOMP = (
+    b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0"
+    b"SUBSCRIBE\nid:1\ndestination:/queue/metrics-stomp\nack:client-individual\n\n\0"
+    b"SEND\ndestination:/queue/metrics-stomp\nreceipt:a\n\none\0"
+    b"SEND\ndestination:/queue/metrics-stomp\n\ntwo\0"
+    b"SEND\ndestination:/topic/nobody\nreceipt:b\n\nthree\0"
+)
+
+
+def grown(before: Scrape, now: Scrape, protocol: str) -> dict[str, float]:
+    """Of the global counters: those that grew, of one protocol or of none."""
+    found: dict[str, float] = {}
+    for sign, scraped in ((1, now), (-1, before)):
+        for name, rows in scraped.values.items():
+            if match := GLOBAL.fullmatch(name):
+                for labels, value in rows:
+                    if labels.get("protocol", protocol) == protocol:
+                        found[match[1]] = found.get(match[1], 0) + sign * value
+    return {name: value for name, value in found.items() if value}
+
+
+def test_rest_and_stomp_in_numbers(server: LeveretServer) -> None:
+    login = ("guest", "guest")
+
+    def post(path: str, status: int = 200, **more: Any) -> Any:
+        answer = requests.post(url(server, path), auth=login, timeout=10, **more)
+        assert answer.status_code == status, answer.text
+        return answer.json() if answer.content else None
+
+    queue = "/v1/queues/%2F/metrics-rest"
+    requests.put(url(server, "/api/queues/%2F/metrics-rest"), json={}, auth=login, timeout=10)
+    start = scrape(server)
+    for _ in range(2):  # the second is the first
+        post(f"{queue}/messages", data=b"1", headers={"Idempotency-Key": "k"})
+    post(f"{queue}/messages/batch", json=[{"payload": "2"}, {"payload": "3"}])
+    post("/v1/exchanges/%2F/amq.topic/messages?routing_key=metrics.nowhere", data=b"x")
+    post("/v1/exchanges/%2F/amq.topic/messages?routing_key=metrics.nowhere&mandatory=true", 422, data=b"x")
+    published = scrape(server)
+    assert grown(start, published, "http") == {
+        "received": 5, "received_confirm": 4, "confirmed": 4, "routed": 3, "unroutable_dropped": 1,
+        "unroutable_returned": 1,
+    }  # fmt: skip
+    assert published.sum("leveret_idempotency_keys") == start.sum("leveret_idempotency_keys") + 1
+    leases = [one["lease"] for one in post(f"{queue}/receive?max=2")["messages"]]
+    assert scrape(server).sum("leveret_rest_leases") == 2
+    post(f"/v1/leases/{leases[0]}/ack", 204)
+    post(f"/v1/leases/{leases[1]}/nack", 204)
+    post(f"{queue}/receive?ack=auto&max=9")
+    got = scrape(server)
+    assert grown(published, got, "http") == {
+        "delivered": 4, "delivered_consume_manual_ack": 4, "acknowledged": 3, "redelivered": 1,
+    }  # fmt: skip
+    assert got.sum("leveret_rest_leases") == 0
+    with requests.get(url(server, f"{queue}/events"), auth=login, stream=True, timeout=10):
+        assert scrape(server).sum("leveret_sse_streams") == 1
+
+    before = scrape(server)
+    with socket.create_connection(("127.0.0.1", server.ports["stomp"]), timeout=10) as client:
+        client.sendall(STOMP)
+        received = b""
+        while received.count(b"MESSAGE\n") < 2 or received.count(b"RECEIPT\n") < 2:
+            received += client.recv(65536)
+        ack, nack = re.findall(rb"ack:([^\n]+)", received)
+        client.sendall(b"ACK\nid:%s\n\n\0NACK\nid:%s\nrequeue:false\n\n\0" % (ack, nack))
+        client.sendall(b"DISCONNECT\nreceipt:c\n\n\0")
+        while b"receipt-id:c" not in received:
+            received += client.recv(65536)
+    now = poll(lambda: (found := scrape(server)).sum("leveret_connections") == 0 and found, "its end")
+    assert grown(before, now, "stomp") == {
+        "received": 3, "routed": 2, "unroutable_dropped": 1, "delivered": 2,  # a receipt is no confirm
+        "delivered_consume_manual_ack": 2, "acknowledged": 1, "dead_lettered_rejected": 1,
+    }  # fmt: skip
+    for name in ("metrics-rest", "metrics-stomp"):
+        requests.delete(url(server, f"/api/queues/%2F/{name}"), auth=login, timeout=10)
 
 
 def test_per_object_and_detailed(server: LeveretServer) -> None:
