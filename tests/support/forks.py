@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -187,6 +188,8 @@ def _import_all() -> None:
 
     for module in pkgutil.walk_packages(leveret.__path__, "leveret."):
         importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()  # so that collections in the forks, at their ends above all, do not touch and copy all of this
 
 
 if __name__ == "__main__":
