@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leveret.adapters.http.openapi.pieces import (
+    JSON,
     Json,
     answer,
     boolean,
@@ -201,6 +202,13 @@ OPENAPI: dict[str, Json] = {
     ),
     "post /api/exchanges/{vhost}/{exchange}/publish": operation(
         ok={200: answer("Published.", ref("Published"))}, body=PUBLISH
+    ),
+    "post /api/login": operation(
+        ok={200: answer("They do.", {"const": "ok"}, JSON)},
+        body=obj("username password", username=string(), password=string()),
+        types=("application/x-www-form-urlencoded",),
+        also="401",
+        security=[],
     ),
     "post /api/users/bulk-delete": operation(
         ok={204: answer("Gone.")}, body=obj("users", users=list_of(string()))

@@ -14,10 +14,11 @@ MAYBE: list[Json] = [{}, {"basic": []}, {"bearer": []}]
 
 OPENAPI: dict[str, Json] = {
     "get /metrics": operation(ok=METRICS, security=MAYBE),
-    "get /metrics/per-object": operation(ok=PROMETHEUS, security=MAYBE),
+    "get /metrics/per-object": operation(ok=PROMETHEUS, also="429", security=MAYBE),
     "get /metrics/memory-breakdown": operation(ok=PROMETHEUS, security=MAYBE),
     "get /metrics/detailed": operation(
         ok=PROMETHEUS,
+        also="429",
         security=MAYBE,
         parameters=(
             query("family", list_of(string()), "Which, by RabbitMQ's names; none: nothing"),
