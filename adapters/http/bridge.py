@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -55,6 +55,8 @@ class Bridge(asyncio.Transport):
         self._may_read = trio.Event()
         self._may_read.set()
         self.kept: object = None  # a handler's, for the next request of this connection
+        self.on_end: Callable[[], None] | None = None  # a handler's that waits: the peer has shut its side
+        self.has_ended = False
         self._has_begun = False
         self._reading = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -98,6 +100,7 @@ class Bridge(asyncio.Transport):
                 self._error = error
                 return
             if not data:
+                self._end()
                 break
             self._has_begun = True
             received(data)
@@ -118,6 +121,7 @@ class Bridge(asyncio.Transport):
                     self._error = error
                     return False
                 if not data:
+                    self._end()
                     return False
                 size += len(data)
                 self.protocol.data_received(data)
@@ -133,6 +137,12 @@ class Bridge(asyncio.Transport):
         self.write(raw_refusal(refusal))
         self.close()
         return False
+
+    def _end(self) -> None:
+        """Nearly always it has gone; but it may wait for the answer to what it has asked."""
+        self.has_ended = True
+        if self.on_end is not None:
+            self.on_end()
 
     @property
     def _awaits_head(self) -> bool:

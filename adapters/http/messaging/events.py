@@ -16,7 +16,7 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.messaging.messages import check_query
 from leveret.adapters.http.messaging.properties import bad
 from leveret.adapters.http.messaging.publishing import DEFAULT_EXCHANGE, confirm
-from leveret.adapters.http.messaging.receiving import choice, must_accept, number
+from leveret.adapters.http.messaging.receiving import choice, must_accept, number, until_end
 from leveret.adapters.http.messaging.streams import (
     EPOCH,
     EventId,
@@ -238,7 +238,8 @@ class Events:
             context.broker.pump.run()
             await response.prepare(request)
             await response.write(b"retry: %d\n\n" % RETRY_MS + greeting)
-            await self._write(response, stream)
+            with until_end(request, lambda: stream.end("the client has gone")):
+                await self._write(response, stream)
             await response.write_eof()
         except ConnectionError:  # the client is gone: its right
             pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from leveret.core.queue import Queue
     from leveret.core.session import Session
 
-__all__ = ["Poll", "Receiving", "choice", "describe", "must_accept", "number", "send_whole"]
+__all__ = ["Poll", "Receiving", "choice", "describe", "must_accept", "number", "send_whole", "until_end"]
 
 MAX_MESSAGES = 100
 MAX_BYTES = 16 << 20
@@ -154,7 +156,7 @@ class Receiving:
         name = request.match_info["queue"]
         queue = await context.decide(session, lambda: session.queue_for_consume(name))
         queue.touch()
-        messages = await self._take(queue, session, maximum, wait_s)
+        messages = await self._take(request, queue, session, maximum, wait_s)
         context.broker.timers.tick()
         leases: list[Lease] = []
         if not is_auto and messages:
@@ -175,13 +177,16 @@ class Receiving:
                 queue.requeue(messages[room:], counts=False)
         return messages[:room]
 
-    async def _take(self, queue: Queue, session: Session, maximum: int, wait_s: float) -> list[Message]:
+    async def _take(
+        self, request: web.Request, queue: Queue, session: Session, maximum: int, wait_s: float
+    ) -> list[Message]:
         poll = Poll(queue, session, maximum)
         queue.attach(poll.consumer)
         forget = self._at_stop.add(poll.end)
         try:
             self._context.broker.pump.run()
-            await poll.wait(0.0 if self._at_stop.is_stopping else wait_s)
+            with until_end(request, poll.end):
+                await poll.wait(0.0 if self._at_stop.is_stopping else wait_s)
         except BaseException:  # the client has gone
             if poll.messages:
                 queue.requeue(poll.messages, counts=False)
@@ -263,6 +268,21 @@ class Receiving:
             visibility_s = number(request, "visibility", VISIBILITY_S, 1.0, MAX_VISIBILITY_S)
             return lambda lease: self._leases.extend(lease, visibility_s)
         raise Refusal(404, "not_found", "a lease can be settled by ack, nack and extend")
+
+
+@contextmanager
+def until_end(request: web.Request, on_end: Callable[[], None]) -> Iterator[None]:
+    """Call it when the client shuts its side of the connection: it has hardly stayed for what comes later."""
+    bridge: Any = request.transport
+    if not hasattr(bridge, "on_end") or bridge.has_ended:
+        on_end()
+        yield
+        return
+    bridge.on_end = on_end
+    try:
+        yield
+    finally:
+        bridge.on_end = None
 
 
 def must_accept(request: web.Request, media_type: str) -> None:

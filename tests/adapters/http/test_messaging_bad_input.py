@@ -132,7 +132,7 @@ async def test_a_refused_method_says_which_are_there(autojump_clock: Any) -> Non
     async with rest_door() as rest:
         answer = await rest.call("PUT", "/v1/queues/%2F/q/messages", b"x")
         problem = answer.problem(405, "method_not_allowed")
-        assert answer.headers["allow"] == "POST"
+        assert answer.headers["allow"] == "OPTIONS, POST"
         assert problem["detail"] == "PUT is not allowed here; what is: POST"
 
 

@@ -124,3 +124,23 @@ async def test_a_keyed_request_waits_for_one_commit(
         assert (await rest.post(QUEUE, b"x", Idempotency_Key="k")).status == 200
         assert len(asked) == 1
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("path", ["receive?wait=60&ack=auto", "events?ack=auto", "events"])
+async def test_who_has_gone_is_given_nothing_more(path: str, autojump_clock: Any) -> None:
+    """From the moment that the end of the connection has come in, what is published waits for somebody else."""
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        leaver = rest.another()
+        if path.startswith("events"):
+            await leaver.listen(f"/v1/queues/%2F/q/{path}")
+        else:
+            await leaver.send("POST", f"/v1/queues/%2F/q/{path}")
+        while not queue.consumer_count:
+            await trio.lowlevel.checkpoint()
+        await leaver.stream.send_eof()
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert queue.consumer_count == 0
+        await rest.publish("q", b"x")
+        assert [one["payload"] for one in await rest.receive("q", "ack=auto")] == ["x"]
+        await leaver.close()
