@@ -91,13 +91,19 @@ class Series:
         return (self.last[column] - self.previous[column]) * 1000 / (now_ms - before_ms)
 
     def samples(self, column: int, wanted: Range, now_ms: int) -> Iterator[tuple[int, int]]:
-        """(value, time in ms), newest first, at multiples of the step. Before the first look it is 0, as RabbitMQ has it,
-        unless there was something that is forgotten: then they end there."""
+        """(value, time in ms), newest first, at multiples of the step, as RabbitMQ has them: the newest is at the next
+        multiple, with the value of now; before the first look it is 0, unless there was something that is forgotten: then
+        they end there.
+        """
+        if not self.last:
+            return
         step_ms = wanted.step_s * 1000
         ring = self._ring(now_ms - wanted.age_s * 1000)
         times = ring.times()
-        at_ms = now_ms // step_ms * step_ms
-        for _ in range(wanted.age_s // wanted.step_s + 1):
+        at_ms = -(-now_ms // step_ms) * step_ms
+        yield self.last[column], at_ms
+        for _ in range(wanted.age_s // wanted.step_s):
+            at_ms -= step_ms
             row = bisect_right(times, at_ms) - 1
             if row >= 0:
                 yield ring.value(row, column), at_ms
@@ -105,7 +111,6 @@ class Series:
                 yield 0, at_ms
             else:
                 return
-            at_ms -= step_ms
 
     def _ring(self, since_ms: int) -> Ring:
         """The finest that reaches back so far, or else the one that reaches furthest."""

@@ -36,19 +36,20 @@ def test_only_changes_take_room() -> None:
 def test_samples_are_at_multiples_of_the_step_newest_first() -> None:
     series = filled(1, 2, 3, 3, 5)
     assert list(series.samples(0, Range(20, 5), 21_000)) == [
-        (5, 20_000), (3, 15_000), (3, 10_000), (2, 5000), (1, 0),
+        (5, 25_000), (5, 20_000), (3, 15_000), (3, 10_000), (2, 5000),
     ]  # fmt: skip
-    assert list(series.samples(0, Range(20, 10), 21_000)) == [(5, 20_000), (3, 10_000), (1, 0)]
+    assert list(series.samples(0, Range(20, 10), 20_000)) == [(5, 20_000), (3, 10_000), (1, 0)]
+    assert list(series.samples(0, Range(20, 10), 20_001)) == [(5, 30_000), (5, 20_000), (3, 10_000)]
 
 
 def test_nothing_was_there_before_the_first_look() -> None:
     series = Series(1, PLAN)
     series.add(12_000, (4,))
     assert list(series.samples(0, Range(20, 5), 21_000)) == [
-        (4, 20_000), (4, 15_000), (0, 10_000), (0, 5000), (0, 0),
+        (4, 25_000), (4, 20_000), (4, 15_000), (0, 10_000), (0, 5000),
     ]  # fmt: skip
     # Clients read the first without looking whether there is one.
-    assert next(series.samples(0, Range(30, 15), 14_000)) == (0, 0)
+    assert list(series.samples(0, Range(1800, 1800), 14_000)) == [(4, 1_800_000), (0, 0)]
 
 
 def test_what_is_forgotten_is_not_made_up() -> None:
@@ -77,4 +78,5 @@ def test_coarser_rings_reach_further_back() -> None:
     assert [value for value, _ in short] == [1199, 1198, 1197, 1196, 1195, 1194, 1193]
     hour = list(series.samples(0, Range(3600, 60), now))
     assert len(hour) == 61
-    assert [first - second for (first, _), (second, _) in pairwise(hour)] == [12] * 60
+    steps = [first - second for (first, _), (second, _) in pairwise(hour)]
+    assert steps == [11] + [12] * 59  # the newest is 5 s ahead
