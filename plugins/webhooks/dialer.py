@@ -6,6 +6,7 @@ answer changes between check and connect (DNS rebinding) gains nothing.
 
 from __future__ import annotations
 
+import copy
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -116,9 +117,21 @@ class Dialer:
         self._policy = policy
         self._resolve = resolve
         self._looking: dict[tuple[str, int], _Lookup] = {}  # at this moment
-        self._tls = ssl.create_default_context(cafile=ca_file or None)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.set_alpn_protocols(["http/1.1"])
+        self._ca_file = ca_file
+        self._tls = self._context()
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def with_certificate(self, load_into: Callable[[ssl.SSLContext], None]) -> Dialer:
+        """One that shows a certificate, if it is asked for one; else the same. Raise ValueError."""
+        other = copy.copy(self)
+        other._tls = self._context()
+        load_into(other._tls)
+        return other
 
     async def open(self, target: Target) -> trio.abc.Stream:
         """Raise RequestFailed."""

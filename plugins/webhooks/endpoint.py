@@ -22,9 +22,8 @@ from leveret.plugins.webhooks.client import Connection, Reply
 from leveret.plugins.webhooks.dialer import RequestFailed
 from leveret.plugins.webhooks.gate import Gate, rest_s
 from leveret.plugins.webhooks.ledger import Retry, RetryLedger
-from leveret.plugins.webhooks.masking import without
-from leveret.plugins.webhooks.rendering import render, signed
 from leveret.plugins.webhooks.schedule import retry_after_s
+from leveret.plugins.webhooks.sender import Sender
 from leveret.plugins.webhooks.subscription import TemplateRefused
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 IDLE_S = 20.0  # a worker without work keeps its connection so long
 GRACE_S = 3.0  # for requests under way when the subscription changes or the broker stops
 REFUSED_AGAIN_S = 60.0  # a dead-letter queue that takes nothing is asked again
-THREAD_BYTES = 1 << 20  # signing more than that would hold up everybody
 MIN_WINDOW = 32  # messages at hand beside those that wait, so that workers do not wait for the queue
 
 
@@ -61,14 +59,8 @@ class Endpoint:
         self.subscription = desk.subscription
         subscription = self.subscription
         self._timers = queue.vhost.broker.timers
+        self._sender = Sender(subscription, desk.dialer)
         self._ledger: RetryLedger = desk.ledger_of(queue)
-        hidden = subscription.hidden
-        # Enough that what is hidden is not cut, and then not found.
-        self._snippet_bytes = (
-            subscription.snippet_bytes + len(hidden[0])
-            if hidden and subscription.snippet_bytes
-            else subscription.snippet_bytes
-        )
         self._window = max(MIN_WINDOW, 2 * subscription.concurrency)
         self._deliveries: Deliveries | None = None
         self._nursery: trio.Nursery | None = None
@@ -158,15 +150,9 @@ class Endpoint:
                 worker.job = job
                 worker.wake.unpark()
             else:
-                worker = Worker(self._connection(), job)
+                worker = Worker(self._sender.connection(), job)
                 assert self._nursery is not None
                 self._nursery.start_soon(self._work, worker, name=f"webhook {self.subscription.name}")
-
-    def _connection(self) -> Connection:
-        subscription = self.subscription
-        return Connection(
-            self.desk.dialer, subscription.target, connect_timeout_s=subscription.connect_timeout_s
-        )
 
     def _take(self) -> Job | None:
         """The next job, if it may start now; else the timer is set for when one may."""
@@ -257,24 +243,17 @@ class Endpoint:
 
     async def _request(self, job: Job, connection: Connection) -> tuple[Reply | None, RequestFailed | None]:
         """An answer or a failure; neither if there was no time left for one. Raise TemplateRefused."""
-        subscription, delivery = self.subscription, job.delivery
-        rendering = render(subscription, delivery.envelope, delivery.body, job.webhook_id)
-        arguments = (subscription, rendering, job.webhook_id, job.attempts + 1, time.time())
-        if len(rendering.body) < THREAD_BYTES:
-            headers = signed(*arguments)
-        else:
-            headers = await trio.to_thread.run_sync(signed, *arguments)
+        delivery, sender = job.delivery, self._sender
+        headers, body = await sender.prepare(
+            delivery.envelope, delivery.body, job.webhook_id, job.attempts + 1
+        )
         # A request that is on its way is not torn down with the task: the endpoint may have it already.
         with trio.CancelScope(shield=True) as scope:
             self._under_way.add(scope)
             if self.is_stopping:
                 scope.deadline = trio.current_time() + GRACE_S
             try:
-                reply = await connection.request(
-                    subscription.method, headers, rendering.body, timeout_s=subscription.timeout_s,
-                    snippet_bytes=self._snippet_bytes,
-                )  # fmt: skip
-                return reply, None
+                return await sender.send(connection, headers, body), None
             except RequestFailed as error:
                 return None, error
             finally:
@@ -287,7 +266,7 @@ class Endpoint:
         job.delivery.ack()
         if job.attempts > 1:
             self._ledger.delete(job.delivery.message)
-        self._record(job, "delivered", reply, "", without(self.subscription.hidden, reply.note), latency_s)
+        self._record(job, "delivered", reply, "", self._sender.shown(reply.note), latency_s)
         self.desk.succeeded(job.attempts)
         self._agenda.release(job, trio.current_time())
 
@@ -301,9 +280,7 @@ class Endpoint:
         job.first_at = job.first_at or now_ms
         job.status = reply.status if reply is not None else None
         job.reason = failure.reason if failure is not None else "status"
-        error = (
-            f"the answer was {job.status}" if failure is None else without(subscription.hidden, str(failure))
-        )
+        error = f"the answer was {job.status}" if failure is None else self._sender.shown(str(failure))
         self.desk.failed(job.attempts, job.reason, job.status, now_ms)
         delay_s = subscription.retry.delay_s(job.attempts, random.random())
         verdict = ""
@@ -369,9 +346,6 @@ class Endpoint:
         next_at: int | None = None,
     ) -> None:
         attempts, envelope = self.desk.attempts, job.delivery.envelope
-        response = "" if reply is None else reply.snippet.decode("utf-8", "replace")
-        if response:
-            response = without(self.subscription.hidden, response)[: self.subscription.snippet_bytes]
         attempts.add(
             Attempt(
                 attempts.next_id(),
@@ -386,7 +360,7 @@ class Endpoint:
                 round(latency_s * 1000, 3),
                 reason,
                 error[:512],
-                response,
+                self._sender.snippet(reply),
                 next_at,
             )
         )

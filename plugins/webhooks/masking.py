@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leveret.core.errors import InvalidArgument
+from leveret.plugins.webhooks.credentials import SHOWN
 from leveret.plugins.webhooks.signing import new_secret
 
 __all__ = ["MASK", "masked", "normalized", "without"]
@@ -22,7 +23,7 @@ def normalized(value: Any, previous: Any = None) -> dict[str, Any]:
         raise InvalidArgument("a webhook must be an object")
     kept = dict(value)
     old = previous if isinstance(previous, Mapping) else {}
-    for name in ("headers", "auth"):
+    for name in ("headers", "auth", "client_certificate"):
         given = kept.get(name)
         if isinstance(given, Mapping):
             before = old.get(name)
@@ -59,9 +60,10 @@ def masked(value: Any) -> Any:
     headers = shown.get("headers")
     if isinstance(headers, Mapping):
         shown["headers"] = dict.fromkeys(headers, MASK)
-    auth = shown.get("auth")
-    if isinstance(auth, Mapping):
-        shown["auth"] = {key: one if key in ("type", "username") else MASK for key, one in auth.items()}
+    for name in ("auth", "client_certificate"):
+        credentials = shown.get(name)
+        if isinstance(credentials, Mapping):
+            shown[name] = {key: one if key in SHOWN else MASK for key, one in credentials.items()}
     secrets = shown.get("secrets")
     if isinstance(secrets, list):
         shown["secrets"] = [{**one, "secret": MASK} if isinstance(one, Mapping) else MASK for one in secrets]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from leveret.core.errors import InvalidArgument
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical
+from leveret.plugins.webhooks.credentials import ClientCertificate, authorization, client_certificate, hidden
 from leveret.plugins.webhooks.dialer import Target
+from leveret.plugins.webhooks.fields import HEADER_VALUE, Fields
 from leveret.plugins.webhooks.schedule import BreakerRules, RetrySchedule
 from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret
 
 if TYPE_CHECKING:
+    from leveret.plugins.webhooks.oauth import ClientCredentials
     from leveret.plugins.webhooks.template import Template
 
 __all__ = [
@@ -28,7 +31,6 @@ COMPONENT = "webhook"
 FORMATS = ("raw", "json", "cloudevents-binary", "cloudevents-structured", "template")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 OURS = frozenset({
     "connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authenticate",
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
@@ -36,9 +38,6 @@ OURS = frozenset({
 """Headers that are the client's business; content-type is a field of its own."""
 MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
-MIN_HIDDEN = 4  # characters; hiding shorter ones would hide everything else, too
-
-T = TypeVar("T")
 
 
 class TemplateRefused(Exception):
@@ -71,6 +70,8 @@ class Subscription:
     is_enabled: bool
     secrets: tuple[Secret, ...] = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
+    credentials: ClientCredentials | None
+    certificate: ClientCertificate | None
     hidden: tuple[str, ...] = field(repr=False)
     method: str
     format: str
@@ -111,21 +112,9 @@ class Subscription:
             raise InvalidArgument(
                 f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
             )
-        given = _Fields(value)
+        given = Fields(value)
         url = given.text("url", "")
-        try:
-            target = Target.of(url)
-        except ValueError as error:
-            raise InvalidArgument(f"webhook '{name}': url: {error}") from None
-        if https_only and target.scheme != "https":
-            raise InvalidArgument(f"webhook '{name}': url: only https is allowed here")
-        if policy is not None:
-            try:
-                policy.check(str(canonical(target.host)))
-            except ValueError:
-                pass  # a name: its addresses are checked at each connect
-            except AddressRefused as error:
-                raise InvalidArgument(f"webhook '{name}': url: {error}") from None
+        target = checked_target(f"webhook '{name}': url", url, policy, https_only=https_only)
         exchange, queue = given.optional_text("exchange"), given.optional_text("queue")
         if (exchange is None) == (queue is None):
             raise InvalidArgument(f"webhook '{name}' needs either 'exchange' or 'queue'")
@@ -144,7 +133,16 @@ class Subscription:
                 "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
             )
         auth = given.mapping("auth")
-        headers = _headers(given.mapping("headers")) + _authorization(auth)
+        added, credentials = authorization(
+            auth, lambda text: checked_target("auth.token_url", text, policy, https_only=https_only)
+        )
+        given_headers = given.mapping("headers")
+        headers = _headers(given_headers) + added
+        if auth and any(name.lower() == "authorization" for name in given_headers):
+            raise InvalidArgument("headers: Authorization cannot be set beside auth")
+        certificate = client_certificate(given.mapping("client_certificate"))
+        if certificate is not None and target.scheme != "https":
+            raise InvalidArgument("client_certificate needs an https URL")
         secrets = _secrets(given.take("secrets", []))
         subscription = cls(
             name=name,
@@ -157,7 +155,9 @@ class Subscription:
             is_enabled=given.flag("enabled", True),
             secrets=secrets,
             headers=headers,
-            hidden=_hidden(headers, auth, secrets),
+            credentials=credentials,
+            certificate=certificate,
+            hidden=hidden(headers, auth, [secret.text for secret in secrets]),
             method=given.choice("method", ("POST", "PUT", "PATCH"), "POST"),
             format=form,
             content_type=content_type,
@@ -184,66 +184,22 @@ class Subscription:
         return subscription
 
 
-class _Fields:
-    """A JSON object's members, taken one by one; what is left in the end nobody knows. All raise InvalidArgument."""
-
-    def __init__(self, value: Any, where: str = "") -> None:
-        if not isinstance(value, Mapping):
-            raise InvalidArgument(f"{where or 'a webhook'} must be an object")
-        self._left = dict(value)
-        self._where = f"{where}." if where else ""
-
-    def take(self, name: str, default: Any) -> Any:
-        value = self._left.pop(name, default)
-        return default if value is None else value
-
-    def _typed(self, name: str, default: T, check: Callable[[Any], bool], what: str) -> T:
-        value: T = self.take(name, default)
-        if not check(value):
-            raise InvalidArgument(f"{self._where}{name} must be {what}")
-        return value
-
-    def text(self, name: str, default: str) -> str:
-        return self._typed(
-            name, default, lambda value: isinstance(value, str) and len(value) <= 16384, "a string"
-        )
-
-    def optional_text(self, name: str) -> str | None:
-        return self._typed(name, None, lambda value: value is None or isinstance(value, str), "a string")
-
-    def texts(self, name: str, default: list[str]) -> list[str]:
-        return self._typed(
-            name, default,
-            lambda value: isinstance(value, list) and 0 < len(value) <= 100 and all(isinstance(one, str) for one in value),
-            "a list of 1 to 100 strings",
-        )  # fmt: skip
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        return dict(self._typed(name, {}, lambda value: isinstance(value, Mapping), "an object"))
-
-    def flag(self, name: str, default: bool) -> bool:
-        return self._typed(name, default, lambda value: isinstance(value, bool), "true or false")
-
-    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        return self._typed(name, default, lambda value: value in choices, f"one of {', '.join(choices)}")
-
-    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
-        return float(self._typed(
-            name, default,
-            lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and minimum <= value <= maximum,
-            f"a number from {minimum:g} to {maximum:g}",
-        ))  # fmt: skip
-
-    def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
-        return self._typed(
-            name, default,
-            lambda value: isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum,
-            f"an integer from {minimum} to {maximum}",
-        )  # fmt: skip
-
-    def finish(self) -> None:
-        if self._left:
-            raise InvalidArgument(f"there is no field {self._where}{min(self._left)}")
+def checked_target(where: str, url: str, policy: AddressPolicy | None, *, https_only: bool) -> Target:
+    """Raise InvalidArgument. A name's addresses are checked at each connect."""
+    try:
+        target = Target.of(url)
+    except ValueError as error:
+        raise InvalidArgument(f"{where}: {error}") from None
+    if https_only and target.scheme != "https":
+        raise InvalidArgument(f"{where}: only https is allowed here")
+    if policy is not None:
+        try:
+            policy.check(str(canonical(target.host)))
+        except ValueError:
+            pass
+        except AddressRefused as error:
+            raise InvalidArgument(f"{where}: {error}") from None
+    return target
 
 
 def _template(source: str | None, form: str) -> Template | None:
@@ -281,37 +237,6 @@ def _headers(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in given.items())
 
 
-def _hidden(
-    headers: tuple[tuple[str, str], ...], auth: Mapping[str, Any], secrets: tuple[Secret, ...]
-) -> tuple[str, ...]:
-    found = {value for _, value in headers} | {value.partition(" ")[2] for _, value in headers}
-    found |= {one for key, one in auth.items() if key not in ("type", "username") and isinstance(one, str)}
-    for secret in secrets:
-        found |= {secret.text, secret.text.partition("_")[2]}
-    return tuple(sorted((one for one in found if len(one) >= MIN_HIDDEN), key=len, reverse=True))
-
-
-def _authorization(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    if not given:
-        return ()
-    fields = _Fields(given, "auth")
-    kind = fields.choice("type", ("basic", "bearer"), "")
-    if kind == "bearer":
-        token = fields.text("token", "")
-        if not HEADER_VALUE.fullmatch(token):
-            raise InvalidArgument("auth.token must be visible ASCII")
-        value = f"Bearer {token}"
-    else:
-        import base64
-
-        username, password = fields.text("username", ""), fields.text("password", "")
-        if ":" in username:
-            raise InvalidArgument("auth.username must not have a colon")
-        value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-    fields.finish()
-    return (("Authorization", value),)
-
-
 def _secrets(given: Any) -> tuple[Secret, ...]:
     """Strings, or {"secret", "expires_at"}. [] signs nothing."""
     if not isinstance(given, list) or len(given) > MAX_SECRETS:
@@ -319,7 +244,7 @@ def _secrets(given: Any) -> tuple[Secret, ...]:
     found = []
     for index, one in enumerate(given):
         where = f"secrets[{index}]"
-        fields = _Fields(one if isinstance(one, Mapping) else {"secret": one}, where)
+        fields = Fields(one if isinstance(one, Mapping) else {"secret": one}, where)
         text = fields.text("secret", "")
         expires_at = fields.number("expires_at", 0.0, 0.0, 1e12) or None
         fields.finish()
@@ -331,7 +256,7 @@ def _secrets(given: Any) -> tuple[Secret, ...]:
 
 
 def _retry(given: Mapping[str, Any]) -> RetrySchedule:
-    fields = _Fields(given, "retry")
+    fields = Fields(given, "retry")
     delays = fields.take("delays_s", None)
     if delays is not None and not (
         isinstance(delays, list)
@@ -363,7 +288,7 @@ def _statuses(given: Any) -> frozenset[int]:
 def _rate_limit(given: Any) -> RateLimit | None:
     if given is None:
         return None
-    fields = _Fields(given, "rate_limit")
+    fields = Fields(given, "rate_limit")
     limit = RateLimit(
         fields.number("requests", 1000.0, 0.001, 1e6),
         fields.number("per_s", 60.0, 0.001, 86400.0),
@@ -377,7 +302,7 @@ def _breaker(given: Any) -> BreakerRules | None:
     """False: none."""
     if given is False:
         return None
-    fields = _Fields(given, "circuit_breaker")
+    fields = Fields(given, "circuit_breaker")
     rules = BreakerRules(
         fields.number("window_s", 300.0, 1.0, 86400.0),
         fields.number("sample_s", 30.0, 0.1, 3600.0),

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
-from leveret.plugins.webhooks import endpoint as engine
+from leveret.plugins.webhooks import sender as engine
 from leveret.plugins.webhooks.rendering import Rendering
 from leveret.plugins.webhooks.subscription import Subscription
 

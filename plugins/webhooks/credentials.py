@@ -1,0 +1,111 @@
+"""Who we are to an endpoint: a login, a token, OAuth's client credentials, a client certificate. Never shown."""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from leveret.core.errors import InvalidArgument
+from leveret.plugins.webhooks.dialer import Target
+from leveret.plugins.webhooks.fields import HEADER_VALUE, Fields
+from leveret.plugins.webhooks.oauth import ClientCredentials
+
+__all__ = ["SHOWN", "ClientCertificate", "authorization", "client_certificate", "hidden"]
+
+SHOWN = frozenset({"type", "username", "token_url", "client_id", "scope", "audience", "style", "certificate"})
+"""Members of `auth` and `client_certificate` that are nobody's secret."""
+MIN_HIDDEN = 4  # characters; hiding shorter ones would hide everything else, too
+MAX_PEM_CHARS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """PEM texts: the certificate with its chain, and its key, which has no passphrase."""
+
+    certificate: str
+    key: str = field(repr=False)
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Raise ValueError, which never shows the key. The library takes files only: one that nobody else can read."""
+        descriptor, path = tempfile.mkstemp(prefix="leveret-")  # 0600
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{self.certificate}\n{self.key}\n")
+            context.load_cert_chain(path, password=_no_passphrase)
+        except (ssl.SSLError, OSError, ValueError):
+            raise ValueError(
+                "certificate and key are no PEM, have a passphrase, or do not fit each other"
+            ) from None
+        finally:
+            os.unlink(path)
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase")
+
+
+def client_certificate(given: Mapping[str, Any]) -> ClientCertificate | None:
+    """Raise InvalidArgument."""
+    if not given:
+        return None
+    fields = Fields(given, "client_certificate")
+    found = ClientCertificate(
+        fields.text("certificate", "", MAX_PEM_CHARS), fields.text("key", "", MAX_PEM_CHARS)
+    )
+    fields.finish()
+    try:
+        found.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    except ValueError as error:
+        raise InvalidArgument(f"client_certificate: {error}") from None
+    return found
+
+
+def authorization(
+    given: Mapping[str, Any], checked_target: Callable[[str], Target]
+) -> tuple[tuple[tuple[str, str], ...], ClientCredentials | None]:
+    """Headers that are always the same, or how to get a token. checked_target: of a URL. Both raise InvalidArgument."""
+    if not given:
+        return (), None
+    fields = Fields(given, "auth")
+    kind = fields.choice("type", ("basic", "bearer", "oauth2"), "")
+    if kind == "oauth2":
+        credentials = ClientCredentials(
+            checked_target(fields.text("token_url", "")),
+            fields.text("client_id", ""),
+            fields.text("client_secret", ""),
+            fields.text("scope", ""),
+            fields.text("audience", ""),
+            fields.choice("style", ("basic", "body"), "basic"),
+        )
+        fields.finish()
+        if not credentials.client_id or not credentials.client_secret:
+            raise InvalidArgument("auth needs client_id and client_secret")
+        return (), credentials
+    if kind == "bearer":
+        token = fields.text("token", "")
+        if not HEADER_VALUE.fullmatch(token):
+            raise InvalidArgument("auth.token must be visible ASCII")
+        value = f"Bearer {token}"
+    else:
+        username, password = fields.text("username", ""), fields.text("password", "")
+        if ":" in username:
+            raise InvalidArgument("auth.username must not have a colon")
+        value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    fields.finish()
+    return (("Authorization", value),), None
+
+
+def hidden(
+    headers: Sequence[tuple[str, str]], auth: Mapping[str, Any], secrets: Sequence[str]
+) -> tuple[str, ...]:
+    """Texts that an endpoint may send back to us, and that no record shows; the longest first."""
+    found = {value for _, value in headers} | {value.partition(" ")[2] for _, value in headers}
+    found |= {one for key, one in auth.items() if key not in SHOWN and isinstance(one, str)}
+    for secret in secrets:
+        found |= {secret, secret.partition("_")[2]}
+    return tuple(sorted((one for one in found if len(one) >= MIN_HIDDEN), key=len, reverse=True))
