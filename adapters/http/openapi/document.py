@@ -43,6 +43,7 @@ STATUSES = {
     "403": "You may not.",
     "404": "There is none.",
     "405": "Not with this method.",
+    "406": "Accept does not name what the answer would be.",
     "408": "The body took too long to arrive.",
     "409": "It does not go with what is there.",
     "413": "The body is too large.",

@@ -64,7 +64,7 @@ ANYTHING: Json = {"description": "With format=raw: the message, whatever it is"}
 STREAM = answer("Events.", string(), "text/event-stream")
 TIMEOUT = query("timeout", number(0.01, 300), "Seconds to wait for the reply")
 LAST = query("last_event_id", string(), "As the header Last-Event-ID, for those who cannot send it")
-FORMAT = query("format", string(enum=["message", "payload"]), "What an event's data is")
+FORMAT = query("format", string(enum=["json", "payload"]), "What an event's data is")
 SEEN = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -110,7 +110,7 @@ OPENAPI: dict[str, Json] = {
             query("visibility", number(1, 43200), "Seconds of the lease"),
             query("format", string(enum=["json", "raw"]), "raw: one message, its body as the answer's"),
         ),
-        also="423 429",
+        also="406 423 429",
     ),
     "post /v1/leases/{verb}": operation(
         ok={200: answer("Settled.", obj("count unknown", count=integer(0), unknown=list_of(string())))},
@@ -137,7 +137,7 @@ OPENAPI: dict[str, Json] = {
             LAST,
             SEEN,
         ),
-        also="423 429",
+        also="406 423 429",
     ),
     f"get {EXCHANGE}/events": operation(
         ok={200: STREAM},
@@ -151,7 +151,7 @@ OPENAPI: dict[str, Json] = {
             LAST,
             SEEN,
         ),
-        also="409 422 423 429",
+        also="406 409 422 423 429",
     ),
     "post /v1/events/ack": operation(
         ok={204: answer("Confirmed.")},
