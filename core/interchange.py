@@ -63,21 +63,26 @@ def _refuse(text: str) -> NoReturn:
 
 
 _pauses = 0
+_was_enabled = False
 
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
     """Python's collector of cycles left alone: while tens of thousands of things that stay are made, it would look at all
     of them again and again, up to half a second each time (measured with 20,000 queues), and find nothing."""
-    global _pauses
+    global _pauses, _was_enabled
+    if not _pauses:
+        _was_enabled = gc.isenabled()
+        gc.disable()
     _pauses += 1
-    gc.disable()
     try:
         yield
     finally:
         _pauses -= 1
-        if not _pauses:
-            if not gc.get_freeze_count():  # of all that was made meanwhile none is young any more: no look at it now
+        if not _pauses and _was_enabled:
+            if (
+                not gc.get_freeze_count()
+            ):  # of all that was made meanwhile none is young any more: no look at it now
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
