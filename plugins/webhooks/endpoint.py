@@ -21,6 +21,7 @@ from leveret.plugins.webhooks.attempts import Attempt
 from leveret.plugins.webhooks.client import Connection, Reply
 from leveret.plugins.webhooks.dialer import RequestFailed
 from leveret.plugins.webhooks.gate import Gate, rest_s
+from leveret.plugins.webhooks.handshake import Refused, shake_hands
 from leveret.plugins.webhooks.ledger import Retry, RetryLedger
 from leveret.plugins.webhooks.schedule import retry_after_s
 from leveret.plugins.webhooks.sender import Sender
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 20.0  # a worker without work keeps its connection so long
 GRACE_S = 3.0  # for requests under way when the subscription changes or the broker stops
 REFUSED_AGAIN_S = 60.0  # a dead-letter queue that takes nothing is asked again
+HANDSHAKE_AGAIN_S, HANDSHAKE_SELDOM_S = 5.0, 600.0  # between two handshakes that failed
 MIN_WINDOW = 32  # messages at hand beside those that wait, so that workers do not wait for the queue
 
 
@@ -77,6 +79,8 @@ class Endpoint:
 
     async def run(self) -> None:
         """Until cancelled, or the queue is gone. What is under way has a moment to end."""
+        if self.subscription.origin:
+            await self._shake_hands(self.subscription.origin)
         facts = {"name": f"webhook {self.subscription.name}", "user": ""}
         async with (
             consume_queue(
@@ -90,6 +94,24 @@ class Endpoint:
                     self._advance()
             finally:
                 self._stop()
+
+    async def _shake_hands(self, origin: str) -> None:
+        """Again and again, ever more seldom, until it says yes; messages stay in the queue."""
+        delay_s = HANDSHAKE_AGAIN_S
+        while True:
+            try:
+                rate = await shake_hands(self._sender, origin)
+            except Refused as refused:
+                if self.desk.waits_for != str(refused):
+                    log.warning("webhook=%s is not welcome: %s", self.subscription.name, refused)
+                self.desk.waits_for = str(refused)
+                await trio.sleep(delay_s)
+                delay_s = min(2 * delay_s, HANDSHAKE_SELDOM_S)
+                continue
+            self.desk.waits_for = ""
+            if rate is not None:
+                self._gate.limit(rate)
+            return
 
     def _stop(self) -> None:
         self.is_stopping = True

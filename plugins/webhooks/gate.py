@@ -31,13 +31,19 @@ class Gate:
 
     def __init__(self, subscription: Subscription, paused_until: float) -> None:
         self._breaker = Breaker(subscription.breaker) if subscription.breaker is not None else None
-        limit = subscription.rate_limit
+        limit = self._rate_limit = subscription.rate_limit
         self._bucket = None if limit is None else Bucket(limit.requests, limit.per_s, limit.burst)
         self.paused_until = paused_until
 
     @property
     def breaker_state(self) -> str:
         return "off" if self._breaker is None else self._breaker.state
+
+    def limit(self, per_minute: int) -> None:
+        """The endpoint wants no more than that."""
+        mine = self._rate_limit
+        if mine is None or mine.requests / mine.per_s > per_minute / 60:
+            self._bucket = Bucket(per_minute, 60.0, max(1.0, per_minute / 60))
 
     def wait_s(self, now: float) -> float | None:
         """0: `start` now; else in so many seconds; None: when a request that is under way has ended."""

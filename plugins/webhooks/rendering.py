@@ -92,6 +92,8 @@ def render(subscription: Subscription, envelope: Envelope, body: bytes, webhook_
     if subscription.forward_headers:
         headers += _forwarded(properties)
     headers += subscription.headers
+    if subscription.origin:
+        headers.append(("WebHook-Request-Origin", subscription.origin))
     headers.append(("webhook-id", webhook_id))
     return Rendering(headers, content)
 

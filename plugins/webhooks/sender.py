@@ -45,14 +45,21 @@ class Sender:
             return signed(*arguments), rendering.body
         return await trio.to_thread.run_sync(signed, *arguments), rendering.body
 
+    async def ask(self, connection: Connection, headers: Headers) -> Reply:
+        """OPTIONS, with our credentials and headers. Raise RequestFailed."""
+        return await self._request(connection, "OPTIONS", [*self._subscription.headers, *headers], b"")
+
     async def send(self, connection: Connection, headers: Headers, body: bytes) -> Reply:
         """Raise RequestFailed."""
+        return await self._request(connection, self._subscription.method, headers, body)
+
+    async def _request(self, connection: Connection, method: str, headers: Headers, body: bytes) -> Reply:
         subscription, tokens = self._subscription, self._tokens
         if tokens is not None:
             token = await tokens.get()
             headers = [*headers, ("Authorization", f"Bearer {token}")]
         reply = await connection.request(
-            subscription.method, headers, body, timeout_s=subscription.timeout_s, snippet_bytes=self._snippet_bytes()
+            method, headers, body, timeout_s=subscription.timeout_s, snippet_bytes=self._snippet_bytes()
         )  # fmt: skip
         if tokens is not None and reply.status == 401:
             tokens.expire(token)

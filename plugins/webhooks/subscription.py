@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from leveret.core.errors import InvalidArgument
-from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical
+from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical, is_host_name
 from leveret.plugins.webhooks.credentials import ClientCertificate, authorization, client_certificate, hidden
 from leveret.plugins.webhooks.dialer import Target
 from leveret.plugins.webhooks.fields import HEADER_VALUE, Fields
@@ -56,6 +56,7 @@ class Subscription:
     """exchange: bind the subscription's own queue there; queue: consume that one. Exactly one of them is set.
 
     order_by: "" (none), "queue", "routing_key", "message_id", "correlation_id" or "header:NAME".
+    origin: say so, and ask first whether it is welcome (handshake.py); "": do not.
     headers: sent as they are, authorization included. dead_letter_on: statuses that are not worth another attempt.
     hidden: texts that an endpoint may send back to us, and that no record shows; the longest first.
     """
@@ -78,6 +79,7 @@ class Subscription:
     content_type: str
     template: Template | None
     source: str
+    origin: str
     forward_headers: bool
     timeout_s: float
     connect_timeout_s: float
@@ -163,6 +165,7 @@ class Subscription:
             content_type=content_type,
             template=template,
             source=given.text("source", ""),
+            origin=_origin(given.text("origin", "")),
             forward_headers=given.flag("forward_headers", True),
             timeout_s=given.number("timeout_s", 15.0, 0.1, 120.0),
             connect_timeout_s=given.number("connect_timeout_s", 10.0, 0.1, 120.0),
@@ -200,6 +203,12 @@ def checked_target(where: str, url: str, policy: AddressPolicy | None, *, https_
         except AddressRefused as error:
             raise InvalidArgument(f"{where}: {error}") from None
     return target
+
+
+def _origin(text: str) -> str:
+    if text and not is_host_name(text):
+        raise InvalidArgument("origin must be a DNS name, as events.example.com")
+    return text
 
 
 def _template(source: str | None, form: str) -> Template | None:
