@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -29,11 +30,25 @@ def _default(value: Any) -> Any:
 
 
 # ASCII: a name that was no UTF-8 comes out as lone surrogates, which no encoder takes.
-_encoder = json.JSONEncoder(separators=(",", ":"), default=_default, ensure_ascii=True)
+_encoder = json.JSONEncoder(separators=(",", ":"), default=_default, ensure_ascii=True, allow_nan=False)
 
 
 def encode(value: Any) -> bytes:
-    return _encoder.encode(value).encode()
+    """JSON has no words for what is not finite: "NaN", "Infinity" and "-Infinity" stand for it."""
+    try:
+        return _encoder.encode(value).encode()
+    except ValueError:
+        return _encoder.encode(_finite(value)).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_finite(one) for one in value]
+    return _finite(float(value)) if isinstance(value, Decimal) else value
 
 
 def plain(value: Any) -> Any:

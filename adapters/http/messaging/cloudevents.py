@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from leveret.adapters.http.errors import Refusal
+from leveret.adapters.http.messaging.forms import json_of, utf8_of
 from leveret.adapters.http.messaging.properties import bad
 from leveret.core.properties import Properties
 
@@ -21,6 +22,8 @@ PREFIX = "cloudEvents:"
 STRUCTURED, BATCH = "application/cloudevents", "application/cloudevents-batch"
 REQUIRED = ("id", "source", "specversion", "type")
 NAME = re.compile(r"[a-z0-9]{1,64}")
+FORBIDDEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufdd0-\\ufdef\\ufffe\\uffff]")
+"""In strings of attributes (CloudEvents 3.1)."""
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 JSON_TYPE = re.compile(r"[^;]*/(json|[^;]*\+json)\s*(;.*)?", re.IGNORECASE)
 
@@ -108,8 +111,8 @@ def _event(event: Any, where: str) -> tuple[Properties, bytes]:
             raise bad(f"{where}: attribute {name} must be a string, a boolean or an integer of 32 bits")
         attributes[name] = value
     content_type = attributes.pop("datacontenttype", None)
-    if content_type is not None and not isinstance(content_type, str):
-        raise bad(f"{where}: datacontenttype must be a string")
+    if content_type is not None and (not isinstance(content_type, str) or FORBIDDEN.search(content_type)):
+        raise bad(f"{where}: datacontenttype must be a string without control characters")
     _check(attributes, f"{where}: ")
     body, content_type = _data(event, content_type, where)
     table = {PREFIX + name: value for name, value in attributes.items()}
@@ -129,9 +132,8 @@ def _data(event: dict[str, Any], content_type: str | None, where: str) -> tuple[
         return b"", content_type
     data = event["data"]
     if isinstance(data, str) and content_type is not None and not JSON_TYPE.fullmatch(content_type):
-        return data.encode("utf-8", "surrogatepass"), content_type
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("utf-8", "surrogatepass"), content_type or "application/json"
+        return utf8_of(data, f"{where}: data"), content_type
+    return json_of(data, f"{where}: data"), content_type or "application/json"
 
 
 def _check(attributes: Mapping[str, Any], where: str) -> None:
@@ -145,6 +147,8 @@ def _check(attributes: Mapping[str, Any], where: str) -> None:
             raise bad(f"{where}{name} is no name of an attribute: lower-case letters and digits")
         if value == "":
             raise bad(f"{where}{name} is empty")
+        if isinstance(value, str) and FORBIDDEN.search(value):
+            raise bad(f"{where}{name} has control characters")
     time = attributes.get("time")
     if time is not None and not _is_time(time):
         raise bad(f"{where}time is no time of RFC 3339")

@@ -16,7 +16,7 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.messaging.messages import check_query
 from leveret.adapters.http.messaging.properties import bad
 from leveret.adapters.http.messaging.publishing import DEFAULT_EXCHANGE, confirm
-from leveret.adapters.http.messaging.receiving import choice, must_accept, number, until_end
+from leveret.adapters.http.messaging.receiving import choice, must_accept, number, until_end, whole
 from leveret.adapters.http.messaging.streams import (
     EPOCH,
     EventId,
@@ -78,7 +78,7 @@ class Events:
         check_query(request, QUERY)
         must_accept(request, EVENT_STREAM)
         is_auto = choice(request, "ack", ("last-event-id", "auto")) == "auto"
-        window = int(number(request, "window", WINDOW, 1, MAX_WINDOW))
+        window = whole(request, "window", WINDOW, 1, MAX_WINDOW)
         resume_s = number(request, "resume", RESUME_S, 1.0, MAX_RESUME_S)
         encode_event = _encoder(request)
         name = request.match_info["queue"]
@@ -104,14 +104,14 @@ class Events:
         """What is published from now on as server-sent events; with `client`, everything since its last connection."""
         context = self._context
         session = await context.session(request, request.match_info["vhost"])
-        check_query(request, EXCHANGE_QUERY)
+        check_query(request, EXCHANGE_QUERY, frozenset({"routing_key"}))
         must_accept(request, EVENT_STREAM)
         client = request.query.get("client")
         if client is not None and not CLIENT.fullmatch(client):
             raise bad("client must be 1 to 128 of A-Z a-z 0-9 . _ -")
-        window = int(number(request, "window", WINDOW, 1, MAX_WINDOW))
+        window = whole(request, "window", WINDOW, 1, MAX_WINDOW)
         expires_s = number(request, "expires", EXPIRES_S, 1.0, MAX_EXPIRES_S)
-        max_length = int(number(request, "max_length", MAX_LENGTH, 1, 1_000_000))
+        max_length = whole(request, "max_length", MAX_LENGTH, 1, 1_000_000)
         encode_event = _encoder(request)
         exchange = request.match_info["exchange"]
         if exchange == DEFAULT_EXCHANGE:

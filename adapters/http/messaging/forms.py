@@ -15,7 +15,7 @@ from leveret.core.properties import Properties
 if TYPE_CHECKING:
     from leveret.core.message import Envelope, Message
 
-__all__ = ["MAX_BATCH", "Draft", "as_json", "read_list", "read_one"]
+__all__ = ["MAX_BATCH", "Draft", "as_json", "json_of", "read_list", "read_one", "utf8_of"]
 
 MAX_BATCH = 1000
 """Messages in one request: all of them are checked, then taken, without a break for anybody else."""
@@ -77,6 +77,23 @@ def _no_constant(text: str) -> Any:
     raise ValueError(text)
 
 
+def json_of(value: Any, where: str) -> bytes:
+    """Raise Refusal (400) for numbers that are not finite, and for strings that are no Unicode."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise bad(f"{where}: a number is not finite") from None
+    return utf8_of(text, where)
+
+
+def utf8_of(text: str, where: str) -> bytes:
+    """Raise Refusal (400): JSON can say surrogates that belong to no character."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise bad(f"{where} is no Unicode text") from None
+
+
 def _draft(given: Any, where: str) -> Draft:
     if not isinstance(given, dict):
         raise bad(f"{where} must be a JSON object")
@@ -91,12 +108,12 @@ def _draft(given: Any, where: str) -> Draft:
     payload = given["payload"]
     encoding = given.get("payload_encoding", "string" if isinstance(payload, str) else "json")
     if encoding == "json":
-        body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        body = json_of(payload, f"{where}: payload")
         properties.content_type = properties.content_type or "application/json"
     elif not isinstance(payload, str):
         raise bad(f"{where}: payload must be a string")
     elif encoding == "string":
-        body = payload.encode("utf-8", "surrogatepass")
+        body = utf8_of(payload, f"{where}: payload")
     elif encoding == "base64":
         try:
             body = base64.b64decode(payload, validate=True)

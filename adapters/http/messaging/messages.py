@@ -45,10 +45,20 @@ def flag(request: web.Request, name: str, default: bool = False) -> bool:
     return given == "true"
 
 
-def check_query(request: web.Request, known: frozenset[str]) -> None:
-    """A misspelt parameter must not be a silent default."""
-    if unknown := request.query.keys() - known:
+def check_query(
+    request: web.Request, known: frozenset[str], repeatable: frozenset[str] = frozenset()
+) -> None:
+    """A misspelt parameter must not be a silent default, nor a repeated one a guess."""
+    query = request.query
+    if not query:
+        return
+    names = set(query.keys())
+    if unknown := names - known:
         raise bad(f"there is no parameter {min(unknown)}; there are {', '.join(sorted(known))}")
+    if len(query) > len(names):
+        for name in names - repeatable:
+            if len(query.getall(name)) > 1:
+                raise bad(f"there is more than one parameter {name}")
 
 
 def place_of(request: web.Request) -> Place:

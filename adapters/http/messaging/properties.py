@@ -111,7 +111,7 @@ def properties_of(headers: Mapping[str, str]) -> Properties:
             elif key.startswith(HEADER_PREFIX):
                 if len(key) == len(HEADER_PREFIX):
                     raise bad("X-Leveret-Header- must be followed by a name")
-                table[key[len(HEADER_PREFIX) :]] = unquote(value)
+                table[key[len(HEADER_PREFIX) :]] = _unquoted(name, value)
             elif key == "content-type":
                 properties.content_type = value
             else:
@@ -151,7 +151,16 @@ def _set(properties: Properties, name: str, key: str, value: str) -> None:
             f"there is no property {name}; there are {known}, X-Leveret-Header-NAME and X-Leveret-Headers"
         )
     attribute, read = reader
-    setattr(properties, attribute, read(name, unquote(value)))
+    setattr(properties, attribute, read(name, _unquoted(name, value)))
+
+
+def _unquoted(name: str, value: str) -> str:
+    if "%" not in value:
+        return value
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        raise bad(f"{name} is not UTF-8, percent-encoded") from None
 
 
 def _typed(value: str) -> dict[str, Any]:

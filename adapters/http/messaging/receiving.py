@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from leveret.core.queue import Queue
     from leveret.core.session import Session
 
-__all__ = ["Poll", "Receiving", "choice", "describe", "must_accept", "number", "send_whole", "until_end"]
+__all__ = [
+    "Poll",
+    "Receiving",
+    "choice",
+    "describe",
+    "must_accept",
+    "number",
+    "send_whole",
+    "until_end",
+    "whole",
+]
 
 MAX_MESSAGES = 100
 MAX_BYTES = 16 << 20
@@ -52,6 +62,15 @@ def number(request: web.Request, name: str, default: float, minimum: float, maxi
     if not minimum <= value <= maximum:  # nan is neither
         raise bad(f"{name} must be a number from {minimum:g} to {maximum:g}")
     return value
+
+
+def whole(request: web.Request, name: str, default: int, minimum: int, maximum: int) -> int:
+    given = request.query.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) < 20 and minimum <= int(given) <= maximum):
+        raise bad(f"{name} must be a whole number from {minimum} to {maximum}")
+    return int(given)
 
 
 class Poll:
@@ -140,7 +159,7 @@ class Receiving:
         context = self._context
         session = await context.session(request, request.match_info["vhost"])
         check_query(request, QUERY)
-        maximum = int(number(request, "max", 1, 1, MAX_MESSAGES))
+        maximum = whole(request, "max", 1, 1, MAX_MESSAGES)
         wait_s = number(request, "wait", 0.0, 0.0, MAX_WAIT_S)
         visibility_s = number(request, "visibility", VISIBILITY_S, 1.0, MAX_VISIBILITY_S)
         is_auto = choice(request, "ack", ("manual", "auto")) == "auto"

@@ -297,3 +297,89 @@ async def test_many_pollers_share_the_room_for_leases(autojump_clock: Any) -> No
         assert queue.message_count == 6
         for poller in pollers:
             await poller.close()
+
+
+MESSAGE, EVENT = "application/vnd.leveret.message+json", "application/cloudevents+json"
+HEAD_OF_EVENT = b'{"specversion":"1.0","id":"1","source":"s","type":"t",'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (MESSAGE, b'{"payload": NaN}'),
+        (MESSAGE, b'{"payload": 1e999}'),
+        (MESSAGE, b'{"payload": "\\ud800"}'),
+        (MESSAGE, b'{"payload": ["\\ud800"]}'),
+        (MESSAGE, b'{"payload": "", "properties": {"message_id": "\\ud800"}}'),
+        (MESSAGE, b'{"payload": "", "properties": {"headers": {"\\ud800": 1}}}'),
+        (MESSAGE, b'{"payload": "", "properties": {"headers": {"a": 100000000000000000000}}}'),
+        (MESSAGE, b'{"payload": "", "properties": {"headers": {"' + b"k" * 256 + b'": 1}}}'),
+        (MESSAGE, b'{"payload": "", "properties": {"headers": {"a": ' + b"[" * 100 + b"]" * 100 + b"}}}"),
+        (MESSAGE, b'{"payload": "", "properties": {"headers": {"a": "' + b"x" * 70_000 + b'"}}}'),
+        (MESSAGE, b'{"payload": "", "properties": {"headers": {"CC": "no list"}}}'),
+        (MESSAGE, b'{"payload": "", "properties": {"expiration": "soon"}}'),
+        (MESSAGE, b"[" * 200_000),
+        (MESSAGE, b"\xff"),
+        (EVENT, HEAD_OF_EVENT + b'"data": NaN}'),
+        (EVENT, HEAD_OF_EVENT + b'"data": 1e999}'),
+        (EVENT, HEAD_OF_EVENT + b'"data": "\\ud800", "datacontenttype": "text/plain"}'),
+        (EVENT, HEAD_OF_EVENT + b'"subject": "a\\r\\nb"}'),
+        (EVENT, HEAD_OF_EVENT + b'"subject": "\\uffff"}'),
+        (EVENT, HEAD_OF_EVENT + b'"datacontenttype": "a/b\\r\\nX-Evil: 1"}'),
+        (EVENT, HEAD_OF_EVENT + b'"number": 1.5}'),
+    ],
+)  # fmt: skip
+async def test_json_that_makes_no_message(kind: str, body: bytes, autojump_clock: Any) -> None:
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        (await rest.post("/v1/queues/%2F/q/messages", body, Content_Type=kind)).problem(400, "bad_request")
+        good = b'{"payload": "x"}' if kind == MESSAGE else HEAD_OF_EVENT[:-1] + b"}"
+        path, batch = "/v1/queues/%2F/q/messages/batch", b"[" + good + b"," + body + b"]"
+        batch_kind = "application/json" if kind == MESSAGE else "application/cloudevents-batch+json"
+        answer = await rest.post(path, batch, Content_Type=batch_kind)
+        answer.problem(400, "bad_request")
+        assert queue.message_count == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "exchanges/%2F/amq.topic/messages?routing_key=a&routing_key=b",
+        "exchanges/%2F/amq.topic/messages?mandatory=true&mandatory=false",
+        "exchanges/%2F/amq.topic/messages?mandatory=yes",
+        "queues/%2F/q/receive?max=1&max=2",
+        "queues/%2F/q/receive?max=1.5",
+        "queues/%2F/q/receive?max=nan",
+        "queues/%2F/q/receive?max=101",
+        "queues/%2F/q/receive?wait=inf",
+        "queues/%2F/q/receive?wait=-1",
+        "queues/%2F/q/receive?visibility=1e400",
+    ],
+)
+async def test_parameters_that_say_two_things_or_nothing(path: str, autojump_clock: Any) -> None:
+    async with rest_door() as rest:
+        declare(rest, "q")
+        (await rest.post(f"/v1/{path}", b"x")).problem(400, "bad_request")
+
+
+async def test_header_values_that_are_no_utf8(autojump_clock: Any) -> None:
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        for value in ("%ff", "%ED%A0%80"):
+            for name in ("X-Leveret-Message-Id", "X-Leveret-Header-Name"):
+                answer = await rest.call("POST", "/v1/queues/%2F/q/messages", b"x", {name: value})
+                answer.problem(400, "bad_request")
+        assert queue.message_count == 0
+
+
+async def test_numbers_that_json_has_no_words_for_are_received_as_strings(autojump_clock: Any) -> None:
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        table = {"a": float("nan"), "b": [float("inf"), {"c": float("-inf")}], "d": 1.5}
+        queue.publish(Envelope.of("", "q", Properties(headers=table)), [b"x"])
+        [message] = await rest.receive("q")
+        assert message["properties"]["headers"] == {
+            "a": "NaN",
+            "b": ["Infinity", {"c": "-Infinity"}],
+            "d": 1.5,
+        }
