@@ -94,6 +94,7 @@ class Selection:
     since: int | None = None
     until: int | None = None
     reason: str | None = None
+    status: int | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
         return (
@@ -101,6 +102,7 @@ class Selection:
             and (self.since is None or letter.at >= self.since)
             and (self.until is None or letter.at < self.until)
             and (self.reason is None or letter.reason == self.reason)
+            and (self.status is None or letter.status == self.status)
         )
 
 

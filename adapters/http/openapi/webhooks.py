@@ -82,6 +82,7 @@ OPENAPI: dict[str, Json] = {
         ok=ROWS,
         parameters=(
             query("reason", string(), "Only these"),
+            query("status", integer(100, 999), "Only with this last status"),
             SINCE,
             UNTIL,
             query("after", integer(0), "The last position of the page before"),
@@ -93,7 +94,8 @@ OPENAPI: dict[str, Json] = {
         ok={200: answer("How many.", obj("replayed", replayed=integer(0)))},
         body=obj(
             ids=list_of({"type": ["string", "integer"]}),
-            since=MILLISECONDS, until=MILLISECONDS, reason=string(), all={"const": True}, limit=integer(1, 1000000),
+            since=MILLISECONDS, until=MILLISECONDS, reason=string(), status=integer(100, 999),
+            all={"const": True}, limit=integer(1, 1000000),
         ),
         also="409 504",
     ),

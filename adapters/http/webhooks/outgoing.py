@@ -217,18 +217,23 @@ async def _attempts(call: Call) -> web.StreamResponse:
 
 
 async def _dead_letters(call: Call) -> web.StreamResponse:
-    """?reason=&since=&until=&after=&limit= Oldest first; `after`: the last position of the page before."""
+    """?reason=&status=&since=&until=&after=&limit= Oldest first; `after`: the last position of the page before."""
     query = _Query(call.request)
-    filters = {"reason": query.text("reason"), "since": query.number("since"), "until": query.number("until")}
+    filters = {
+        "reason": query.text("reason"),
+        "status": query.number("status"),
+        "since": query.number("since"),
+        "until": query.number("until"),
+    }
     after, limit = query.number("after") or 0, query.limit()
     query.finish()
     return json_response(call.service.dead_letters(call.vhost, call.name, filters, after=after, limit=limit))
 
 
 async def _replay(call: Call) -> web.StreamResponse:
-    """{"ids": [...]}, or any of {"since", "until", "reason"}, or {"all": true}; "limit". Back into the queue, in order."""
+    """{"ids": [...]}, or any of {"since", "until", "reason", "status"}, or {"all": true}; "limit". Back into the queue, in order."""
     given = await call.context.json(call.request)
-    known = {"ids", "since", "until", "reason", "all", "limit"}
+    known = {"ids", "since", "until", "reason", "status", "all", "limit"}
     if unknown := given.keys() - known:
         raise _bad(f"there is no field {min(unknown)}")
     ids, reason = given.get("ids"), given.get("reason")
@@ -239,13 +244,15 @@ async def _replay(call: Call) -> web.StreamResponse:
     if reason is not None and not isinstance(reason, str):
         raise _bad("reason must be a string")
     filters: dict[str, Any] = {"ids": None if ids is None else frozenset(ids), "reason": reason}
-    for name in ("since", "until"):
+    for name, what in (
+        ("since", "milliseconds since the epoch"), ("until", "milliseconds since the epoch"), ("status", "a status"),
+    ):  # fmt: skip
         value = given.get(name)
         if value is not None and type(value) is not int:
-            raise _bad(f"{name} must be milliseconds since the epoch")
+            raise _bad(f"{name} must be {what}")
         filters[name] = value
     if all(value is None for value in filters.values()) and given.get("all") is not True:
-        raise _bad('say which: ids, since, until, reason, or "all": true')
+        raise _bad('say which: ids, since, until, reason, status, or "all": true')
     limit = given.get("limit", MAX_REPLAY)
     if type(limit) is not int or not 1 <= limit <= MAX_REPLAY:
         raise _bad(f"limit must be an integer from 1 to {MAX_REPLAY}")

@@ -176,6 +176,9 @@ def test_dead_letters_are_replayed(start: Start) -> None:
         letters = poll(lambda: len(found := api.hook("GET", "/dead-letters")) == 3 and found, "dead letters")
         assert [(one["status"], one["attempts"]) for one in letters] == [(500, 1)] * 3
         assert api.hook("GET", "/dead-letters?limit=1&after=" + str(letters[0]["position"])) == [letters[1]]
+        assert api.hook("GET", "/dead-letters?status=404") == []
+        assert len(api.hook("GET", "/dead-letters?status=500")) == 3
+        assert api.hook("POST", "/replay", {"status": 404}) == {"replayed": 0, "is_complete": True}
         answer = api.hook("POST", "/replay", {"ids": [letters[1]["position"]]})
         assert answer == {"replayed": 1, "is_complete": True}
         assert receiver.wait(4)[3].body == b"2"

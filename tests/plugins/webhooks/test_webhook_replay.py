@@ -49,6 +49,20 @@ async def test_replay_of_some(autojump_clock: MockClock) -> None:
         assert [one["webhook_id"] for one in w.dead()] == ["m5"]
 
 
+async def test_replay_by_status(autojump_clock: MockClock) -> None:
+    statuses = {b"0": 500, b"1": 404, b"2": 500}
+    async with world(lambda request, count: reply(statuses[request.body] if count <= 3 else 200)) as w:
+        w.subscribe(concurrency=1, retry={"delays_s": []})
+        w.publish("0", "1", "2")
+        await w.settled()
+        found = w.plugin.dead_letters("/", "w", {"status": 404}, after=0, limit=10)
+        assert [one["status"] for one in found] == [404]
+        assert (await w.plugin.replay("/", "w", {"status": 500}, 1000))["replayed"] == 2
+        await w.settled()
+        assert w.endpoint.bodies[3:] == [b"0", b"2"]
+        assert [one["status"] for one in w.dead()] == [404]
+
+
 async def test_a_replay_that_is_cancelled_leaves_nothing_out(autojump_clock: MockClock) -> None:
     async with world(lambda request, count: reply(500)) as w:
         await dead_ones(w, 3)
