@@ -355,6 +355,21 @@ def test_failed_checks_fit(api: Management) -> None:
     assert not misfits(protocol.json, {"status": "text", "reason": "text", "protocols": ["text"]})
 
 
+def test_what_is_not_there(api: Management, words: dict[str, str]) -> None:
+    """Clients compare the words, too."""
+    vhost = words["vhost"]
+    for path in (
+        "/users/gone", "/users/gone/permissions", "/vhosts/gone", "/queues/gone", f"/queues/{vhost}/gone",
+        f"/exchanges/{vhost}/gone", f"/policies/{vhost}/gone", f"/operator-policies/{vhost}/gone",
+        "/global-parameters/gone", f"/parameters/vhost-limits/{vhost}/gone", f"/permissions/{vhost}/gone",
+        "/connections/gone", "/channels/gone", "/nodes/gone", "/gone",
+    ):  # fmt: skip
+        answer = api.request("GET", path)
+        assert (answer.status, answer.json) == (404, {"error": "Object Not Found", "reason": "Not Found"}), (
+            path
+        )
+
+
 def test_what_is_deleted_twice(api: Management, words: dict[str, str]) -> None:
     """Clients that delete idempotently rely on 404."""
     vhost = words["vhost"]
