@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from support.registries import installed
 from support.topology import FakeBroker, envelope
 
 from leveret.auth.contracts import Permission, Principal
@@ -20,13 +21,12 @@ from leveret.core.errors import AccessRefused, DeliveryTagUnknown, NotFound
 from leveret.core.queue import Queue
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.loader import load_registry
 
 
 @asynccontextmanager
 async def a_broker(**changes: Any) -> AsyncIterator[tuple[Broker, Session]]:
     """A whole broker and a session in it; in the end nothing may be out of any queue."""
-    async with Broker(replace(Settings(), **changes), load_registry(), MemoryStore()).running() as broker:
+    async with Broker(replace(Settings(), **changes), installed(), MemoryStore()).running() as broker:
         yield broker, Session(broker, broker.vhosts["/"], Principal("guest"), object())
         for vhost in broker.vhosts.values():
             for queue in vhost.queues.values():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.registries import installed
 
 from leveret.auth import passwords
 from leveret.conf.settings import Settings
@@ -20,7 +21,6 @@ from leveret.core.fields import ByteArray, Decimal, Float32, Int64, Timestamp
 from leveret.core.interchange import DefinitionsError, export, import_
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryState, MemoryStore
-from leveret.plugins.loader import load_registry
 
 FILE = Path(__file__).parents[1] / "data" / "definitions-3.10.json"
 """Exported by a RabbitMQ 3.10.8 that had everything."""
@@ -36,7 +36,7 @@ BAD = QUEUE | {"name": "bad"}
 @asynccontextmanager
 async def running(state: MemoryState | None = None, **auth: Any) -> AsyncIterator[Broker]:
     settings = replace(Settings(), auth=replace(Settings().auth, **auth))
-    async with Broker(settings, load_registry(), MemoryStore(state=state)).running() as broker:
+    async with Broker(settings, installed(), MemoryStore(state=state)).running() as broker:
         yield broker
 
 

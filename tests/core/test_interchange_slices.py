@@ -6,13 +6,13 @@ import gc
 from typing import Any
 
 import pytest
+from support.registries import installed
 
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.import_plan import SLICE
 from leveret.core.interchange import DefinitionsError, import_slices, paused_collector
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.loader import load_registry
 
 COUNT = 3 * SLICE
 
@@ -29,7 +29,7 @@ def document(count: int = COUNT) -> dict[str, Any]:
 
 
 def broker() -> Broker:
-    return Broker(Settings(), load_registry(), MemoryStore())
+    return Broker(Settings(), installed(), MemoryStore())
 
 
 async def test_each_turn_does_a_slice() -> None:

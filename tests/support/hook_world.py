@@ -9,6 +9,7 @@ from typing import Any
 import trio
 import trio.testing
 from support.hook_receiver import Received, read_request, reply
+from support.registries import installed
 
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
@@ -17,7 +18,6 @@ from leveret.core.properties import Properties
 from leveret.core.queue import Queue
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.loader import load_registry
 from leveret.plugins.webhooks.dialer import RequestFailed, Target
 from leveret.plugins.webhooks.plugin import WebhooksPlugin
 
@@ -140,7 +140,7 @@ def ok(request: Received, count: int) -> bytes:
 @asynccontextmanager
 async def world(answer: Answer = ok, store: Store | None = None, **settings: Any) -> AsyncIterator[World]:
     async with (
-        Broker(Settings(), load_registry(), store or MemoryStore()).running() as broker,
+        Broker(Settings(), installed(), store or MemoryStore()).running() as broker,
         trio.open_nursery() as nursery,
     ):
         plugin = WebhooksPlugin({**WebhooksPlugin.settings, **settings})

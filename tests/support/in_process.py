@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 import trio.testing
+from support.registries import installed
 
 from leveret.adapters.amqp.adapter import AmqpAdapter
 from leveret.adapters.amqp.methods import (
@@ -28,7 +29,6 @@ from leveret.adapters.transport import PlainTransport
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.loader import load_registry
 
 __all__ = ["HANDSHAKE", "InProcess", "audit", "broker_in_process"]
 
@@ -125,7 +125,7 @@ async def broker_in_process(
     plain = Settings()
     # A refused login is answered at once: the tests end before the usual three seconds have passed.
     settings = replace(plain, **{"amqp": replace(plain.amqp, login_failure_delay_s=0.0), **changes})
-    async with Broker(settings, load_registry(), MemoryStore()).running() as broker:
+    async with Broker(settings, installed(), MemoryStore()).running() as broker:
         async with trio.open_nursery() as nursery:
             door = adapter(broker)
             broker.adapters = [door]

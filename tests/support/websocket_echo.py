@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import trio
+from support.registries import installed
 from support.websocket_peer import StreamPeer
 
 from leveret.adapters.base import Door, DoorSpec, WebSocketSpec
@@ -21,7 +22,6 @@ from leveret.adapters.websocket.upgrade import upgrade
 from leveret.conf.settings import Settings, Websocket
 from leveret.core.broker import Broker
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.loader import load_registry
 
 __all__ = [
     "BINARY_SPEC",
@@ -86,7 +86,7 @@ class EchoAdapter:
 
 @contextlib.asynccontextmanager
 async def running_broker(settings: Settings) -> AsyncIterator[Broker]:
-    async with Broker(settings, load_registry(), MemoryStore()).running() as broker:
+    async with Broker(settings, installed(), MemoryStore()).running() as broker:
         yield broker
 
 
