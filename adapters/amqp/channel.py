@@ -259,6 +259,7 @@ class Channel:
 
     def info(self) -> dict[str, Any]:
         """For listings, under RabbitMQ's field names."""
+        uncommitted = self.transaction.uncommitted if self.transaction is not None else (0, 0)
         return self.describe() | {
             "consumer_count": len(self.consumers),
             "messages_unacknowledged": len(self.unacked),
@@ -267,6 +268,8 @@ class Channel:
             "global_prefetch_count": self.global_prefetch,
             "confirm": self.confirms is not None,
             "transactional": self.transaction is not None,
+            "messages_uncommitted": uncommitted[0],
+            "acks_uncommitted": uncommitted[1],
             "message_stats": {
                 "publish": self.publisher.published_total,
                 "confirm": self.confirms.confirmed_total if self.confirms is not None else 0,

@@ -26,6 +26,11 @@ class Transaction:
         self._publishes: list[tuple[bytes, bytes, list[bytes]]] = []
         self._settled: list[tuple[int, Message, Outcome]] = []
 
+    @property
+    def uncommitted(self) -> tuple[int, int]:
+        """How many messages and settlements wait for the commit."""
+        return sum(len(bodies) for _, _, bodies in self._publishes), len(self._settled)
+
     def publish(self, key: bytes, header: bytes, bodies: list[bytes]) -> None:
         self._publishes.append((key, header, bodies))
 

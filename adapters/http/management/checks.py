@@ -117,7 +117,8 @@ async def protocol_listener(call: Call) -> Any:
     wanted = [name.strip().lower() for name in call.part("protocol").split(",")]
     missing = [one for name in wanted if (one := ALIASES.get(name, name)) not in listening]
     if not missing:
-        return {"status": "ok", "protocols": wanted, "protocol": ",".join(wanted)}
+        protocols = [ALIASES.get(name, name) for name in wanted]
+        return {"status": "ok", "protocols": protocols, "protocol": ",".join(protocols)}
     return failed(
         "No active listener", missing=missing[0] if len(missing) == 1 else missing, protocols=listening
     )

@@ -60,7 +60,9 @@ def _numbers(item: dict[str, Any], queue: Queue, view: View) -> None:
     ready, unacknowledged = queue.message_count, queue.unacked_count
     logs = [fifo.log for fifo in queue.fifos if fifo.log is not None]
     in_memory = sum(fifo.in_memory_count for fifo in queue.fifos)
-    in_memory_bytes = sum(fifo.in_memory_bytes for fifo in queue.fifos)
+    in_memory_bytes = queue.message_bytes
+    if in_memory != ready:  # some wait on the disk alone
+        in_memory_bytes = sum(fifo.in_memory_bytes for fifo in queue.fifos)
     persistent_bytes = sum(log.bytes for log in logs)
     unacknowledged_bytes = max(0, persistent_bytes - queue.message_bytes) if unacknowledged else 0
     item.update(

@@ -256,3 +256,48 @@ def test_reset(api: Management, broker: LeveretServer, activity: Activity) -> No
     with Management(broker.ports["http"], "monitor", "p") as client:
         refused(client.request("DELETE", "/reset"), 401, "not_authorised", "Not administrator user")
         assert client.request("DELETE", f"/auth/attempts/{node}").status == 204
+
+
+# -- numbers
+
+
+def test_what_a_transaction_has_not_committed(
+    api: Management, broker: LeveretServer, activity: Activity
+) -> None:
+    parameters = pika.ConnectionParameters("127.0.0.1", broker.port, VHOST, heartbeat=600)
+    connection = pika.BlockingConnection(parameters)
+    try:
+        channel = connection.channel()
+        channel.queue_declare("tx", durable=True, auto_delete=True)
+        for _ in range(3):
+            channel.basic_publish("", "tx", b"m")
+        channel.tx_select()
+        for _ in range(2):
+            method, _, _ = channel.basic_get("tx")
+            channel.basic_ack(method.delivery_tag)
+        channel.basic_publish("", "tx", b"m")
+        channel.queue_declare("tx", passive=True)
+        (item,) = [one for one in api.get("/channels") if one["vhost"] == VHOST]
+        assert (item["messages_uncommitted"], item["acks_uncommitted"], item["transactional"]) == (1, 2, True)
+        channel.tx_commit()
+        (item,) = [one for one in api.get("/channels") if one["vhost"] == VHOST]
+        assert (item["messages_uncommitted"], item["acks_uncommitted"]) == (0, 0)
+        channel.queue_delete("tx")
+    finally:
+        connection.close()
+
+
+def test_a_look_into_a_queue_does_not_page_it_out(api: Management) -> None:
+    assert api.request("PUT", "/queues/%2F/looked", {"durable": False}).status == 201
+    message = {"routing_key": "looked", "payload": "12345", "payload_encoding": "string", "properties": {}}
+    assert api.request("POST", "/exchanges/%2F/amq.default/publish", message).json == {"routed": True}
+    body = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    assert len(api.request("POST", "/queues/%2F/looked/get", body).json) == 1
+    item = api.get("/queues/%/looked", "/")
+    assert (item["message_bytes_ram"], item["message_bytes_paged_out"], item["messages_ram"]) == (5, 0, 1)
+    assert api.request("DELETE", "/queues/%2F/looked").status == 204
+
+
+def test_protocols_by_their_names(api: Management) -> None:
+    found = api.get("/health/checks/protocol-listener/amqp091")
+    assert found == {"status": "ok", "protocols": ["amqp"], "protocol": "amqp"}
