@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 BATCH, BATCH_S = 256, 0.002
 """Callbacks, seconds in one pass of trio's scheduler; then the other tasks have their turn."""
+MANY_TIMERS = 1024
+"""From this number on those that were cancelled are looked for, each time it has doubled."""
 
 
 @asynccontextmanager
@@ -53,6 +55,7 @@ class _Batches:
         self._one = loop._main_loop_one
         self._ready: deque[asyncio.Handle] = deque()
         self._is_waiting = False  # in the channel: the first callback must wake it
+        self._many = MANY_TIMERS
 
     def call_soon(
         self, callback: Callable[..., object], *arguments: Any, context: Context | None = None
@@ -62,6 +65,12 @@ class _Batches:
         if self._is_waiting:
             self.wake()
         return handle
+
+    def _forget_cancelled(self, timers: list[asyncio.TimerHandle]) -> None:
+        """A request that ends in time leaves its timeout behind, for as long as it would have waited."""
+        timers[:] = [timer for timer in timers if not timer._cancelled]
+        heapq.heapify(timers)
+        self._many = max(MANY_TIMERS, 2 * len(timers))
 
     def wake(self) -> None:
         self._is_waiting = False
@@ -102,6 +111,8 @@ class _Batches:
                     return
                 if isinstance(other, asyncio.TimerHandle):
                     heapq.heappush(timers, other)
+                    if len(timers) > self._many:
+                        self._forget_cancelled(timers)
                 elif hasattr(other, "_started"):  # a trio function
                     other._context.run(loop._nursery.start_soon, other._run, name=other._callback)
                 elif not other._cancelled:

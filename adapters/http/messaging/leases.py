@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import secrets
 from collections import Counter
@@ -20,6 +21,8 @@ __all__ = ["MAX_VISIBILITY_S", "Lease", "Leases"]
 log = logging.getLogger(__name__)
 
 MAX_VISIBILITY_S = 43200.0
+LOOK_S = 60.0
+MANY_ENDS = 1024
 MAX_BYTES = 256 << 20
 """Bodies of leased messages, which are in memory; past it there are no further ones."""
 
@@ -27,20 +30,24 @@ MAX_BYTES = 256 << 20
 class Lease:
     """One message, with one user."""
 
-    __slots__ = ("id", "message", "timer", "username")
+    __slots__ = ("ends_at", "id", "message", "username")
 
-    def __init__(self, id: str, message: Message, username: str, timer: Timer) -> None:
+    def __init__(self, id: str, message: Message, username: str, ends_at: float) -> None:
         self.id = id
         self.message = message
         self.username = username
-        self.timer = timer
+        self.ends_at = ends_at
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} queue={self.message.queue.name!r} position={self.message.position}>"
 
 
 class Leases:
-    """All of them, by id. Their number is bounded: in all, and for one user to a quarter of that."""
+    """All of them, by id. Their number is bounded: in all, and for one user to a quarter of that.
+
+    Most are settled long before their end, and the broker's timers keep what is cancelled until its time: so the ends
+    are in a heap of their own, with one timer for the next of them.
+    """
 
     def __init__(self, context: HttpContext, at_stop: AtStop) -> None:
         self._broker = context.broker
@@ -49,6 +56,8 @@ class Leases:
         self._of_user: Counter[str] = Counter()
         self._bytes = 0
         self._is_watching = False
+        self._ends: list[tuple[float, str]] = []  # those of settled leases, too, up to as many again
+        self._timer: Timer | None = None
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -76,11 +85,11 @@ class Leases:
             self._is_watching = True
             self._at_stop.add(self.give_back)
         id = secrets.token_urlsafe(16)
-        timer = self._broker.timers.after(visibility_s, lambda: self._on_end(id))
         message.consumer = None
-        lease = self._leases[id] = Lease(id, message, username, timer)
+        lease = self._leases[id] = Lease(id, message, username, 0.0)
         self._of_user[username] += 1
         self._bytes += len(message.body)
+        self.extend(lease, visibility_s)
         return lease
 
     def find(self, id: str, username: str) -> Lease | None:
@@ -90,7 +99,6 @@ class Leases:
 
     def _end(self, lease: Lease) -> None:
         del self._leases[lease.id]
-        lease.timer.cancel()
         self._of_user[lease.username] -= 1
         if not self._of_user[lease.username]:
             del self._of_user[lease.username]
@@ -116,21 +124,45 @@ class Leases:
 
     def extend(self, lease: Lease, visibility_s: float) -> None:
         """From now on."""
-        lease.timer.cancel()
-        lease.timer = self._broker.timers.after(visibility_s, lambda: self._on_end(lease.id))
+        ends = self._ends
+        lease.ends_at = self._broker.timers.now + visibility_s
+        heapq.heappush(ends, (lease.ends_at, lease.id))
+        if len(ends) > MANY_ENDS and len(ends) > 2 * len(self._leases):
+            ends[:] = [(lease.ends_at, lease.id) for lease in self._leases.values()]
+            heapq.heapify(ends)
+        self._arm()
 
-    def _on_end(self, id: str) -> None:
-        lease = self._leases.get(id)
-        if lease is not None:
-            queue = lease.message.queue
-            log.info(
-                "lease=%s queue=%r vhost=%r user=%s ended unsettled",
-                id,
-                queue.name,
-                queue.vhost.name,
-                lease.username,
-            )
-            self.nack(lease, requeue=True)
+    def _arm(self) -> None:
+        """For the next end; but soon, so that a timer that is replaced is not kept for hours."""
+        timers = self._broker.timers
+        when = min(self._ends[0][0], timers.now + LOOK_S)
+        if self._timer is not None:
+            if self._timer.when <= when:
+                return
+            self._timer.cancel()
+        self._timer = timers.at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        ends = self._ends
+        while ends and ends[0][0] <= self._broker.timers.now:
+            when, id = heapq.heappop(ends)
+            lease = self._leases.get(id)
+            if lease is not None and lease.ends_at == when:
+                self._on_end(lease)
+        if ends:
+            self._arm()
+
+    def _on_end(self, lease: Lease) -> None:
+        queue = lease.message.queue
+        log.info(
+            "lease=%s queue=%r vhost=%r user=%s ended unsettled",
+            lease.id,
+            queue.name,
+            queue.vhost.name,
+            lease.username,
+        )
+        self.nack(lease, requeue=True)
 
     def give_back(self) -> None:
         """The server stops: nobody's failure."""

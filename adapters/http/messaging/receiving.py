@@ -306,8 +306,8 @@ def until_end(request: web.Request, on_end: Callable[[], None]) -> Iterator[None
 
 def must_accept(request: web.Request, media_type: str) -> None:
     """Raise Refusal (406) if the client says that it cannot take an answer of this type."""
-    header = request.headers.get("Accept")
-    if header is None or "*/*" in header:
+    header = ",".join(request.headers.getall("Accept", ("*/*",)))
+    if not header or "*/*" in header:
         return
     wanted = (media_type, media_type.partition("/")[0] + "/*")
     for item in header.lower().split(","):

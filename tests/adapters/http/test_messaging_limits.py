@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import trio
 from support.rest import Rest, basic, declare, rest_door
 
 from leveret.conf.settings import Settings
+from leveret.core.message import Envelope
+from leveret.core.properties import Properties
 
 QUEUE = "/v1/queues/%2F/q/messages"
 
@@ -144,3 +147,60 @@ async def test_who_has_gone_is_given_nothing_more(path: str, autojump_clock: Any
         await rest.publish("q", b"x")
         assert [one["payload"] for one in await rest.receive("q", "ack=auto")] == ["x"]
         await leaver.close()
+
+
+async def test_leases_that_were_settled_leave_nothing_behind(autojump_clock: Any) -> None:
+    """However long they would have lasted."""
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        timers = len(rest.broker.timers._heap)
+        for _ in range(30):
+            queue.publish(Envelope.of("", "q", Properties()), [b"x"] * 100)
+            messages = await rest.receive("q", "max=100&visibility=43200")
+            leases = [message["lease"] for message in messages]
+            assert (await rest.post("/v1/leases/extend?visibility=43000", {"leases": leases})).status == 200
+            assert (await rest.post("/v1/leases/ack", {"leases": leases})).json == {
+                "count": 100,
+                "unknown": [],
+            }
+        assert len(rest.broker.timers._heap) <= timers + 5
+
+
+async def test_leases_end_in_their_order_whenever_they_were_made_or_extended(autojump_clock: Any) -> None:
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        for number, seconds in enumerate((300, 100, 200, 5)):
+            await rest.publish("q", b"%d" % number)
+            [message] = await rest.receive("q", f"visibility={seconds}")
+            if number == 1:
+                extended = message["lease"]
+        assert (await rest.post(f"/v1/leases/{extended}/extend?visibility=400")).status == 204
+        for wait_s, back in ((6, "3"), (195, "2"), (100, "0"), (101, "1")):
+            assert queue.message_count == 0
+            await trio.sleep(wait_s)
+            async with rest.another() as client:
+                [message] = await client.receive("q", "ack=auto&max=9")
+            assert (message["payload"], message["delivery_count"]) == (back, 1)
+
+
+async def test_timeouts_of_requests_that_were_answered_are_forgotten(autojump_clock: Any) -> None:
+    async with rest_door() as rest:
+        declare(rest, "q")
+        adapter: Any = rest._door.adapter
+
+        async def ask() -> None:
+            async with rest.another() as client:
+                for _ in range(150):
+                    await client.send("POST", "/v1/queues/%2F/q/requests?timeout=300", b"?")
+                    [message] = await answer_from.receive("q", "ack=auto&wait=1&max=1")
+                    address = message["properties"]["reply_to"]
+                    await answer_from.post(f"/v1/queues/%2F/{quote(address, safe='')}/messages", b"!")
+                    assert (await client.answer()).body == b"!"
+
+        async with rest.another() as answer_from:
+            await ask()
+        batches = adapter._loop._main_loop_one
+        timers = adapter._loop._timers
+        batches._forget_cancelled(timers)
+        assert len(timers) < 20
+        assert batches._many == 1024
