@@ -20,6 +20,7 @@ from leveret.adapters.http.commits import Commits
 from leveret.adapters.http.cors import add_cors
 from leveret.adapters.http.errors import Refusal, refusal_of, refusal_response
 from leveret.adapters.http.metrics.lag import Lag
+from leveret.adapters.http.origin import check_origin
 from leveret.adapters.http.protocol import expect
 from leveret.adapters.http.rates import Rates
 from leveret.auth.contracts import AccessDenied, Principal, Resource
@@ -227,6 +228,7 @@ def _around(context: HttpContext) -> Any:
         before = store.definition_writes
         response: web.StreamResponse
         try:
+            check_origin(request, broker.settings.http.cors_origins)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001  # every error becomes an answer; ours are logged there
             if isinstance(error, web.HTTPMethodNotAllowed) and request.method == "OPTIONS":

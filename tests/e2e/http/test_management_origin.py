@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -69,3 +72,23 @@ def test_allowed_own_and_programs(page: Management, guarded: LeveretServer) -> N
     ):
         assert page.request("PUT", "/queues/%2F/q", {"durable": True}, headers).status in (201, 204)
     assert page.request("DELETE", "/queues/%2F/q").status == 204
+
+
+def test_messages_of_foreign_pages(guarded: LeveretServer) -> None:
+    """A form, or fetch without CORS, could post text."""
+    login = {"Authorization": f"Basic {b64encode(b'guest:guest').decode()}", "Content-Type": "text/plain"}
+    foreign = {"Origin": "http://evil.example"}
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.ports["http"], timeout=10)
+    try:
+        for path in ("/v1/queues/%2F/q/messages", "/v1/queues/%2F/q/receive", "/v1/webhooks/%2F/h"):
+            connection.request("POST", path, b"message", login | foreign)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            assert (response.status, answer["error"]) == (403, "cross_origin_request"), path
+        # Webhooks in are signed: who posts them does not matter.
+        connection.request("POST", "/hooks/%2F/none", b"{}", foreign)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 404
+    finally:
+        connection.close()
