@@ -133,6 +133,12 @@ class Dialer:
         load_into(other._tls)
         return other
 
+    def under(self, policy: AddressPolicy) -> Dialer:
+        """One that may go elsewhere; else the same."""
+        other = copy.copy(self)
+        other._policy = policy
+        return other
+
     async def open(self, target: Target) -> trio.abc.Stream:
         """Raise RequestFailed."""
         tcp = await self._connect(target)

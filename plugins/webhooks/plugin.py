@@ -50,6 +50,7 @@ class WebhooksPlugin:
     exchanges: ClassVar[Sequence[str]] = ()
     settings: ClassVar[Mapping[str, Any]] = {
         "allowed_networks": [],  # private networks that may be reached, as "10.1.0.0/16"
+        "vhost_allowed_networks": {},  # more of them, by virtual host: {"internal" = ["10.2.0.0/16"]}
         "https_only": False,
         "ca_file": "",  # authorities to trust instead of the system's
         "max_bytes": 64 << 20,  # bodies at hand per subscription
@@ -60,6 +61,12 @@ class WebhooksPlugin:
             self.policy = AddressPolicy(settings["allowed_networks"])
         except (ValueError, TypeError) as error:
             raise ValueError(f"allowed_networks: {error}") from None
+        self._policies: dict[str, AddressPolicy] = {}
+        for vhost, networks in settings["vhost_allowed_networks"].items():
+            try:
+                self._policies[vhost] = AddressPolicy([*settings["allowed_networks"], *networks])
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"vhost_allowed_networks: {vhost}: {error}") from None
         self._https_only: bool = settings["https_only"]
         self._max_bytes: int = settings["max_bytes"]
         try:
@@ -118,15 +125,20 @@ class WebhooksPlugin:
     def check(self, vhost: Vhost, name: str, value: Any) -> Any:
         """The value as it is kept. Raise InvalidArgument."""
         kept = normalized(value, vhost.parameters.get((COMPONENT, name)))
-        self._subscription(name, kept)
+        self._subscription(vhost, name, kept)
         return kept
 
     def masked(self, value: Any) -> Any:
         """The value as it may be shown."""
         return masked(value)
 
-    def _subscription(self, name: str, value: Any) -> Subscription:
-        return Subscription.of(name, value, policy=self.policy, https_only=self._https_only)
+    def _subscription(self, vhost: Vhost, name: str, value: Any) -> Subscription:
+        policy = self._policies.get(vhost.name, self.policy)
+        return Subscription.of(name, value, policy=policy, https_only=self._https_only)
+
+    def _dialer_of(self, vhost: Vhost) -> Dialer:
+        policy = self._policies.get(vhost.name)
+        return self.dialer if policy is None else self.dialer.under(policy)
 
     # -- what happens
 
@@ -156,7 +168,7 @@ class WebhooksPlugin:
             if isinstance(value, Mapping) and value.get("secrets") is None:
                 vhost.set_parameter(COMPONENT, name, value)  # which makes one, and comes here again
                 return
-            subscription = self._subscription(name, value)
+            subscription = self._subscription(vhost, name, value)
         except InvalidArgument as error:
             log.error("vhost=%s webhook=%s is ignored: %s", vhost.name, name, error)
             return
@@ -170,7 +182,8 @@ class WebhooksPlugin:
             # From a queue of its own to somebody else's, or back: what was there is not taken along.
             del self._desks[vhost.name, name]
             desk.remove()
-        desk = Desk(vhost, subscription, self.dialer, identity=self._identity, max_bytes=self._max_bytes)
+        dialer = self._dialer_of(vhost)
+        desk = Desk(vhost, subscription, dialer, identity=self._identity, max_bytes=self._max_bytes)
         self._desks[vhost.name, name] = desk
         desk.ensure()
         assert self._nursery is not None

@@ -367,6 +367,20 @@ def test_55_what_an_operator_allows_is_reached(start: Start) -> None:
             HooksApi(one).hook("PUT", value={"url": f"http://{host}/", "exchange": "amq.topic"}, expect=400)
 
 
+def test_55_what_is_allowed_to_one_virtual_host_is_not_to_another(server: Start, tmp_path: Path) -> None:
+    config = tmp_path / "leveret.toml"
+    config.write_text('[plugins.webhooks]\nvhost_allowed_networks = {"inside" = ["127.0.0.0/8"]}\n')
+    one = server(arguments=["--config", str(config)])
+    api = HooksApi(one)
+    assert api.call("PUT", "/api/vhosts/inside")[0] == 201
+    with HookReceiver() as receiver:
+        value = {"url": receiver.url, "exchange": "amq.topic", "routing_key": "#"}
+        assert api.call("PUT", "/v1/webhooks/%2F/w", value)[0] == 400
+        assert api.call("PUT", "/v1/webhooks/inside/w", value)[0] == 201
+        assert api.call("POST", "/v1/webhooks/inside/w/test")[0] == 202
+        assert receiver.wait(1)[0].headers["x-leveret-type"] == "webhook.test"
+
+
 # -- 55. 410 disables
 
 

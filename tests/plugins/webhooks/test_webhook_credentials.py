@@ -210,6 +210,7 @@ async def test_a_client_certificate_is_shown_and_checked(case: str, tmp_path: An
             for _ in range(2):
                 answer = await connection.request("POST", [], b"{}", timeout_s=5, snippet_bytes=100)
                 assert (answer.status, answer.snippet) == (200, b"us.example")
+            assert receiver.connections == 1  # session tickets are no answer that nobody asked for
         else:
             with pytest.raises(RequestFailed) as error:
                 await connection.request("POST", [], b"{}", timeout_s=5, snippet_bytes=100)
