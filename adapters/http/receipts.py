@@ -21,6 +21,8 @@ _head = Struct(">Q16sH")
 DIGEST_BYTES = 16
 SWEEP_S = 30.0
 SWEPT = 2000  # in one go, at most
+MAX_BYTES = 64 << 20
+"""Of the bodies of all answers: most are a dozen bytes, that of a batch may have thousands."""
 
 
 def digest_of(*parts: str | bytes) -> bytes:
@@ -43,7 +45,7 @@ class Receipt:
 
 
 class Receipts:
-    """By key. When there are more than capacity(), those go first that would expire first.
+    """By key. When there are more than capacity(), or more than MAX_BYTES, those go first that would expire first.
 
     prefix: of the records in the store. Synchronous: whoever answers waits for the commit first.
     """
@@ -54,11 +56,13 @@ class Receipts:
         self._capacity = capacity
         self._known: dict[bytes, Receipt] = {}
         self._order: list[tuple[int, bytes]] = []
+        self._bytes = 0
         self.dropped_total = 0  # before their time
         for key, value in list(broker.store.definitions(prefix)):
             expires_at, fingerprint, status = _head.unpack_from(value)
             receipt = Receipt(expires_at, fingerprint, status, value[_head.size :], True)
             self._known[key[len(prefix) :]] = receipt
+            self._bytes += len(receipt.body)
             self._order.append((expires_at, key[len(prefix) :]))
         heapq.heapify(self._order)
         self._sweep()
@@ -75,7 +79,8 @@ class Receipts:
     ) -> None:
         """is_durable: what was done is, too. Without, it lasts as long as the process."""
         self._drop(key)
-        while self._order and len(self._known) >= max(1, self._capacity()):
+        capacity = max(1, self._capacity())
+        while self._order and (len(self._known) >= capacity or self._bytes + len(body) > MAX_BYTES):
             due, oldest = heapq.heappop(self._order)
             if self._is_current(oldest, due):
                 if not self.dropped_total:
@@ -84,6 +89,7 @@ class Receipts:
                 self._drop(oldest)
         expires_at = self._now() + int(lifetime_s * 1000)
         self._known[key] = Receipt(expires_at, fingerprint, status, body, is_durable)
+        self._bytes += len(body)
         heapq.heappush(self._order, (expires_at, key))
         if is_durable:
             value = _head.pack(expires_at, fingerprint, status) + body
@@ -91,7 +97,10 @@ class Receipts:
 
     def _drop(self, key: bytes) -> None:
         receipt = self._known.pop(key, None)
-        if receipt is not None and receipt.is_stored:
+        if receipt is None:
+            return
+        self._bytes -= len(receipt.body)
+        if receipt.is_stored:
             self._broker.store.delete_definition(self._prefix + key)
 
     def _is_current(self, key: bytes, expires_at: int) -> bool:

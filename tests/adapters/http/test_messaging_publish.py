@@ -11,6 +11,7 @@ import pytest
 import trio
 from support.rest import Rest, basic, declare, rest_door
 
+from leveret.adapters.http import receipts
 from leveret.conf.settings import Settings
 from leveret.core.exchange import Binding
 from leveret.core.message import Message
@@ -489,6 +490,19 @@ async def test_the_oldest_keys_are_forgotten_when_there_are_too_many(autojump_cl
         assert bodies(queue) == [b"a", b"b", b"c", b"a"]
         records = list(rest.broker.store.definitions(b"http/idempotency/"))
         assert len(records) == 2
+
+
+async def test_kept_answers_are_bounded_in_bytes(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    monkeypatch.setattr(receipts, "MAX_BYTES", 100)
+    async with rest_door() as rest:
+        queue = declare(rest, "q")
+        for key in ("a", "b", "c", "d", "e", "f", "g", "h", "a", "h"):  # fifteen bytes each
+            await trio.sleep(1)
+            await rest.post(f"{QUEUE}/q/messages", key.encode(), Idempotency_Key=key)
+        assert bodies(queue) == [b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h", b"a"]
+        assert len(list(rest.broker.store.definitions(b"http/idempotency/"))) == 6
 
 
 async def test_concurrent_publishers_on_many_connections(autojump_clock: Any) -> None:
