@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.traffic import Measured
 
-__all__ = ["AREAS", "IS_CONFIRMED", "METRICS_AREAS", "HttpContext", "Origin", "build_app", "without_trailing_slash"]
+__all__ = [
+    "AREAS",
+    "IS_CONFIRMED",
+    "METRICS_AREAS",
+    "HttpContext",
+    "Origin",
+    "build_app",
+    "without_trailing_slash",
+]
 
 AREAS = (
     "leveret.adapters.http.management.area",

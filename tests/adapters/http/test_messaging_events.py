@@ -287,7 +287,10 @@ async def test_a_named_client_of_a_queue_that_was_made_anew_loses_nothing(autoju
             await again.listen(path, last.id)
             await rest.post(f"{EXCHANGE}/amq.fanout/messages", b"new")
             gap, event = await again.events(2)
-            assert (gap.type, gap.json) == ("gap", {"missed": None})  # what there was is gone, and nobody counted it
+            assert (gap.type, gap.json) == (
+                "gap",
+                {"missed": None},
+            )  # what there was is gone, and nobody counted it
             assert payloads([event]) == ["new"]
 
 
