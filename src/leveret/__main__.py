@@ -5,6 +5,7 @@ Nothing of the broker is imported before `serve` runs: `leveret ctl` must answer
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -32,6 +33,9 @@ log = logging.getLogger("leveret")
 
 EX_CONFIG = 2  # the server was told something impossible, or cannot have what it needs
 MAX_FILES = 1 << 20  # descriptors asked for, if the hard limit allows more
+COLLECT = (10_000, 20, 50)
+"""Python's collector looks for cycles this rarely: next to nothing here is one, messages least of all. Measured: a fifth to
+a third less processor time for filling and draining a queue than with Python's own 700, 10, 10."""
 
 
 class LazyGroup(click.Group):
@@ -93,6 +97,7 @@ def _flags(command: Callable[..., None]) -> Callable[..., None]:
 def serve(config: Path | None, **flags: Any) -> None:
     """Start a server, and run until SIGTERM. SIGHUP reads the settings again."""
     started_at = time.monotonic()
+    gc.set_threshold(*COLLECT)
     from leveret.conf.load import SettingsError, load
 
     def load_settings() -> Settings:
