@@ -15,8 +15,11 @@ __all__ = ["Timer", "Timers"]
 log = logging.getLogger(__name__)
 
 
+SWEEP_AT = 1024  # timers in the heap before the cancelled ones are looked for
+
+
 class Timer:
-    """A callback at a time. `cancel` is immediate; the heap forgets it when its time comes."""
+    """A callback at a time. `cancel` is immediate; the heap forgets it when its time comes, or at the next sweep."""
 
     __slots__ = ("callback", "when")
 
@@ -39,6 +42,7 @@ class Timers:
         self.now = 0.0
         self._after = after
         self._heap: list[tuple[float, int, Timer]] = []
+        self._sweep_at = SWEEP_AT
         self._order = itertools.count()
         self._wake = trio.Event()
         self._offset = 0.0  # wall clock minus trio's clock, so that stored expiries survive a restart
@@ -66,7 +70,15 @@ class Timers:
         if not self._heap or when < self._heap[0][0]:
             self._wake.set()
         heapq.heappush(self._heap, (when, next(self._order), timer))
+        if len(self._heap) >= self._sweep_at:
+            self._sweep()
         return timer
+
+    def _sweep(self) -> None:
+        """Forget the cancelled ones: whoever comes and goes quickly has long timers (heartbeats, expiries), too."""
+        self._heap[:] = [entry for entry in self._heap if entry[2].callback is not None]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(SWEEP_AT, 2 * len(self._heap))
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return self.at(self.now + seconds, callback)
