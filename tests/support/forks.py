@@ -2,7 +2,8 @@
 
 Hundreds of servers and commands are started by the tests, and all but a little of that time goes into importing the
 same modules. What runs is the same program: a process of its own, with its own environment, files and signals.
-LEVERET_TEST_EXEC=1 makes each start a fresh interpreter again; so does any variable of Python's in its environment.
+LEVERET_TEST_EXEC=1 makes each start a fresh interpreter again; so does any variable of Python's in its environment, and
+any system but Linux.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], *, fresh: bo
     """`leveret` with these arguments and exactly this environment. fresh: as an interpreter of its own."""
     python = {key: value for key, value in environment.items() if key.startswith("PYTHON")}
     ours = {key: value for key, value in os.environ.items() if key.startswith("PYTHON")}
-    if not (fresh or os.environ.get("LEVERET_TEST_EXEC") or python != ours):
+    is_asked_for = fresh or bool(os.environ.get("LEVERET_TEST_EXEC"))
+    if sys.platform == "linux" and not is_asked_for and python == ours:
         return origin().fork(arguments, environment)
     return subprocess.Popen(
         [sys.executable, "-m", "leveret", *arguments], env=dict(environment),
