@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import subprocess
 import threading
@@ -19,6 +18,7 @@ import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from support.amqp_peer import Peer
+from support.programs import program
 from support.server import Server, poll
 
 # pika
@@ -262,10 +262,12 @@ def test_kombu_simple_queue(shared: Server, peer: Peer, name: str) -> None:
 
 
 def tool(shared: Server, command: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    if shutil.which(command) is None:
-        pytest.skip(f"{command} is not installed (Debian: amqp-tools)")
     done = subprocess.run(
-        [command, "-u", shared.url, *arguments], input=stdin, capture_output=True, timeout=20, check=False
+        [program(command, "amqp-tools"), "-u", shared.url, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=20,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pika
 import pytest
+from support.programs import program
 from support.server import REFERENCE, LeveretServer, poll
 
 INSTALLED = "/usr/lib/rabbitmq/lib/*/plugins/rabbitmq_management-*/priv/www/cli/rabbitmqadmin"
@@ -46,12 +46,7 @@ LISTED = {
 
 def _find() -> str:
     """Where it is. Debian: in the package rabbitmq-server; .ci/run unpacks it without installing a server."""
-    found = shutil.which("rabbitmqadmin") or next(map(str, Path("/").glob(INSTALLED[1:])), None)
-    if found is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("rabbitmqadmin is not installed")
-    assert found is not None
-    return found
+    return program("rabbitmqadmin", "rabbitmq-server", at=next(map(str, Path("/").glob(INSTALLED[1:])), None))
 
 
 class Admin:

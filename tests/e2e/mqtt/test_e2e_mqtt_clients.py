@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import shutil
 import socket
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from support.mqtt_peer import MqttPeer
+from support.programs import program
 from support.server import LeveretServer, poll
 
 Client = Callable[..., MqttPeer]
@@ -250,9 +250,6 @@ def test_amqtt(broker: Broker, name: str) -> None:
 
 # Mosquitto's
 
-needs_mosquitto = pytest.mark.skipif(
-    shutil.which("mosquitto_sub") is None, reason="mosquitto_sub is not installed"
-)
 VERSIONS = pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
 
 
@@ -262,7 +259,7 @@ class Mosquitto:
 
     def publish(self, *arguments: str, **options: Any) -> None:
         done = subprocess.run(
-            ["mosquitto_pub", *self.common, *arguments],
+            [program("mosquitto_pub", "mosquitto-clients"), *self.common, *arguments],
             capture_output=True,
             timeout=TIMEOUT_S,
             check=False,
@@ -273,7 +270,7 @@ class Mosquitto:
     def subscribe(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Until it ends by itself: -E, or -C and -W."""
         return subprocess.run(
-            ["mosquitto_sub", *self.common, *arguments],
+            [program("mosquitto_sub", "mosquitto-clients"), *self.common, *arguments],
             capture_output=True,
             timeout=TIMEOUT_S * 2,
             check=False,
@@ -283,7 +280,16 @@ class Mosquitto:
     def subscriber(self, prober: MqttPeer, probe: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Runs beside the test, which waits until somebody (5.0 3.4.2.1) is subscribed to the topic `probe`."""
         process = subprocess.Popen(
-            ["mosquitto_sub", *self.common, *arguments, "-t", probe, "-T", probe], stdout=subprocess.PIPE
+            [
+                program("mosquitto_sub", "mosquitto-clients"),
+                *self.common,
+                *arguments,
+                "-t",
+                probe,
+                "-T",
+                probe,
+            ],
+            stdout=subprocess.PIPE,
         )
         late = threading.Timer(TIMEOUT_S, process.kill)
         late.start()
@@ -304,7 +310,6 @@ def lines(process: subprocess.Popen[bytes]) -> list[bytes]:
     return process.stdout.read().splitlines()
 
 
-@needs_mosquitto
 @VERSIONS
 @pytest.mark.parametrize("qos", ["0", "1", "2"])
 def test_mosquitto_pub_and_sub(broker: Broker, client: Client, name: str, version: str, qos: str) -> None:
@@ -319,7 +324,6 @@ def test_mosquitto_pub_and_sub(broker: Broker, client: Client, name: str, versio
         assert process.wait(TIMEOUT_S) == 0
 
 
-@needs_mosquitto
 @VERSIONS
 def test_mosquitto_and_retained_messages(broker: Broker, client: Client, name: str, version: str) -> None:
     client().retained.add(f"{name}/r")
@@ -333,7 +337,6 @@ def test_mosquitto_and_retained_messages(broker: Broker, client: Client, name: s
 
 
 @mosquitto_differs("ends the connection of its own client now and then")
-@needs_mosquitto
 @VERSIONS
 def test_mosquitto_comes_back_to_its_session(broker: Broker, client: Client, name: str, version: str) -> None:
     client(5, name, session_expiry=1).disconnect()  # is cleaned up afterwards
@@ -357,7 +360,6 @@ def test_mosquitto_comes_back_to_its_session(broker: Broker, client: Client, nam
     client(5, name).disconnect()
 
 
-@needs_mosquitto
 @VERSIONS
 def test_mosquittos_will(broker: Broker, client: Client, name: str, version: str) -> None:
     watcher = client().subscribed(f"{name}/will", qos=2)
@@ -368,7 +370,6 @@ def test_mosquittos_will(broker: Broker, client: Client, name: str, version: str
         watcher.receive(b"gone", qos=2)
 
 
-@needs_mosquitto
 def test_mosquitto_pub_with_properties(broker: Broker, client: Client, name: str) -> None:
     mosquitto = Mosquitto(broker.ports["mqtt"], "mqttv5")
     with mosquitto.subscriber(
@@ -381,7 +382,6 @@ def test_mosquitto_pub_with_properties(broker: Broker, client: Client, name: str
         assert lines(process) == [b"text/plain|r/t|k:v|x"]
 
 
-@needs_mosquitto
 @leveret_only("Mosquitto is run without users")
 @VERSIONS
 def test_mosquitto_sub_is_refused(broker: LeveretServer, version: str) -> None:
@@ -392,7 +392,6 @@ def test_mosquitto_sub_is_refused(broker: LeveretServer, version: str) -> None:
     assert b"Connection error" in found.stderr or b"Connection Refused" in found.stderr
 
 
-@needs_mosquitto
 @pytest.mark.parametrize("qos", ["0", "1", "2"])
 def test_mosquitto_sends_a_large_file(
     broker: Broker, client: Client, name: str, qos: str, tmp_path: Any

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e.stomp.stomp_broker import leveret_only
 from e2e.stomp.test_stomp_properties import Device
 from selenium import webdriver
+from support.browser import chromium
+from support.programs import program
 from support.server import LeveretServer, poll
 from support.stomp_peer import StompPeer
 
@@ -40,11 +41,6 @@ function keep(message) {
   got.push({body: message.body, bytes: Array.from(message.binaryBody), headers: Object.assign({}, message.headers)});
 }
 </script>"""
-
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 class Page:
@@ -80,7 +76,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page, served from this machine."""
     folder = tmp_path_factory.mktemp("site")
     subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "@stomp/stompjs@7"],
+        [program("npm", "npm"), "install", "--no-audit", "--no-fund", "--prefix", str(folder), "@stomp/stompjs@7"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     (folder / "index.html").write_text(PAGE)
@@ -104,14 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    profile: Path = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
