@@ -258,7 +258,7 @@ class WebhooksPlugin:
             old = dict(one) if isinstance(one, Mapping) else {"secret": one}
             ends_at = min(old.get("expires_at") or now + keep_s, now + keep_s)
             if ends_at > now and old["secret"] != made:
-                kept.append({**old, "expires_at": round(ends_at)})
+                kept.append({**old, "expires_at": round(ends_at, 3)})
         secrets = [made, *kept[: MAX_SECRETS - 1]]
         desk.vhost.set_parameter(COMPONENT, name, {**value, "secrets": secrets})
         return made

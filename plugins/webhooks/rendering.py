@@ -102,13 +102,12 @@ def signed(
     subscription: Subscription, rendering: Rendering, webhook_id: str, attempt: int, now: float
 ) -> Headers:
     """All headers of one attempt. now: seconds since the epoch."""
-    timestamp = int(now)
     headers = [
         *rendering.headers,
-        ("webhook-timestamp", str(timestamp)),
+        ("webhook-timestamp", str(int(now))),
         (f"{PREFIX}Attempt", str(attempt)),
     ]
-    signature = signatures(subscription.secrets, webhook_id, timestamp, rendering.body)
+    signature = signatures(subscription.secrets, webhook_id, now, rendering.body)
     if signature:
         headers.append(("webhook-signature", signature))
     return headers

@@ -72,10 +72,11 @@ def _ed25519(key: bytes) -> Any:
     return sign
 
 
-def signatures(known: Iterable[Secret], webhook_id: str, timestamp: int, body: bytes) -> str:
-    """The value of webhook-signature, the current key's first; "" without keys. timestamp: seconds, of this attempt."""
-    valid: Sequence[Secret] = [one for one in known if one.expires_at is None or one.expires_at > timestamp]
+def signatures(known: Iterable[Secret], webhook_id: str, now: float, body: bytes) -> str:
+    """The value of webhook-signature, the current key's first; "" without keys. now: of this attempt, in seconds since
+    the epoch; whole seconds of it are signed."""
+    valid: Sequence[Secret] = [one for one in known if one.expires_at is None or one.expires_at > now]
     if not valid:
         return ""
-    content = signed_content(webhook_id, str(timestamp), body)
+    content = signed_content(webhook_id, str(int(now)), body)
     return " ".join([one.sign(content) for one in valid])
