@@ -65,7 +65,6 @@ class Queue:
         self.consumers = Consumers(is_single_active=limits.single_active_consumer)
         self.next_position = 1
         self.unacked_count = 0
-        self.unacked_bytes = 0
         self.is_touched = False  # the pump's
         self.is_closed = False
         self.has_expiry = False  # some message has expires_at: heads must be looked at

@@ -50,7 +50,7 @@ AREAS = (
     "leveret.adapters.http.openapi",
     "leveret.adapters.http.pages",
 )
-"""Modules with `routes(context) -> list[web.RouteDef]`, in the order of matching; those that are not there are not served."""
+"""Modules with `routes(context) -> list[web.RouteDef]`, in the order of matching. Imported when the door is built."""
 METRICS_AREAS = ("leveret.adapters.http.metrics",)
 """What the prometheus door serves."""
 BACKEND_TIMEOUT_S = 15.0
@@ -196,24 +196,10 @@ def build_app(context: HttpContext, areas: Iterable[str] = AREAS) -> web.Applica
         middlewares=[_around(context)], client_max_size=context.broker.settings.http.max_body_size
     )
     for name in areas:
-        area = _import(name)
-        if area is None:
-            continue
-        if not hasattr(area, "routes"):  # a folder that is no package
-            continue
+        area: Area = importlib.import_module(name)
         for route in area.routes(context):
             _add(app.router, route)
     return app
-
-
-def _import(name: str) -> Any | None:
-    """None if there is no such module; one that is broken raises."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            return None
-        raise
 
 
 def _add(router: web.UrlDispatcher, route: web.RouteDef) -> None:

@@ -1,4 +1,4 @@
-"""Answers of metrics, and of this description itself."""
+"""Answers of metrics, of the page at /, and of this description itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ MAYBE: list[Json] = [{}, {"basic": []}, {"bearer": []}]
 """With http.metrics_auth a login; else none."""
 
 OPENAPI: dict[str, Json] = {
+    "get /": operation(ok={200: answer("A page for people.", string(), "text/html")}, security=[]),
     "get /metrics": operation(ok=METRICS, security=MAYBE),
     "get /metrics/per-object": operation(ok=PROMETHEUS, also="429", security=MAYBE),
     "get /metrics/memory-breakdown": operation(ok=PROMETHEUS, security=MAYBE),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,6 @@ import trio.testing
 from aiohttp import web
 from support.in_process import InProcess, broker_in_process
 
-from leveret.adapters.http import app as app_module
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.adapters.http.errors import Refusal
 from leveret.conf.settings import Settings
@@ -101,7 +101,7 @@ class Area:
 @pytest.fixture
 def area(monkeypatch: pytest.MonkeyPatch) -> Area:
     area = Area()
-    monkeypatch.setattr(app_module, "_import", lambda name: area if name.endswith("messaging") else None)
+    monkeypatch.setitem(sys.modules, "leveret.adapters.http.messaging", area)
     return area
 
 

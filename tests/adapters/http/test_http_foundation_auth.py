@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -13,7 +14,6 @@ import trio
 from aiohttp import web
 from support.in_process import InProcess, broker_in_process
 
-from leveret.adapters.http import app as app_module
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.adapters.http.auth import RecentLogins, credentials_of
 from leveret.adapters.http.errors import Refusal
@@ -166,7 +166,7 @@ async def test_a_backend_that_takes_its_time_is_waited_for_once() -> None:
 
 
 async def test_decisions_wait_for_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "_import", lambda name: Area() if name.endswith("messaging") else None)
+    monkeypatch.setitem(sys.modules, "leveret.adapters.http.messaging", Area())
     async with door() as (broker, backend):
         assert await status(broker, "/declare/made", "p", "PUT") == 200
         assert (Permission.CONFIGURE, "made") in backend.asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -57,3 +58,12 @@ async def test_head(path: str) -> None:
         rest.broker.doors = [Door("http", "127.0.0.1", 15672)]
         await rest.send("HEAD", path)
         assert (await rest.next()).status_code == 200
+
+
+async def test_people_find_a_page_at_the_root() -> None:
+    async with broker_in_process(adapter=HttpAdapter) as door, Rest(door, None) as nobody:
+        answer = await nobody.call("GET", "/")
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        for path in re.findall(r'href="([^"]+)"', answer.body.decode()):
+            assert (await nobody.call("GET", path)).status in (200, 401, 503), path

@@ -174,7 +174,9 @@ def test_a_client_that_leaves_leaves_nothing_behind(shared: Server, peer: Peer, 
             addresses.append(peer.deliver().properties["reply_to"])
             if is_reset:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    poll(lambda: all(is_gone(peer, address) for address in addresses), "the reply addresses of those who left")
+    poll(
+        lambda: all(is_gone(peer, address) for address in addresses), "the reply addresses of those who left"
+    )
 
 
 def test_nobody_there_to_ask(shared: Server, name: str) -> None:

@@ -1,0 +1,42 @@
+"""GET /: for people who open the door's address in a browser, what is where. Static, without a login."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from leveret.adapters.http.app import HttpContext
+
+__all__ = ["routes"]
+
+PLACES = (
+    ("/api/overview", "the management API, as RabbitMQ's; rabbitmqadmin works with it"),
+    ("/openapi.json", "all of this door, described in OpenAPI 3.1"),
+    ("/metrics", "numbers for Prometheus"),
+    ("/health/ready", "is it ready?"),
+)
+STYLE = "body{font:1rem/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}"
+HEADERS = {
+    "Cache-Control": "max-age=3600",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Leveret</title>'
+    '<meta name="viewport" content="width=device-width">'
+    f"<style>{STYLE}</style><h1>Leveret</h1>"
+    "<p>A message broker: AMQP, MQTT, STOMP and HTTP. This is its HTTP door.</p><ul>"
+    + "".join([f'<li><a href="{path}">{path}</a>: {escape(what)}</li>' for path, what in PLACES])
+    + "</ul><p>Messages are published and received below <code>/v1</code>, webhooks come in at <code>/hooks</code>.</p></html>"
+)
+
+
+def routes(context: HttpContext) -> list[web.RouteDef]:
+    async def index(request: web.Request) -> web.StreamResponse:
+        """What is where, for people."""
+        return web.Response(text=PAGE, content_type="text/html", headers=HEADERS)
+
+    return [web.get("/", index)]
