@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import Distribution, EntryPoint, EntryPoints
+from typing import NamedTuple
 
 from leveret.core.registry import KINDS, Offer, PluginError, Registry
 from leveret.plugins.base import PluginStatus
@@ -24,18 +25,32 @@ def load_registry(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
     """
     registry = Registry()
     found = importlib.metadata.entry_points() if entry_points is None else EntryPoints(entry_points)
+    sources: dict[int, Source] = {}  # by the identity of the distribution: each look parses all its metadata
     for kind in KINDS:
         for point in found.select(group=GROUP_PREFIX + kind):
-            registry.add(_offer(kind, point))
+            distribution = point.dist
+            if distribution is None:  # an entry point that somebody made by hand
+                source = Source(point.value.partition(":")[0], "", "")
+            elif (known := sources.get(id(distribution))) is not None:
+                source = known
+            else:
+                source = sources[id(distribution)] = _source(distribution)
+            registry.add(Offer(kind, point.name, source.name, source.version, point.load, source.summary))
     return registry
 
 
-def _offer(kind: str, point: EntryPoint) -> Offer:
-    distribution = point.dist
-    if distribution is None:  # an entry point that somebody made by hand
-        return Offer(kind, point.name, point.value.partition(":")[0], "", point.load)
+class Source(NamedTuple):
+    """Where a plugin comes from."""
+
+    name: str
+    version: str
+    summary: str
+
+
+def _source(distribution: Distribution) -> Source:
     metadata = distribution.metadata
+    name = metadata["Name"]
     summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - the protocol has no `get`
-    if distribution.name == OURS:  # what the whole is says nothing about its parts
+    if name == OURS:  # what the whole is says nothing about its parts
         summary = ""
-    return Offer(kind, point.name, distribution.name, distribution.version, point.load, summary)
+    return Source(name, metadata["Version"], summary)
