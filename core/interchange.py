@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DefinitionsError",
     "Report",
+    "all_permissions",
+    "all_topic_permissions",
     "export",
     "import_",
     "import_slices",
@@ -155,8 +157,8 @@ def export(broker: Broker, vhost: str | None = None) -> dict[str, Any]:
         "explanation": f"Definitions of cluster '{name}'",
         "users": sorted((user.record() for user in broker.users.list_users()), key=lambda one: str(one["name"])),
         "vhosts": [_vhost(one) for one in vhosts],
-        "permissions": list(_permissions(broker)),
-        "topic_permissions": list(_topic_permissions(broker)),
+        "permissions": list(all_permissions(broker)),
+        "topic_permissions": list(all_topic_permissions(broker)),
         "global_parameters": [
             {"name": name, "value": value}
             for name, value in sorted(broker.parameters.items())
@@ -180,7 +182,8 @@ def _vhost(vhost: Vhost) -> dict[str, Any]:
     return {"name": vhost.name, **metadata, "metadata": metadata, "limits": dict(vhost.limits)}
 
 
-def _permissions(broker: Broker) -> Iterator[dict[str, Any]]:
+def all_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
+    """As definitions and listings have them, by virtual host and user."""
     for vhost in sorted(broker.vhosts):
         for user, row in sorted(broker.users.list_permissions(vhost), key=lambda pair: pair[0]):
             yield {
@@ -192,7 +195,8 @@ def _permissions(broker: Broker) -> Iterator[dict[str, Any]]:
             }
 
 
-def _topic_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
+def all_topic_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
+    """The same, and by exchange."""
     for vhost in sorted(broker.vhosts):
         rows = sorted(broker.users.list_topic_permissions(vhost), key=lambda row: row[:2])
         for user, exchange, row in rows:

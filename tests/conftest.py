@@ -7,12 +7,15 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.amqp_peer import Peer
 from support.audit import Audit
 from support.server import REFERENCE, LeveretServer, ReferenceServer, Server
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,6 +83,15 @@ def connect(shared: Server) -> Iterator[Callable[..., Peer]]:
 def peer(connect: Callable[..., Peer]) -> Peer:
     """A logged-in connection to the shared server, with channel 1 open."""
     return connect()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """A browser."""
+    from support.browser import chromium  # selenium, for the few that need it
+
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 import trustme
-from support.server import DOORS, REFERENCE, LeveretServer, poll
+from support.server import DOORS, LeveretServer, own_server_only, poll
 
 from leveret import __version__
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="these are about this server's own command line")
+pytestmark = own_server_only("these are about this server's own command line")
 
 Start = Callable[..., LeveretServer]
 

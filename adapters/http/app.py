@@ -7,7 +7,7 @@ import importlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 from aiohttp import web
@@ -58,7 +58,6 @@ PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 IS_CONFIRMED: web.RequestKey[bool] = web.RequestKey("is_confirmed", bool)
 """Set by handlers that have waited for the commit of all they did, and have answered for it."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.management.users import find_user
 from leveret.adapters.http.management.vhosts import find_vhost
+from leveret.core.interchange import all_permissions, all_topic_permissions
 
-if TYPE_CHECKING:
-    from leveret.core.broker import Broker
-
-__all__ = ["ROUTES", "all_permissions", "all_topic_permissions"]
-
-
-def all_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
-    for vhost in sorted(broker.vhosts):
-        for user, row in sorted(broker.users.list_permissions(vhost), key=lambda pair: pair[0]):
-            yield {
-                "user": user,
-                "vhost": vhost,
-                "configure": row.configure,
-                "write": row.write,
-                "read": row.read,
-            }
-
-
-def all_topic_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
-    for vhost in sorted(broker.vhosts):
-        for user, exchange, row in sorted(
-            broker.users.list_topic_permissions(vhost), key=lambda row: row[:2]
-        ):
-            yield {"user": user, "vhost": vhost, "exchange": exchange, "write": row.write, "read": row.read}
+__all__ = ["ROUTES"]
 
 
 async def permissions(call: Call) -> Any:

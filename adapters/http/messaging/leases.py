@@ -6,7 +6,7 @@ import heapq
 import logging
 import secrets
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from leveret.adapters.http.errors import Refusal
 
@@ -45,8 +45,8 @@ class Lease:
 class Leases:
     """All of them, by id. Their number is bounded: in all, and for one user to a quarter of that.
 
-    Most are settled long before their end, and the broker's timers keep what is cancelled until its time: so the ends
-    are in a heap of their own, with one timer for the next of them.
+    Most are settled long before their end, and the broker's timers keep some of what is cancelled (see core/timers.py):
+    so the ends are in a heap of their own, with one timer for the next of them.
     """
 
     def __init__(self, context: HttpContext, at_stop: AtStop) -> None:
@@ -168,6 +168,3 @@ class Leases:
         """The server stops: nobody's failure."""
         for lease in list(self._leases.values()):
             self.give_up(lease)
-
-    def describe(self) -> dict[str, Any]:
-        return {"leases": len(self._leases), "bytes": self._bytes}

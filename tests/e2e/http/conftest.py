@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support.management import Management, control
 from support.management_activity import USERS, VHOST, Activity
+from support.management_writes import ALL
 from support.server import LeveretServer
 
 
@@ -46,3 +47,27 @@ def activity(broker: LeveretServer) -> Iterator[Activity]:
     time.sleep(0.35)  # three looks of the sampler, which is what this waits for
     yield active
     active.close()
+
+
+# Of the writing half: a server as it comes, and an `api` of the module's own
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
+    with LeveretServer(tmp_path_factory.mktemp("write") / "data") as server:
+        yield server
+        assert "Traceback" not in server.errors, server.errors
+        assert server.stop() == 0
+
+
+@pytest.fixture
+def vhost(api: Management, name: str) -> Iterator[str]:
+    """A virtual host that guest may enter."""
+    assert api.request("PUT", f"/vhosts/{name}").status == 201
+    assert api.get(f"/permissions/{name}/guest") == {
+        "user": "guest",
+        "vhost": name,
+        **ALL,
+    }  # who made it may all
+    yield name
+    assert api.request("DELETE", f"/vhosts/{name}").status == 204

@@ -13,9 +13,9 @@ import pika
 import pytest
 from support.amqp_peer import Peer
 from support.management import Management
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users and settings of its own")
+pytestmark = own_server_only("the server needs users and settings of its own")
 
 FILE = Path(__file__).parents[2] / "data" / "definitions-3.10.json"
 GONE = {"error": "Object Not Found", "reason": "Not Found"}

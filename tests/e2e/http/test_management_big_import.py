@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from support.management import Management
-from support.server import REFERENCE, LeveretServer, poll
+from support.server import LeveretServer, own_server_only, poll
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="about our event loop")
+pytestmark = own_server_only("about our event loop")
 
 JSON = {"Content-Type": "application/json"}
 COUNT = 5000

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 from support.management import Management
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="RabbitMQ 3.10 does what such pages ask")
+pytestmark = own_server_only("RabbitMQ 3.10 does what such pages ask")
 
 ALLOWED = "https://console.example"
 

@@ -3,7 +3,6 @@
 # mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
-import pytest
 from support.management import Management, control
 from support.management_activity import USERS, VHOST, Activity
 from support.management_shapes import (
@@ -24,9 +23,9 @@ from support.management_shapes import (
     VHOST_KEYS,
     has,
 )
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users and settings of its own")
+pytestmark = own_server_only("the server needs users and settings of its own")
 
 
 def test_overview(api: Management, activity: Activity) -> None:

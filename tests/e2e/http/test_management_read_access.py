@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 from support.management import Management, control
 from support.management_activity import USERS, VHOST, Activity
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users and settings of its own")
+pytestmark = own_server_only("the server needs users and settings of its own")
 
 
 def test_logins(broker: LeveretServer) -> None:

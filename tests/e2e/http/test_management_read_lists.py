@@ -14,9 +14,9 @@ from support.management_shapes import (
     SAMPLED,
     has,
 )
-from support.server import REFERENCE, LeveretServer, poll
+from support.server import LeveretServer, own_server_only, poll
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users and settings of its own")
+pytestmark = own_server_only("the server needs users and settings of its own")
 
 
 def test_queues_are_a_bare_array(api: Management, activity: Activity) -> None:

@@ -10,9 +10,9 @@ import pika
 import pytest
 from support.management import Management
 from support.management_activity import VHOST, Activity
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users and settings of its own")
+pytestmark = own_server_only("the server needs users and settings of its own")
 
 GUEST = b64encode(b"guest:guest").decode()
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -14,9 +14,9 @@ from typing import Any
 import pika
 import pytest
 from support.management import Management
-from support.server import REFERENCE, LeveretServer, poll
+from support.server import LeveretServer, own_server_only, poll
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="it needs users and settings of its own")
+pytestmark = own_server_only("it needs users and settings of its own")
 
 VHOST = "typed / %"
 

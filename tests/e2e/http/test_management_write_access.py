@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pika
 import pytest
 from support.management import Management, control
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users of its own")
+pytestmark = own_server_only("the server needs users of its own")
 
 USERS = {
     "admin": "administrator",

@@ -12,9 +12,9 @@ from typing import Any
 import pika
 import pytest
 from support.management import Management
-from support.server import REFERENCE, LeveretServer
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs settings of its own")
+pytestmark = own_server_only("the server needs settings of its own")
 
 FILE = Path(__file__).parents[2] / "data" / "definitions-3.10.json"
 JSON = {"Content-Type": "application/json"}

@@ -10,9 +10,9 @@ from typing import Any
 import pika
 import pytest
 from support.management import Answer, Management
-from support.server import REFERENCE, LeveretServer, poll
+from support.server import LeveretServer, own_server_only, poll
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs settings of its own")
+pytestmark = own_server_only("the server needs settings of its own")
 
 
 @pytest.fixture(scope="module")

@@ -10,54 +10,18 @@ from urllib.parse import quote
 import pika
 import pytest
 from support.management import Management
-from support.server import REFERENCE, LeveretServer
+from support.management_writes import DOUBLY, NO_VHOST, NOT_FOUND, check
+from support.server import LeveretServer, own_server_only
 
-pytestmark = pytest.mark.skipif(bool(REFERENCE), reason="the server needs users and settings of its own")
+pytestmark = own_server_only("the server needs users and settings of its own")
 
-ALL = {"configure": ".*", "write": ".*", "read": ".*"}
-NOT_FOUND = {"error": "Object Not Found", "reason": "Not Found"}
-NO_VHOST = {"error": "not_found", "reason": "vhost_not_found"}
-DOUBLY = "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?"
 REFUSED = {"error": "not_authorised", "reason": "Access refused."}
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
-    with LeveretServer(tmp_path_factory.mktemp("write") / "data") as server:
-        yield server
-        assert "Traceback" not in server.errors, server.errors
-        assert server.stop() == 0
 
 
 @pytest.fixture(scope="module")
 def api(started: LeveretServer) -> Iterator[Management]:
     with Management(started.ports["http"]) as api:
         yield api
-
-
-@pytest.fixture
-def vhost(api: Management, name: str) -> Iterator[str]:
-    """A virtual host that guest may enter."""
-    assert api.request("PUT", f"/vhosts/{name}").status == 201
-    assert api.get(f"/permissions/{name}/guest") == {
-        "user": "guest",
-        "vhost": name,
-        **ALL,
-    }  # who made it may all
-    yield name
-    assert api.request("DELETE", f"/vhosts/{name}").status == 204
-
-
-def check(api: Management, method: str, path: str, body: Any, status: int, answer: Any = None) -> None:
-    """answer: a dict is the whole body, a string or list is the reason of bad_request."""
-    got = api.request(method, path, body)
-    assert got.status == status, (method, path, body, got)
-    if answer is None:
-        if status in (201, 204):
-            assert got.body == b"", got
-        return
-    expected = answer if isinstance(answer, dict) else {"error": "bad_request", "reason": answer}
-    assert got.json == expected, (method, path, body)
 
 
 def test_exchanges(api: Management, vhost: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from support.browser import chromium
 from support.server import LeveretServer, own_server_only, poll
 
 pytestmark = own_server_only("the reference has no REST API for messages")
@@ -48,12 +47,6 @@ class Page:
 
     def close(self) -> None:
         self._driver.execute_script("if (window.source) source.close()")
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")

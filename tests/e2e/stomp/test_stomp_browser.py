@@ -15,7 +15,6 @@ import pytest
 from e2e.stomp.stomp_broker import leveret_only
 from e2e.stomp.test_stomp_properties import Device
 from selenium import webdriver
-from support.browser import chromium
 from support.programs import program
 from support.server import LeveretServer, poll
 from support.stomp_peer import StompPeer
@@ -96,12 +95,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
