@@ -1,1 +1,1 @@
-"""The doors: each speaks one protocol to its clients and broker words to core."""
+"""The listeners: each speaks one protocol to its clients and broker words to core."""

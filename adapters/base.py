@@ -1,4 +1,4 @@
-"""What an adapter is: one protocol, its doors, and a task per accepted connection."""
+"""What an adapter is: one protocol, its listeners, and a task per accepted connection."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
-
-__all__ = ["Adapter", "ClientConnection", "Door", "DoorSpec", "Draining", "WebSocketSpec"]
+__all__ = ["Adapter", "ClientConnection", "Draining", "ListenerSpec", "OpenListener", "WebSocketSpec"]
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketSpec:
-    """For doors behind an HTTP upgrade (RFC 6455).
+    """For listeners behind an HTTP upgrade (RFC 6455).
 
-    subprotocols  that this door speaks, best first; a client that offers none of them is let in without one
+    subprotocols  that this listener speaks, best first; a client that offers none of them is let in without one
     is_text       bytes go out in text frames where they are UTF-8, else, and always if false, in binary ones
     takes_text    text frames are accepted; if not, they close the connection with 1003
     message_end   what ends a frame of the protocol: each goes out as one WebSocket message, for clients that expect
@@ -33,8 +32,8 @@ class WebSocketSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class DoorSpec:
-    """A door that the settings ask for: its name, port (0: any free one), whether it speaks TLS, WebSocket or not."""
+class ListenerSpec:
+    """A listener that the settings ask for: its name, port (0: any free one), whether it speaks TLS, WebSocket or not."""
 
     name: str
     port: int
@@ -43,8 +42,8 @@ class DoorSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A door that is open."""
+class OpenListener:
+    """A listener that is open."""
 
     name: str
     host: str
@@ -58,7 +57,7 @@ class Adapter(Protocol):
     name: ClassVar[str]
 
     def __init__(self, broker: Broker) -> None: ...
-    def doors(self) -> Sequence[DoorSpec]:
+    def listeners(self) -> Sequence[ListenerSpec]:
         """What the settings ask for; empty: the protocol is off."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -76,7 +75,7 @@ class Draining(Protocol):
     """An adapter whose connections are not (all) in `broker.connections`: it ends them itself."""
 
     def drain(self) -> None:
-        """The doors are shut: let the clients go, bounded in time. Called once; returns at once."""
+        """The listeners are shut: let the clients go, bounded in time. Called once; returns at once."""
 
 
 class ClientConnection(Protocol):

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
     from leveret.core.session import Session
-
 __all__ = ["Connection"]
 
 
@@ -45,7 +44,7 @@ class Connection:
         self._nursery: trio.Nursery | None = None
         self._drained: trio.Event | None = None
         self.outbox = Outbox(
-            transport, broker.pump, outbox_bytes, spawn=self._spawn, on_drained=self._on_drained, on_lost=self.cancel
+            transport, broker.dispatcher, outbox_bytes, spawn=self._spawn, on_drained=self._on_drained, on_lost=self.cancel
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -64,14 +63,14 @@ class Connection:
     @property
     def is_reading_paused(self) -> bool:
         """We do not read from it, so that its silence proves nothing."""
-        return self.is_publisher and (self.broker.flow.is_blocking or self.broker.is_store_behind)
+        return self.is_publisher and (self.broker.alarms.is_blocking or self.broker.is_store_behind)
 
     @property
-    def is_welcome(self) -> bool:
+    def may_read(self) -> bool:
         """May it say more? If not, await `until_welcome` before the next read."""
         return not self.is_reading_paused and self.outbox.bytes <= 2 * self.outbox.limit
 
-    async def until_welcome(self) -> None:
+    async def wait_until_readable(self) -> None:
         """Until there is room for what it publishes, and it reads our answers."""
         if self.is_reading_paused:
             await self.broker.wait_for_room()

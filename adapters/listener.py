@@ -1,4 +1,4 @@
-"""Doors: bind, accept, TLS, and one task per connection that can fail without hurting another."""
+"""Listeners: bind, accept, TLS, and one task per connection that can fail without hurting another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from leveret.adapters.base import Adapter, Door, DoorSpec, Draining, WebSocketSpec
+from leveret.adapters.base import Adapter, Draining, ListenerSpec, OpenListener, WebSocketSpec
 from leveret.adapters.transport import PlainTransport, TlsTransport, Transport
 from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.adapters.websocket.upgrade import upgrade
@@ -18,8 +18,7 @@ from leveret.adapters.websocket.upgrade import upgrade
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
     from leveret.core.broker import Broker
-
-__all__ = ["DoorError", "serve_all", "tls_context"]
+__all__ = ["ListenerError", "serve_all", "tls_context"]
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +28,15 @@ ACCEPT_CAPACITY_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUF
 TLS_HANDSHAKE_S = 5.0  # RabbitMQ's ssl_handshake_timeout
 
 
-class DoorError(Exception):
-    """A door cannot be opened: one sentence for the operator."""
+class ListenerError(Exception):
+    """A listener cannot be opened: one sentence for the operator."""
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """The server's context from the tls section. Raise DoorError if the files are not usable."""
     tls = settings.tls
     if not tls.certfile:
-        raise DoorError("a TLS door is configured, but tls.certfile is empty")
+        raise ListenerError("a TLS listener is configured, but tls.certfile is empty")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.minimum_version = ssl.TLSVersion[tls.min_version.replace(".", "_")]
@@ -45,45 +44,49 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         if tls.cafile:
             context.load_verify_locations(tls.cafile)
     except (OSError, ssl.SSLError, KeyError) as error:
-        raise DoorError(f"the TLS certificate cannot be used: {error}") from error
+        raise ListenerError(f"the TLS certificate cannot be used: {error}") from error
     if tls.verify_peer:
         context.verify_mode = ssl.CERT_REQUIRED if tls.fail_if_no_peer_cert else ssl.CERT_OPTIONAL
     return context
 
 
-def _bind(host: str, spec: DoorSpec, backlog: int) -> socket.socket:
+def _bind(host: str, spec: ListenerSpec, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6 and host == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # one door for both families
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # one listener for both families
         sock.bind((host, spec.port))
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise DoorError(f"{spec.name} port {spec.port} on {host} is in use by another program") from error
-        raise DoorError(f"{spec.name} cannot listen on {host} port {spec.port}: {error.strerror}") from error
+            raise ListenerError(
+                f"{spec.name} port {spec.port} on {host} is in use by another program"
+            ) from error
+        raise ListenerError(
+            f"{spec.name} cannot listen on {host} port {spec.port}: {error.strerror}"
+        ) from error
     return sock
 
 
 class Listener:
-    """One open door."""
+    """One open listener."""
 
-    def __init__(self, broker: Broker, adapter: Adapter, spec: DoorSpec, sock: socket.socket) -> None:
+    def __init__(self, broker: Broker, adapter: Adapter, spec: ListenerSpec, sock: socket.socket) -> None:
         self.broker = broker
         self.adapter = adapter
         self.spec = spec
         self.socket = sock
         host, port = sock.getsockname()[:2]
-        self.door = Door(spec.name, host, port, spec.is_tls)
+        self.address = OpenListener(spec.name, host, port, spec.is_tls)
         self._is_stopping = False
         self._upgrades: set[trio.CancelScope] = set()
 
     async def accept(self, connections: trio.Nursery) -> None:
-        """Accept until cancelled; connections belong to `connections`, which outlives the door while it drains."""
+        """Accept until cancelled; connections belong to `connections`, which outlives the listener while it drains."""
         try:
             while True:
                 try:
@@ -93,7 +96,7 @@ class Listener:
                     continue
                 except OSError as error:
                     if error.errno in ACCEPT_CAPACITY_ERRORS:
-                        log.error("door=%s cannot accept: %s; pausing", self.spec.name, error.strerror)
+                        log.error("listener=%s cannot accept: %s; pausing", self.spec.name, error.strerror)
                         await trio.sleep(ACCEPT_PAUSE_S)
                     # Anything else: the peer was gone before it was accepted; the next one waits.
                     continue
@@ -121,19 +124,21 @@ class Listener:
             else:
                 await self.adapter.serve(transport)
         except ssl.SSLError as error:
-            log.warning("door=%s peer=%s TLS handshake failed: %s", self.spec.name, plain.peer, error.reason)
+            log.warning(
+                "listener=%s peer=%s TLS handshake failed: %s", self.spec.name, plain.peer, error.reason
+            )
         except trio.TooSlowError:
-            log.warning("door=%s peer=%s TLS handshake timed out", self.spec.name, plain.peer)
+            log.warning("listener=%s peer=%s TLS handshake timed out", self.spec.name, plain.peer)
         except OSError as error:  # reset by the peer: its right
-            log.info("door=%s peer=%s closed: %s", self.spec.name, plain.peer, error)
+            log.info("listener=%s peer=%s closed: %s", self.spec.name, plain.peer, error)
         except Exception:
             # Our bug, not the peer's; the others go on.
-            log.exception("door=%s peer=%s connection failed", self.spec.name, plain.peer)
+            log.exception("listener=%s peer=%s connection failed", self.spec.name, plain.peer)
         finally:
             transport.close()
 
     async def _upgrade(self, transport: Transport, spec: WebSocketSpec) -> WebSocketTransport | None:
-        """None: the door was shut meanwhile."""
+        """None: the listener was shut meanwhile."""
         broker = self.broker
         with trio.CancelScope() as scope:
             self._upgrades.add(scope)
@@ -153,9 +158,9 @@ class Listener:
 
 
 async def serve_all(
-    broker: Broker, *, task_status: trio.TaskStatus[list[Door]] = trio.TASK_STATUS_IGNORED
+    broker: Broker, *, task_status: trio.TaskStatus[list[OpenListener]] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Open every door that the settings ask for; report them; serve until cancelled.
+    """Open every listener that the settings ask for; report them; serve until cancelled.
 
     Raise DoorError before any is served if one cannot be opened. On cancellation: stop accepting, tell the clients
     in their protocol, drain within `server.shutdown_timeout_s`, then cancel what is left.
@@ -164,12 +169,12 @@ async def serve_all(
     listeners: list[Listener] = []
     try:
         for adapter in broker.adapters:
-            for spec in adapter.doors():
+            for spec in adapter.listeners():
                 if spec.is_tls and broker.tls_context is None:
                     broker.tls_context = tls_context(settings)
                 sock = _bind(settings.listeners.bind, spec, settings.listeners.backlog)
                 listeners.append(Listener(broker, adapter, spec, sock))
-    except DoorError:
+    except ListenerError:
         for listener in listeners:
             listener.socket.close()
         raise
@@ -177,13 +182,13 @@ async def serve_all(
     async with trio.open_nursery() as around:
         drain, runs = await around.start(_hold, is_stopping)
         try:
-            async with trio.open_nursery() as doors:
+            async with trio.open_nursery() as accepting:
                 for adapter in broker.adapters:
                     await runs.start(adapter.run)
                 for listener in listeners:
-                    doors.start_soon(listener.accept, drain)
-                broker.doors = [listener.door for listener in listeners]
-                task_status.started(broker.doors)
+                    accepting.start_soon(listener.accept, drain)
+                broker.listeners = [listener.address for listener in listeners]
+                task_status.started(broker.listeners)
         finally:
             for listener in listeners:
                 listener.stop()
@@ -193,7 +198,7 @@ async def serve_all(
             for adapter in broker.adapters:
                 if isinstance(adapter, Draining):
                     adapter.drain()
-            broker.pump.run()
+            broker.dispatcher.run()
             is_stopping.set()
 
 
@@ -203,7 +208,7 @@ async def _hold(
     task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Nursery]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Nurseries for the connections and, around it, for the adapters' own tasks; shielded from the cancellation that
-    stops the doors. The deadline of the first bounds both."""
+    stops the listeners. The deadline of the first bounds both."""
     async with trio.open_nursery() as runs:
         runs.cancel_scope.shield = True
         async with trio.open_nursery() as drain:

@@ -9,8 +9,7 @@ import trio
 
 if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
-    from leveret.core.pump import Pump
-
+    from leveret.core.dispatcher import Dispatcher
 __all__ = ["Outbox"]
 
 JOINED_BYTES = (
@@ -28,11 +27,11 @@ class Outbox:
     """
 
     __slots__ = (
+        "_dispatcher",
         "_held",
         "_is_writing",
         "_on_drained",
         "_on_lost",
-        "_pump",
         "_spawn",
         "_transport",
         "bytes",
@@ -48,7 +47,7 @@ class Outbox:
     def __init__(
         self,
         transport: Transport,
-        pump: Pump,
+        dispatcher: Dispatcher,
         limit: int,
         *,
         spawn: Callable[[Callable[[], object]], None],
@@ -58,7 +57,7 @@ class Outbox:
         self.chunks: list[bytes] = []
         self.bytes = 0
         self.limit = limit
-        self.is_dirty = False  # the pump's
+        self.is_dirty = False  # owned by the dispatcher
         self.is_congested = False
         self.is_closed = False
         self.sent_total = 0
@@ -66,7 +65,7 @@ class Outbox:
         self._held = 0
         self._is_writing = False
         self._transport = transport
-        self._pump = pump
+        self._dispatcher = dispatcher
         self._spawn = spawn
         self._on_drained = on_drained
         self._on_lost = on_lost
@@ -82,7 +81,7 @@ class Outbox:
         if total > self.limit:
             self.is_congested = True
         if not self.is_dirty:
-            self._pump.dirty(self)
+            self._dispatcher.schedule_flush(self)
 
     def hold(self) -> None:
         self._held += 1
@@ -90,7 +89,7 @@ class Outbox:
     def release(self) -> None:
         self._held -= 1
         if not self._held and self.chunks and not self.is_dirty:
-            self._pump.dirty(self)
+            self._dispatcher.schedule_flush(self)
 
     def flush(self) -> None:
         if self._is_writing or self._held or not self.chunks:

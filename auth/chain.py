@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
-from leveret.auth.attempts import Attempts
 from leveret.auth.contracts import (
     AccessDenied,
     Authenticator,
@@ -19,6 +18,7 @@ from leveret.auth.contracts import (
     Principal,
     Resource,
 )
+from leveret.auth.login_counts import LoginCounts
 
 __all__ = ["AuthChain", "is_loopback"]
 
@@ -53,7 +53,7 @@ class AuthChain:
         self._authenticators = tuple(authenticators)
         self._authorizers = tuple(authorizers)
         self._loopback_users = frozenset(loopback_users)
-        self.attempts = Attempts()
+        self.attempts = LoginCounts()
         self._own_first = {
             own.name: (own, *(other for other in authorizers if other is not own)) for own in authorizers
         }

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from leveret.auth import passwords
-from leveret.auth.cache import VerifiedPasswords
 from leveret.auth.contracts import AccessDenied, Credentials, Permission, Principal, Resource
 from leveret.auth.permissions import DEFAULT_EXCHANGE, Permissions, TopicPermissions, check_pattern
 from leveret.auth.users import (
@@ -25,10 +24,10 @@ from leveret.auth.users import (
     hashed,
     record_key,
 )
+from leveret.auth.verified_passwords import VerifiedPasswords
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Auth
-
 __all__ = ["AuthDataError", "InternalBackend", "NoSuchUser", "Records", "User", "UserExists"]
 
 log = logging.getLogger(__name__)

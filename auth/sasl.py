@@ -12,7 +12,6 @@ from leveret.auth.contracts import Credentials
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Auth
-
 __all__ = ["MECHANISMS", "Mechanism", "SaslError", "offered", "respond"]
 
 Mechanism = Callable[[bytes, Credentials, "Auth"], Credentials]
@@ -106,7 +105,7 @@ MECHANISMS: dict[str, Mechanism] = {
 
 
 def offered(settings: Auth, *, has_tls: bool) -> list[str]:
-    """In the configured order; EXTERNAL on TLS doors only, ANONYMOUS only if there is a user for it."""
+    """In the configured order; EXTERNAL on TLS listeners only, ANONYMOUS only if there is a user for it."""
     return [
         name
         for name in dict.fromkeys(settings.mechanisms)

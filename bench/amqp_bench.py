@@ -32,7 +32,7 @@ QUEUE = "bench"
 BUFFER_BYTES = 1 << 18
 START_TIMEOUT_S = 120.0
 OWN = f"{shlex.quote(sys.executable)} -m leveret serve --data-dir {{data}} --amqp {{port}}" + "".join(
-    f" --{door} off" for door in ("mqtt", "stomp", "http", "prometheus", "web-stomp", "web-mqtt")
+    f" --{listener} off" for listener in ("mqtt", "stomp", "http", "prometheus", "web-stomp", "web-mqtt")
 )
 
 

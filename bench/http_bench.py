@@ -1,4 +1,4 @@
-"""The HTTP door: publishing by REST (needs wrk), webhooks out, and AMQP beside a thousand idle event streams.
+"""The HTTP listener: publishing by REST (needs wrk), webhooks out, and AMQP beside a thousand idle event streams.
 
 usage: http_bench.py [--only sse,rest,webhooks] [--streams 1000] [--seconds 5] [--webhooks 20000]
 
@@ -68,8 +68,8 @@ class Broker:
 def leveret() -> Iterator[Broker]:
     off = [
         part
-        for door in ("mqtt", "stomp", "prometheus", "web-stomp", "web-mqtt")
-        for part in (f"--{door}", "off")
+        for listener in ("mqtt", "stomp", "prometheus", "web-stomp", "web-mqtt")
+        for part in (f"--{listener}", "off")
     ]
     with tempfile.TemporaryDirectory() as data:
         config = Path(data) / "leveret.toml"

@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from leveret.core.store.checks import committed, make_messages, running
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 
 SECONDS = 2.0
 BODY = b"x" * 1024
@@ -92,13 +92,13 @@ async def pipeline(make: Callable[[], LmdbStore], size: int, body: bytes) -> flo
         return count / (time.perf_counter() - began)
 
 
-async def backlog(make: Callable[[], LmdbStore], count: int) -> None:
+async def ready(make: Callable[[], LmdbStore], count: int) -> None:
     async with running(make()) as store:
         log = store.create_log()
         with timed("backlog append", count):
             for position in range(0, count, 500):
                 log.append(make_messages(position, [BODY] * 500))
-                while store.backlog_bytes > 16 << 20:
+                while store.pending_bytes > 16 << 20:
                     await committed(store)
                 await trio.lowlevel.checkpoint()
             await committed(store)
@@ -131,7 +131,7 @@ async def backlog(make: Callable[[], LmdbStore], count: int) -> None:
                 for message in messages:
                     message.is_stored = True
                 log.discard(messages)
-                while store.backlog_bytes > 4 << 20:
+                while store.pending_bytes > 4 << 20:
                     await committed(store)
                 await trio.lowlevel.checkpoint()
                 peak = max(peak, memory_mib()[0])
@@ -151,8 +151,8 @@ async def main() -> None:
         def make(durability: str = "flush") -> LmdbStore:
             return LmdbStore(Path(root) / str(number), Settings(durability))
 
-        if options.backlog:
-            await backlog(make, options.backlog)
+        if options.ready:
+            await ready(make, options.ready)
             return
         for size in (1, 20, 200, 2000):
             number += 1

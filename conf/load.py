@@ -254,9 +254,9 @@ def _contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[
         return sources.get(key, key)
 
     tls = settings.tls
-    for door in ("amqps", "mqtts", "stomps", "https", "web_stomps", "web_mqtts"):
-        if getattr(settings.listeners, door) is not None and not tls.certfile:
-            yield f"{name(f'listeners.{door}')} opens a TLS door, but tls.certfile names no certificate."
+    for listener in ("amqps", "mqtts", "stomps", "https", "web_stomps", "web_mqtts"):
+        if getattr(settings.listeners, listener) is not None and not tls.certfile:
+            yield f"{name(f'listeners.{listener}')} opens a TLS listener, but tls.certfile names no certificate."
     if tls.verify_peer and not tls.cafile:
         yield f"{name('tls.verify_peer')} needs tls.cafile: the authorities to trust."
     if tls.fail_if_no_peer_cert and not tls.verify_peer:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Log
-
 __all__ = ["JsonFormatter", "LogFileError", "TextFormatter", "configure", "set_level"]
 
 # A peer chooses names that we log: it must not be able to write lines of its own.

@@ -73,7 +73,7 @@ def setting(
 
 
 def _port(default: int | None, doc: str, flag: str) -> Any:
-    doc += '; 0: any free one, "off": no such door'
+    doc += '; 0: any free one, "off": no such listener'
     return setting(default, doc, unit="port", minimum=0, maximum=65535, flag=flag)
 
 
@@ -105,7 +105,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The doors: where clients come in."""
+    """The listeners: where clients come in."""
 
     bind: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 or ::, for all", flag="--bind")
     amqp: int | None = _port(5672, "port of AMQP 0-9-1", "--amqp")
@@ -130,7 +130,7 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """For the doors that speak TLS. All of it is read again on reload."""
+    """For the listeners that speak TLS. All of it is read again on reload."""
 
     certfile: str = setting("", "certificate chain, PEM", reloadable=True)
     keyfile: str = setting("", "its private key, PEM; empty: it is in certfile", reloadable=True)
@@ -292,9 +292,9 @@ class Stomp:
 
 @dataclass(frozen=True, slots=True)
 class Websocket:
-    """The WebSocket doors of MQTT and STOMP. What is reloaded holds for new connections."""
+    """The WebSocket listeners of MQTT and STOMP. What is reloaded holds for new connections."""
 
-    path: str = setting("/ws", "where the doors are; anything else is 404")
+    path: str = setting("/ws", "where the listeners are; anything else is 404")
     origins: tuple[str, ...] = setting(
         (), "browsers' origins that may connect (https://app.example); empty: all", reloadable=True
     )
@@ -357,7 +357,7 @@ class Store:
         choices=("flush", "os"),
     )
     map_size: int = _bytes(1 * TiB, "address space reserved for the store; not disk space", minimum=16 * MiB)
-    max_backlog_bytes: int = _bytes(
+    max_pending_bytes: int = _bytes(
         64 * MiB, "not yet durable bytes above which publishers must wait", minimum=1 * MiB, reloadable=True
     )
     window_messages: int = setting(

@@ -1,1 +1,1 @@
-"""What every door meets in: messages, exchanges, queues, virtual hosts, the store."""
+"""What every listener meets in: messages, exchanges, queues, virtual hosts, the store."""

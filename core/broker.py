@@ -1,4 +1,4 @@
-"""The broker: all of it, started and stopped. Doors and plugins live around it, in the composition root."""
+"""The broker: all of it, started and stopped. Listeners and plugins live around it, in the composition root."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ import trio
 from leveret.auth.chain import AuthChain
 from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
-from leveret.core import definitions, interchange, records
+from leveret.core.alarms import Alarms
 from leveret.core.allocator import give_back_memory, keep_freed_memory
 from leveret.core.churn import Churn, Connections
+from leveret.core.counters import Traffic
+from leveret.core.definitions import interchange, records, recovery
+from leveret.core.dispatcher import Dispatcher
 from leveret.core.errors import ConnectionRefused, NotAllowed, PreconditionFailed
 from leveret.core.events import Events
-from leveret.core.flow import Flow
 from leveret.core.policy import Policies
-from leveret.core.pump import Pump
 from leveret.core.reply_to import Replies
 from leveret.core.session import Session
 from leveret.core.timers import Timers
-from leveret.core.traffic import Traffic
 from leveret.core.vhost import ParameterComponent, Vhost
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
     from leveret.core.registry import Registry
     from leveret.core.store.base import Store
-
 __all__ = ["Broker"]
 
 log = logging.getLogger(__name__)
@@ -53,13 +52,13 @@ class Broker:
         self.registry = registry
         self.store = store
         self.node_name = settings.server.node_name or f"leveret@{socket.gethostname()}"
-        self.pump = Pump()
-        self.timers = Timers(after=self.pump.run)
+        self.dispatcher = Dispatcher()
+        self.timers = Timers(after=self.dispatcher.run)
         self.events = Events()
         self.users = InternalBackend(settings.auth)
         self.auth = self._auth_chain()
-        self.flow = Flow(settings, store)
-        self.flow.relieve = self._spill
+        self.alarms = Alarms(settings, store)
+        self.alarms.relieve = self._spill
         self.vhosts: dict[str, Vhost] = {}
         self.parameters: dict[str, Any] = {}  # global runtime parameters, as JSON has them
         self.policies = Policies(self)
@@ -68,10 +67,10 @@ class Broker:
         self.traffic = Traffic()
         self.connections: set[Any] = Connections(self.churn, self.traffic)  # adapters.base.ClientConnection
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
-        self.doors: list[Any] = []
+        self.listeners: list[Any] = []
         self.tls_context: Any = None
         self.components: dict[str, ParameterComponent] = {}  # who checks runtime parameters, by component
-        self.services: dict[str, Any] = {}  # what plugins that run offer to doors, by plugin
+        self.services: dict[str, Any] = {}  # what plugins that run offer to listeners, by plugin
         self.boot_definitions: Any = None  # a document to import once what is durable is there
         self._room = trio.Event()
 
@@ -123,16 +122,16 @@ class Broker:
             self.users.attach(self.store)
             self.users.on_change(self._on_permissions_changed)
             self.users.on_event(self._on_user_event)
-            definitions.recover(self)
+            recovery.recover(self)
             if self.boot_definitions is not None:  # before the defaults: who defines users needs no guest
                 interchange.import_(self, self.boot_definitions)
             self._ensure_defaults()
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.store.run)
                 nursery.start_soon(self.timers.run)
-                nursery.start_soon(self.pump.serve)
-                nursery.start_soon(self.flow.run)
-                self.flow.on_change(self._make_room)
+                nursery.start_soon(self.dispatcher.serve)
+                nursery.start_soon(self.alarms.run)
+                self.alarms.on_change(self._make_room)
                 try:
                     yield self
                 finally:
@@ -155,7 +154,7 @@ class Broker:
         vhost = self.vhosts.get(name)
         if vhost is None:
             vhost = self.vhosts[name] = Vhost(self, name, **metadata)
-            definitions.save_vhost(vhost)
+            recovery.save_vhost(vhost)
             self.events.emit("vhost.created", name=name)
             log.info("vhost=%s created", name)
         return vhost
@@ -167,7 +166,7 @@ class Broker:
 
     def delete_vhost(self, name: str) -> None:
         """Its connections are closed, everything in it is gone. Raise NotFound, PreconditionFailed if it is protected."""
-        vhost = definitions.require_vhost(self, name)
+        vhost = recovery.require_vhost(self, name)
         if vhost.is_protected:
             raise PreconditionFailed(
                 f"Refusing to delete virtual host '{name}' because it is protected from deletion"
@@ -179,7 +178,7 @@ class Broker:
         del self.vhosts[name]
         self.users.forget_vhost(name)
         self.policies.forget_vhost(name)
-        definitions.delete_vhost(vhost)
+        recovery.delete_vhost(vhost)
         self.events.emit("vhost.deleted", name=name)
         log.info("vhost=%s deleted", name)
 
@@ -251,12 +250,12 @@ class Broker:
 
     @property
     def is_store_behind(self) -> bool:
-        """More is waiting for the disk than `store.max_backlog_bytes`: publishers must wait."""
-        return self.store.backlog_bytes > self.settings.store.max_backlog_bytes
+        """More is waiting for the disk than `store.max_pending_bytes`: publishers must wait."""
+        return self.store.pending_bytes > self.settings.store.max_pending_bytes
 
     async def wait_for_room(self) -> None:
         """For the readers of publishing connections: until no alarm is set and the store has caught up."""
-        while self.flow.is_blocking or self.is_store_behind:
+        while self.alarms.is_blocking or self.is_store_behind:
             if self._room.is_set():
                 self._room = trio.Event()
             await self._room.wait()
@@ -270,7 +269,7 @@ class Broker:
         for queue in queues:
             if freed >= excess or not queue.message_bytes:
                 break
-            freed += queue.backlog.spill(excess - freed)
+            freed += queue.ready.spill(excess - freed)
         if freed:
             log.info("memory is short: moved %d MiB of transient messages to disk", freed >> 20)
             give_back_memory()
@@ -283,4 +282,4 @@ class Broker:
         if not self._room.is_set() and not self.is_store_behind:
             self._room.set()
         self.timers.tick()
-        self.pump.run()
+        self.dispatcher.run()

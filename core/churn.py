@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from leveret.core.traffic import Traffic, Travelled
+from leveret.core.counters import CountsTraffic, Traffic
 
 __all__ = ["Churn", "Connections"]
 
@@ -48,6 +48,6 @@ class Connections(set[Any]):
     def discard(self, connection: Any) -> None:
         if connection in self:
             self._churn.connections_closed += 1
-            if isinstance(connection, Travelled):
+            if isinstance(connection, CountsTraffic):
                 self._traffic.retire(*connection.traffic())
         super().discard(connection)

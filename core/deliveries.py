@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
-from leveret.core.consumer import Consumer, Filter
 from leveret.core.errors import AuthorizationPending, DeliveryTagUnknown
+from leveret.core.queue.consumer import Consumer, Filter
 
 if TYPE_CHECKING:
     from leveret.core.message import Envelope, Message
     from leveret.core.properties import Properties
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-
 __all__ = ["MAX_BYTES", "Deliveries", "Delivery", "consume", "consume_queue"]
 
 MAX_BYTES = 64 << 20
@@ -145,7 +144,7 @@ class Deliveries:
         self._max_bytes = max_bytes
         self._counts = counts
         self._facts = dict(facts or {})
-        self._pump = queue.vhost.broker.pump
+        self._dispatcher = queue.vhost.broker.dispatcher
         self._ready: deque[Message] = deque()
         self._out: dict[Message, Delivery | None] = {}  # None: nobody has taken it yet
         self._bytes = 0
@@ -194,7 +193,7 @@ class Deliveries:
         delivery = self._out[message] = Delivery(message, self)
         return delivery
 
-    # -- the sink (core/consumer.py)
+    # -- the sink (core/queue/consumer.py)
 
     def capacity(self, consumer: Consumer) -> int:
         return 0 if self._is_closed or self._bytes >= self._max_bytes else self._credit
@@ -235,10 +234,10 @@ class Deliveries:
         self._offer()
 
     def _offer(self) -> None:
-        """There is room: the pump looks in the next pass, once for all that is settled in this one."""
+        """There is room: the dispatcher looks in the next pass, once for all that is settled in this one."""
         if not self._is_closed and not self.queue.is_closed:
-            self._pump.touch(self.queue)
-            self._pump.soon()
+            self._dispatcher.schedule(self.queue)
+            self._dispatcher.run_soon()
 
     def close(self) -> None:
         """No more of it; what is out goes back. Called by `consume`; harmless if repeated."""
@@ -260,7 +259,7 @@ class Deliveries:
         if self.cancelled is None:
             queue.detach(self.consumer)
         self._waiting.unpark_all()
-        self._pump.soon()
+        self._dispatcher.run_soon()
 
 
 @asynccontextmanager
@@ -319,7 +318,7 @@ async def consume_queue(
     consumer.is_exclusive = exclusive
     consumer.filter = filter
     queue.attach(consumer)
-    queue.vhost.broker.pump.soon()
+    queue.vhost.broker.dispatcher.run_soon()
     try:
         yield deliveries
     finally:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from leveret.core.bindings import canonical
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import PreconditionFailed
 from leveret.core.exchange import Arguments
-from leveret.core.exchanges.bindings import canonical
-from leveret.core.exchanges.terms import erlang_term
 from leveret.core.fields import type_name
 
-__all__ = ["assert_equal_arguments", "assert_equal_field", "resource"]
+__all__ = ["assert_equal_arguments", "assert_equal_field", "describe_resource"]
 
 INTEGERS = ("byte", "unsignedbyte", "short", "unsignedshort", "signedint", "unsignedint", "long", "timestamp")
 FLOATS = ("float", "double")
 
 
-def resource(kind: str, name: str, vhost: str) -> str:
+def describe_resource(kind: str, name: str, vhost: str) -> str:
     """As RabbitMQ's texts name a thing: queue 'q' in vhost '/'."""
     return f"{kind} '{name}' in vhost '{vhost}'"
 

@@ -9,9 +9,8 @@ from leveret.core.fields import Int64
 from leveret.core.properties import Properties, delivery_hints
 
 if TYPE_CHECKING:
-    from leveret.core.consumer import Consumer
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.consumer import Consumer
+    from leveret.core.queue.queue import Queue
 __all__ = ["Envelope", "Message"]
 
 

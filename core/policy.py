@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from leveret.core import records
+from leveret.core.definitions import records
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument, NotFound
 from leveret.core.exchange import Arguments
-from leveret.core.exchanges.terms import erlang_term
 from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, merge
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange, Vhost
-
 __all__ = ["EffectivePolicy", "Policies", "Policy", "QueueLimits", "queue_limits"]
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class Policy:
     definition: Mapping[str, Any]
     apply_to: str = "all"
     priority: int = 0
-    is_operators: bool = False
+    is_operator_policy: bool = False
     regex: re.Pattern[str] = field(default=re.compile(""), repr=False, compare=False)
 
     def matches(self, kind: str, name: str, queue_type: str = "") -> bool:
@@ -163,7 +162,7 @@ class Policies:
         regex = compile_pattern(pattern)
         check_apply_to(apply_to)
         try:
-            check_definition(definition, is_operators=operator)
+            check_definition(definition, is_operator_policy=operator)
         except InvalidArgument as error:
             if not is_import or "not recognised" not in str(error):
                 raise
@@ -204,14 +203,14 @@ class Policies:
         except InvalidArgument as error:
             log.error("vhost=%r policy=%r is not applied: %s", policy.vhost, policy.name, error)
             return
-        self._policies.setdefault((policy.vhost, policy.is_operators), {})[policy.name] = Policy(
+        self._policies.setdefault((policy.vhost, policy.is_operator_policy), {})[policy.name] = Policy(
             policy.vhost,
             policy.name,
             policy.pattern,
             policy.definition,
             policy.apply_to,
             policy.priority,
-            policy.is_operators,
+            policy.is_operator_policy,
             regex,
         )
 
@@ -226,8 +225,8 @@ class Policies:
     def list(self, vhost: str | None = None, *, operator: bool = False) -> list[Policy]:
         return [
             policy
-            for (name, is_operators), policies in sorted(self._policies.items())
-            if is_operators == operator and vhost in (None, name)
+            for (name, is_operator_policy), policies in sorted(self._policies.items())
+            if is_operator_policy == operator and vhost in (None, name)
             for _, policy in sorted(policies.items())
         ]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from leveret.core.arguments import is_max_age
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument
-from leveret.core.exchanges.terms import erlang_term
+from leveret.core.queue.arguments import is_max_age
 
 __all__ = ["APPLY_TO", "check_apply_to", "check_definition", "compile_pattern", "merge"]
 
@@ -68,7 +68,7 @@ KEYS: dict[str, tuple[Accepts, str]] = {
     "stream-max-segment-size-bytes": (_is_natural, "segment size"),
     "target-group-size": (_is_natural, "target quorum group size"),
 }  # fmt: skip
-OPERATORS_KEYS = frozenset({
+OPERATOR_KEYS = frozenset({
     "delayed-retry-max", "delayed-retry-min", "delayed-retry-type", "delivery-limit", "expires",
     "max-in-memory-bytes", "max-in-memory-length", "max-length", "max-length-bytes", "member-placement-tag",
     "message-ttl", "overflow", "queue-version", "target-group-size",
@@ -82,13 +82,13 @@ def _term(value: Any) -> str:
     return erlang_term(value)
 
 
-def check_definition(definition: Any, *, is_operators: bool) -> None:
+def check_definition(definition: Any, *, is_operator_policy: bool) -> None:
     """Raise InvalidArgument for a value that its key does not take, then for keys that nobody knows."""
     if not isinstance(definition, Mapping):
         raise InvalidArgument(f"definition must be a dictionary: {_term(definition)}")
     if not definition:
         raise InvalidArgument("no policy provided")
-    known = OPERATORS_KEYS if is_operators else KEYS.keys()
+    known = OPERATOR_KEYS if is_operator_policy else KEYS.keys()
     unknown = []
     for key, value in sorted(definition.items()):
         if key not in known:

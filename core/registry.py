@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from leveret.core.errors import InvalidArgument, PreconditionFailed
 from leveret.core.exchange import Arguments, ExchangeType
-from leveret.core.exchanges.vanished import VanishedExchange
+from leveret.core.exchanges.unavailable import UnavailableExchange
 
 __all__ = ["BUILT_IN", "KINDS", "Offer", "PluginError", "Registry"]
 
@@ -21,7 +21,7 @@ KINDS = ("exchanges", "adapters", "authenticators", "authorizers", "stores", "pl
 # What a type must have, so that a mistake shows when it is loaded and not in the middle of a message.
 NEEDED = {
     "exchanges": ("validate", "bind", "unbind", "route", "name"),
-    "adapters": ("doors", "serve"),
+    "adapters": ("listeners", "serve"),
     "authenticators": ("authenticate",),
     "authorizers": ("authorize",),
     "stores": ("open", "run", "close", "put_definition", "create_log", "after_commit"),
@@ -141,7 +141,7 @@ class Registry:
             return self.exchange_type(type_name)(arguments)
         except Exception as error:  # a plugin may raise anything here; the other exchanges must come up
             log.error("vhost=%s exchange=%r refuses messages: %s", vhost, exchange, error, exc_info=error)
-            return VanishedExchange(arguments, exchange=exchange, vhost=vhost, missing=type_name)
+            return UnavailableExchange(arguments, exchange=exchange, vhost=vhost, missing=type_name)
 
     # -- switching off
 

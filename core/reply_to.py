@@ -1,6 +1,6 @@
 """Where replies go that no queue takes: straight to an AMQP requester's channel, or to an MQTT client's response topic.
 
-Both are names in `reply_to`, which whoever answers uses as the routing key of the default exchange, through any door.
+Both are names in `reply_to`, which whoever answers uses as the routing key of the default exchange, through any listener.
 """
 
 from __future__ import annotations

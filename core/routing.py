@@ -11,9 +11,8 @@ from leveret.core.message import Envelope
 from leveret.core.properties import raw_headers, with_headers
 
 if TYPE_CHECKING:
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange
-
 __all__ = ["Routed", "route", "routing_keys"]
 
 HAS_HEADERS = 1 << 5  # in the first byte of the property flags

@@ -1,4 +1,4 @@
-"""One principal in one virtual host: the only door that adapters use."""
+"""One principal in one virtual host: the only listener that adapters use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.auth.contracts import Permission, Principal, Resource
 from leveret.core import topology
-from leveret.core.equivalence import resource
+from leveret.core.equivalence import describe_resource
 from leveret.core.errors import (
     AccessRefused,
     AuthorizationPending,
@@ -23,9 +23,8 @@ from leveret.core.routing import Routed, route, routing_keys
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange, Vhost
-
 __all__ = ["Published", "Session", "Target"]
 
 REMEMBERED = 4096  # answers of the backends; then all are forgotten
@@ -107,7 +106,7 @@ class Session:
         if not name and kind != "queue":
             name = "amq.default"
         if not self._is_allowed(permission, kind, name, routing_key):
-            thing = resource("exchange" if kind == "topic" else kind, name, self.vhost.name)
+            thing = describe_resource("exchange" if kind == "topic" else kind, name, self.vhost.name)
             if kind == "topic":
                 thing = f"topic '{routing_key}' in {thing}"
             raise AccessRefused(
@@ -265,7 +264,7 @@ class Session:
         """The queue, if it may be read from here. Raise NotFound, AccessRefused, ResourceLocked."""
         queue = self._readable(name)
         if queue.type == "quorum" and queue.limits.single_active_consumer:
-            thing = resource("queue", name, self.vhost.name)
+            thing = describe_resource("queue", name, self.vhost.name)
             raise ResourceLocked(
                 f"cannot obtain access to locked {thing}. basic.get operations are not supported by quorum queues "
                 "with single active consumer"
@@ -291,7 +290,7 @@ class Session:
         exchange = topology.require_exchange(self.vhost, exchange_name)
         if exchange.is_internal:
             raise AccessRefused(
-                f"cannot publish to internal {resource('exchange', exchange_name, self.vhost.name)}"
+                f"cannot publish to internal {describe_resource('exchange', exchange_name, self.vhost.name)}"
             )
         self.require_topic(Permission.WRITE, exchange, routing_key)
         return Target(exchange, routing_key, self.vhost.epoch)
@@ -307,7 +306,7 @@ class Session:
         return route(exchange, envelope)
 
     def publish(self, envelope: Envelope, bodies: bytes | list[bytes]) -> Published:
-        """The whole way, for doors that do not speak AMQP: checks, routing, queues. Not durable until the next commit.
+        """The whole way, for listeners that do not speak AMQP: checks, routing, queues. Not durable until the next commit.
 
         Raise NotFound, AccessRefused, InvalidArgument, PreconditionFailed (user_id), AuthorizationPending.
         """

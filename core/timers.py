@@ -35,7 +35,7 @@ class Timers:
     """Timers of one broker.
 
     now: monotonic seconds, as of the last `tick`. Callbacks run in the timer task, after a tick, and are followed
-    by one call of `after` (the broker's pump).
+    by one call of `after` (the broker's dispatcher).
     """
 
     def __init__(self, after: Callable[[], None] = lambda: None) -> None:

@@ -7,9 +7,9 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from leveret.auth.contracts import Permission
-from leveret.core import records
-from leveret.core.arguments import KNOWN_ARGUMENTS, QUEUE_TYPES, check_queue_arguments
-from leveret.core.equivalence import assert_equal_arguments, assert_equal_field, resource
+from leveret.core.bindings import binding_identity
+from leveret.core.definitions import records
+from leveret.core.equivalence import assert_equal_arguments, assert_equal_field, describe_resource
 from leveret.core.errors import (
     AccessRefused,
     InvalidArgument,
@@ -18,15 +18,14 @@ from leveret.core.errors import (
     ResourceLocked,
 )
 from leveret.core.exchange import Arguments, Binding
-from leveret.core.exchanges.bindings import binding_identity
 from leveret.core.fields import type_name
+from leveret.core.queue.arguments import KNOWN_ARGUMENTS, QUEUE_TYPES, check_queue_arguments
 from leveret.core.vhost import Exchange
 
 if TYPE_CHECKING:
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
     from leveret.core.vhost import Vhost
-
 __all__ = [
     "bind", "check_exclusive", "declare_exchange", "declare_queue", "delete_exchange", "delete_queue",
     "require_exchange", "require_queue", "unbind",
@@ -38,14 +37,14 @@ RESERVED = "amq."
 def require_exchange(vhost: Vhost, name: str) -> Exchange:
     exchange = vhost.exchanges.get(name)
     if exchange is None:
-        raise NotFound(f"no {resource('exchange', name, vhost.name)}")
+        raise NotFound(f"no {describe_resource('exchange', name, vhost.name)}")
     return exchange
 
 
 def require_queue(vhost: Vhost, name: str) -> Queue:
     queue = vhost.queues.get(name)
     if queue is None:
-        raise NotFound(f"no {resource('queue', name, vhost.name)}")
+        raise NotFound(f"no {describe_resource('queue', name, vhost.name)}")
     return queue
 
 
@@ -57,7 +56,7 @@ def check_exclusive(queue: Queue, connection: object) -> None:
 
 def _locked(queue: Queue) -> ResourceLocked:
     return ResourceLocked(
-        f"cannot obtain exclusive access to locked {resource('queue', queue.name, queue.vhost.name)}. It could be "
+        f"cannot obtain exclusive access to locked {describe_resource('queue', queue.name, queue.vhost.name)}. It could be "
         "originally declared on another connection or the exclusive property value does not match that of the "
         "original declaration."
     )
@@ -79,7 +78,7 @@ def _check_target(session: Session, kind: str, name: str, arguments: Arguments, 
         return
     target = arguments[key]
     if type_name(target) != "longstr":
-        thing = resource(kind, name, session.vhost.name)
+        thing = describe_resource(kind, name, session.vhost.name)
         raise InvalidArgument(f"invalid type '{type_name(target)}' for arg '{key}' in {thing}")
     if isinstance(target, bytes):
         target = target.decode("utf-8", "surrogateescape")
@@ -110,7 +109,7 @@ def declare_exchange(
     _check_not_default(name)
     session.require(Permission.CONFIGURE, "exchange", name)
     existing = vhost.exchanges.get(name)
-    thing = resource("exchange", name, vhost.name)
+    thing = describe_resource("exchange", name, vhost.name)
     if existing is not None:
         assert_equal_field(thing, "type", existing.type, type)
         assert_equal_field(thing, "durable", existing.is_durable, durable)
@@ -138,7 +137,7 @@ def declare_exchange(
 def delete_exchange(session: Session, name: str, *, if_unused: bool) -> None:
     vhost = session.vhost
     _check_not_default(name)
-    thing = resource("exchange", name, vhost.name)
+    thing = describe_resource("exchange", name, vhost.name)
     if name.startswith(RESERVED):
         raise AccessRefused(f"deletion of system {thing} not allowed")
     session.require(Permission.CONFIGURE, "exchange", name)
@@ -182,7 +181,7 @@ def declare_queue(
         # Kept while a backend is asked about it: the request comes again, and must ask about the same name.
         name = session.pending_name = session.pending_name or _generated(vhost)
     session.require(Permission.CONFIGURE, "queue", name)
-    thing = resource("queue", name, vhost.name)
+    thing = describe_resource("queue", name, vhost.name)
     existing = vhost.queues.get(name)
     if existing is not None:
         _assert_equivalent(
@@ -276,7 +275,7 @@ def delete_queue(session: Session, name: str, *, if_unused: bool, if_empty: bool
     if queue is None:
         return 0
     check_exclusive(queue, session.connection)
-    thing = resource("queue", name, vhost.name)
+    thing = describe_resource("queue", name, vhost.name)
     if if_unused and queue.consumer_count:
         raise PreconditionFailed(f"{thing} in use")
     if if_empty and queue.message_count:
@@ -306,7 +305,9 @@ def bind(
     source.router.validate(binding)
     if kind == "queue":
         check_exclusive(vhost.queues[destination_name], session.connection)
-    records.check_storable(f"binding from {resource('exchange', source_name, vhost.name)}", arguments)
+    records.check_storable(
+        f"binding from {describe_resource('exchange', source_name, vhost.name)}", arguments
+    )
     return vhost.bind(source, binding)
 
 

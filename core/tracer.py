@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from leveret.core.message import Envelope, Message
 
 if TYPE_CHECKING:
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.queue import Queue
 __all__ = ["Tracer"]
 
 

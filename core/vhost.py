@@ -9,18 +9,18 @@ import logging
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from leveret.core import records, routing
+from leveret.core import routing
+from leveret.core.bindings import binding_identity
+from leveret.core.definitions import records
 from leveret.core.exchange import Arguments, Binding, ExchangeType
-from leveret.core.exchanges.bindings import binding_identity
 from leveret.core.exchanges.direct import DirectExchange
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 from leveret.core.routing import Routed
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.message import Envelope
     from leveret.core.tracer import Tracer
-
 __all__ = ["PREDECLARED", "TRACE_EXCHANGE", "Exchange", "ParameterComponent", "Vhost"]
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Vhost:
         for queue in routed.queues:
             queue.publish(routed.envelope, [body])
         if routed.queues:
-            self.broker.pump.soon()  # the caller may be no entry from I/O
+            self.broker.dispatcher.run_soon()  # the caller may be no entry from I/O
         return len(routed.queues)
 
     def bindings(self) -> Iterator[tuple[Exchange, Binding]]:

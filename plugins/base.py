@@ -10,7 +10,6 @@ import trio
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["Plugin", "PluginStatus"]
 
 

@@ -1,4 +1,4 @@
-"""`leveret plugins list|enable|disable`, and the operations of the control door behind it and behind `trace_on`."""
+"""`leveret plugins list|enable|disable`, and the operations of the control listener behind it and behind `trace_on`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from leveret.adapters.control.options import (
+from leveret.adapters.cli.options import (
     CtlGroup,
     add_common,
     announce,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.plugins.host import PluginHost
     from leveret.plugins.tracing import TracingPlugin
-
 __all__ = ["plugin_operations", "plugins"]
 
 
@@ -66,7 +65,7 @@ for command in (
 
 
 def plugin_operations(host: PluginHost) -> Mapping[str, Operation]:
-    """For the control door."""
+    """For the control listener."""
 
     def plugins_list(broker: Broker) -> dict[str, Any]:
         rows = [

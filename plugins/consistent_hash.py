@@ -8,10 +8,10 @@ from collections.abc import Callable, Hashable, Iterable
 from hashlib import blake2b
 from typing import Any, ClassVar
 
+from leveret.core.bindings import binding_identity
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument
 from leveret.core.exchange import Arguments, Binding, Destination
-from leveret.core.exchanges.bindings import binding_identity
-from leveret.core.exchanges.terms import erlang_term
 from leveret.core.fields import encode_table, type_name
 from leveret.core.message import Envelope
 

@@ -17,7 +17,6 @@ from leveret.plugins.base import Plugin, PluginStatus
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["PluginHost"]
 
 log = logging.getLogger(__name__)

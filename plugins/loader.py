@@ -18,7 +18,7 @@ GROUP_PREFIX = "leveret."
 
 
 def load_registry(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
-    """What all installed distributions offer, ours among them and by the same door; nothing is imported yet.
+    """What all installed distributions offer, ours among them and by the same listener; nothing is imported yet.
 
     entry_points: for tests; by default those of every distribution on sys.path.
     Raise PluginError, naming both distributions, if two offer one name.

@@ -19,9 +19,8 @@ from leveret.core.vhost import TRACE_EXCHANGE
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Vhost
-
 __all__ = ["Firehose", "TracingPlugin"]
 
 log = logging.getLogger(__name__)

@@ -31,14 +31,14 @@ def test_the_readme_s_program_runs(tmp_path: Path) -> None:
     path = tmp_path / "embedded.py"
     path.write_text(program())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEVERET_")}
-    environment |= {f"LEVERET_{door}": port for door, port in DOORS.items()}
+    environment |= {f"LEVERET_{listener}": port for listener, port in DOORS.items()}
     environment["LEVERET_DATA_DIR"] = str(tmp_path / "data")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    *doors, last = done.stdout.splitlines()
-    assert len(doors) == 2
-    assert "amqp" in doors[0]
+    *listeners, last = done.stdout.splitlines()
+    assert len(listeners) == 2
+    assert "amqp" in listeners[0]
     assert last == "inbox hello"

@@ -149,10 +149,10 @@ def test_people_get_a_banner(tmp_path: Path) -> None:
     assert f"Leveret {__version__}, started in" in banner[1]
     for word in ("amqp", "127.0.0.1:", "control", "control.sock", "data", str(tmp_path / "d")):
         assert word in "\n".join(banner)
-    doors = " ".join(
+    listeners = " ".join(
         rf"{name}=127\.0\.0\.1:\d+" for name in ("amqp", "http", "mqtt", "web-mqtt", "stomp", "web-stomp")
     )
-    assert re.fullmatch(rf"leveret ready: {doors} data={tmp_path}/d", ready)
+    assert re.fullmatch(rf"leveret ready: {listeners} data={tmp_path}/d", ready)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,1 +1,1 @@
-"""The AMQP 0-9-1 door."""
+"""The AMQP 0-9-1 listener."""

@@ -1,4 +1,4 @@
-"""The AMQP 0-9-1 door as the broker sees it."""
+"""The AMQP 0-9-1 listener as the broker sees it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from leveret.adapters.amqp.connection import AmqpConnection
-from leveret.adapters.base import DoorSpec
+from leveret.adapters.base import ListenerSpec
 
 if TYPE_CHECKING:
     import trio
 
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
-
 __all__ = ["AmqpAdapter"]
 
 SWEEP_S = 60.0  # consumer timeouts are looked at once a minute, as RabbitMQ does
@@ -31,14 +30,14 @@ class AmqpAdapter:
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False
 
-    def doors(self) -> Sequence[DoorSpec]:
+    def listeners(self) -> Sequence[ListenerSpec]:
         listeners = self.broker.settings.listeners
-        doors = []
+        specs = []
         if listeners.amqp is not None:
-            doors.append(DoorSpec("amqp", listeners.amqp))
+            specs.append(ListenerSpec("amqp", listeners.amqp))
         if listeners.amqps is not None:
-            doors.append(DoorSpec("amqps", listeners.amqps, is_tls=True))
-        return doors
+            specs.append(ListenerSpec("amqps", listeners.amqps, is_tls=True))
+        return specs
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Nothing of it outlives its connections."""

@@ -13,17 +13,16 @@ from leveret.adapters.amqp.methods import BasicCancel, ChannelClose, Method, met
 from leveret.adapters.amqp.protocol import Content
 from leveret.adapters.amqp.publishing import PROTOCOL, Publisher
 from leveret.adapters.amqp.transactions import Transaction
-from leveret.core.consumer import UNLIMITED, Consumer
+from leveret.core.counters import PublishCounters
 from leveret.core.errors import BrokerError
 from leveret.core.message import Envelope, Message
-from leveret.core.queue import Queue
+from leveret.core.queue.consumer import UNLIMITED, Consumer
+from leveret.core.queue.queue import Queue
 from leveret.core.reply_to import Reply
-from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
     from leveret.adapters.outbox import Outbox
-
 __all__ = ["Channel"]
 
 log = logging.getLogger(__name__)
@@ -183,24 +182,24 @@ class Channel:
                 self._touch_queues()
         queue = messages[0].queue
         part: list[Message] = []
-        touch = self.broker.pump.touch
+        touch = self.broker.dispatcher.schedule
         for message in messages:
             consumer = message.consumer
             if consumer is not None:
                 consumer.credit += 1
             if message.queue is not queue:
                 outcome(queue, part)
-                if not queue.is_touched and queue.backlog.count:
+                if not queue.is_scheduled and queue.ready.count:
                     touch(queue)
                 queue, part = message.queue, []
             part.append(message)
         outcome(queue, part)
-        if not queue.is_touched and queue.backlog.count:
+        if not queue.is_scheduled and queue.ready.count:
             touch(queue)
 
     def _touch_queues(self) -> None:
         for consumer in self.consumers.values():
-            self.broker.pump.touch(consumer.queue)
+            self.broker.dispatcher.schedule(consumer.queue)
 
     # -- what queues call (Sink)
 
@@ -284,10 +283,10 @@ class Channel:
             },
         }
 
-    def traffic(self) -> Inflow:
+    def traffic(self) -> PublishCounters:
         publisher, confirms = self.publisher, self.confirms
         publisher.note_sizes()
-        return Inflow(
+        return PublishCounters(
             received=publisher.published_total,
             received_confirm=confirms.published_total if confirms is not None else 0,
             confirmed=confirms.confirmed_total if confirms is not None else 0,

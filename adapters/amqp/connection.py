@@ -16,16 +16,15 @@ from leveret.adapters.amqp.methods import Method, MethodError, decode_method, me
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
 from leveret.adapters.amqp.publishing import PROTOCOL
 from leveret.adapters.connection import Connection
-from leveret.adapters.pacing import PAUSE_S, Pacer
+from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
+from leveret.core.counters import PublishCounters
 from leveret.core.errors import AuthorizationPending, BrokerError
-from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.adapter import AmqpAdapter
     from leveret.adapters.transport import Transport
     from leveret.core.session import Session
-
 __all__ = ["AmqpConnection"]
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class AmqpConnection(Connection):
         self.frame_max = self.settings.amqp.frame_max
         self.channel_max = self.settings.amqp.channel_max
         self.is_blocked = False  # connection.blocked was sent
-        self.pacer = Pacer()
+        self.coalescer = ReadCoalescer()
         self.parser = FrameParser(self, max(self.settings.amqp.frame_max, 4096))
 
     def __repr__(self) -> str:
@@ -71,7 +70,7 @@ class AmqpConnection(Connection):
         deadline = broker.timers.at(
             trio.current_time() + self.settings.amqp.handshake_timeout_s, self._on_handshake_timeout
         )
-        unsubscribe = broker.flow.on_change(self._on_alarm)
+        unsubscribe = broker.alarms.on_change(self._on_alarm)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -93,8 +92,8 @@ class AmqpConnection(Connection):
                 parser.is_suspended = False
                 data = b""
             else:
-                if not self.is_welcome:
-                    await self.until_welcome()
+                if not self.may_read:
+                    await self.wait_until_readable()
                 try:
                     data = await transport.receive()
                 except OSError as error:  # reset: the peer's way to leave in a hurry
@@ -115,10 +114,10 @@ class AmqpConnection(Connection):
                     if channel.confirms is not None:
                         channel.confirms.close_chunk()
                 self.confirming.clear()
-            broker.pump.run()
+            broker.dispatcher.run()
             size = len(data)
             del data  # an idle connection holds on to nothing
-            if self.pacer.after(size, now):
+            if self.coalescer.after(size, now):
                 transport.acknowledge()
                 await trio.sleep(PAUSE_S)
 
@@ -128,7 +127,7 @@ class AmqpConnection(Connection):
                 self.parser.feed(data)
             except ConnectionFault as fault:
                 if fault.code == 501 or self.state in ("closing", "closed"):
-                    self.parser.is_deaf = True  # nothing it says can be understood any more
+                    self.parser.ignores_input = True  # nothing it says can be understood any more
                 self.fail(fault)
                 data = b""  # frames behind the offending one: close-ok may be among them
                 continue
@@ -137,7 +136,7 @@ class AmqpConnection(Connection):
             except Exception:
                 log.exception("conn=%s internal error", self.name)
                 self.fail(ConnectionFault(541, "internal error"))
-                self.parser.is_deaf = True
+                self.parser.ignores_input = True
             return
 
     def _ask(self, pending: AuthorizationPending) -> None:
@@ -183,7 +182,7 @@ class AmqpConnection(Connection):
                 self.username,
             )
         self.broker.timers.tick()
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
 
     def _on_handshake_timeout(self) -> None:
         if self.state in ("starting", "tuning", "opening"):
@@ -193,10 +192,10 @@ class AmqpConnection(Connection):
     def _on_drained(self) -> None:
         """The peer took what was waiting: its consumers may go on, in the next pass."""
         super()._on_drained()
-        again = self.broker.pump.again
+        again = self.broker.dispatcher.dispatch_later
         for channel in self.channels.values():
             for consumer in channel.consumers.values():
-                if consumer.queue.backlog.count:
+                if consumer.queue.ready.count:
                     again(consumer.queue)
 
     # -- frames (ConnectionHandler)
@@ -301,12 +300,12 @@ class AmqpConnection(Connection):
     def on_first_publish(self) -> None:
         """The first since it was opened, or since an alarm was set."""
         self.is_publisher = True
-        if self.broker.flow.is_blocking:
+        if self.broker.alarms.is_blocking:
             self._set_blocked(True)
 
     def _on_alarm(self) -> None:
         """An alarm was set or cleared. Who publishes from now on is blocked; who only consumes never is."""
-        if not self.broker.flow.is_blocking:
+        if not self.broker.alarms.is_blocking:
             self._set_blocked(False)
         elif not self.is_blocked:
             self.is_publisher = False
@@ -318,11 +317,11 @@ class AmqpConnection(Connection):
         self.is_blocked = is_blocked
         if self.has_capability("connection.blocked"):
             self.send(
-                methods.ConnectionBlocked(reason=self.broker.flow.reason)
+                methods.ConnectionBlocked(reason=self.broker.alarms.reason)
                 if is_blocked
                 else methods.ConnectionUnblocked()
             )
-            self.broker.pump.soon()
+            self.broker.dispatcher.run_soon()
 
     # -- the end
 
@@ -362,7 +361,7 @@ class AmqpConnection(Connection):
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
         if self.state == "running":
             self._send_close(code, reply_text(code, reason), (0, 0), CLOSE_TIMEOUT_S)
-            self.broker.pump.soon()
+            self.broker.dispatcher.run_soon()
         elif self.state not in ("closing", "closed"):
             self.cancel()
 
@@ -379,9 +378,9 @@ class AmqpConnection(Connection):
             timeout_s = PAUSED_CLOSE_S  # its close-ok would not be read
         self.broker.timers.after(timeout_s, self.cancel)
 
-    def traffic(self) -> tuple[str, Inflow]:
-        """See core/traffic.py. Channels that are closing have handed over what they counted."""
-        total = Inflow(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
+    def traffic(self) -> tuple[str, PublishCounters]:
+        """See core/counters.py. Channels that are closing have handed over what they counted."""
+        total = PublishCounters(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
         for channel in self.channels.values():
             if not channel.is_closing:
                 own = channel.traffic()

@@ -22,7 +22,7 @@ _packers: dict[tuple[int, int, int], Callable[..., bytes]] = {}  # by sizes of h
 
 def _short(text: str) -> bytes:
     raw = text.encode("utf-8", "surrogateescape")
-    if len(raw) > 255:  # other doors know longer keys; AMQP cannot say them (4.2.5.3)
+    if len(raw) > 255:  # other listeners know longer keys; AMQP cannot say them (4.2.5.3)
         raw = raw[:255].decode("utf-8", "ignore").encode()
     return bytes((len(raw),)) + raw
 

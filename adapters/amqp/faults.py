@@ -1,4 +1,4 @@
-"""Errors of the AMQP door: a channel fault closes its channel, a connection fault the connection."""
+"""Errors of the AMQP listener: a channel fault closes its channel, a connection fault the connection."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from leveret.core.errors import BrokerError
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
-
 __all__ = ["Handshake"]
 
 log = logging.getLogger(__name__)

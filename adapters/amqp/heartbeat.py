@@ -9,7 +9,6 @@ from leveret.core.timers import Timer
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
-
 __all__ = ["Heartbeat"]
 
 log = logging.getLogger(__name__)

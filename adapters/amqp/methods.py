@@ -551,7 +551,7 @@ def encode_method(method: Method) -> bytes:
                 pieces.append(NUMBERS[kind].pack(value))
             else:
                 raw = value if kind == "longbytes" else value.encode("utf-8", "surrogateescape")
-                if name == "routing_key":  # other doors know longer ones
+                if name == "routing_key":  # other listeners know longer ones
                     raw = raw[:255]
                 pieces.append((_u8 if kind == "shortstr" else _u32).pack(len(raw)) + raw)
         except ENCODE_ERRORS as error:

@@ -89,7 +89,7 @@ class FrameParser:
         self.is_bulk = (
             False  # a large body frame was cut in two by the end of a chunk; whoever reads may reset it
         )
-        self.is_deaf = False  # after a framing error: what follows means nothing
+        self.ignores_input = False  # after a framing error: what follows means nothing
         self._rest = b""
         self._is_started = False  # the protocol header was seen
         self._streaming: ChannelHandler | None = None  # whose body frame is arriving in pieces
@@ -97,7 +97,7 @@ class FrameParser:
         self._stream_missing = 0  # those still to come; then its end octet
 
     def feed(self, data: bytes) -> None:
-        if self.is_deaf:
+        if self.ignores_input:
             return
         if self._rest:
             data = self._rest + data

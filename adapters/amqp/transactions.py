@@ -8,7 +8,6 @@ from leveret.core.message import Message
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
-
 __all__ = ["Transaction"]
 
 Outcome = Literal["ack", "requeue", "reject"]

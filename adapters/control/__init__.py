@@ -1,1 +1,1 @@
-"""The local control door: what `leveret ctl` talks to."""
+"""The local control listener: what `leveret ctl` talks to."""

@@ -1,4 +1,4 @@
-"""The control door's operations on users and permissions."""
+"""The control listener's operations on users and permissions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from leveret.adapters.control.listings import rows
 from leveret.adapters.control.server import Operation, OperationRefused
 from leveret.auth.contracts import AccessDenied
-from leveret.core.definitions import require_vhost
+from leveret.core.definitions.recovery import require_vhost
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["ACCOUNTS"]
 
 # -- users

@@ -1,4 +1,4 @@
-"""Definitions through the control door: `export_definitions` and `import_definitions`, as rabbitmqctl has them."""
+"""Definitions through the control listener: `export_definitions` and `import_definitions`, as rabbitmqctl has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from leveret.adapters.control.options import (
+from leveret.adapters.cli.options import (
     EX_DATAERR,
     EX_USAGE,
     add_common,
@@ -25,7 +25,6 @@ from leveret.adapters.control.options import (
 if TYPE_CHECKING:
     from leveret.adapters.control.server import Operation
     from leveret.core.broker import Broker
-
 __all__ = ["DEFINITIONS", "DEFINITION_COMMANDS"]
 
 STANDARD = "-"
@@ -34,7 +33,7 @@ STANDARD = "-"
 
 
 def export_definitions(broker: Broker) -> dict[str, Any]:
-    from leveret.core.interchange import export
+    from leveret.core.definitions.interchange import export
 
     return export(broker)
 
@@ -43,7 +42,7 @@ async def import_definitions(broker: Broker, document: dict[str, Any]) -> dict[s
     """In slices, and once begun to its end."""
     import trio
 
-    from leveret.core.interchange import import_slices
+    from leveret.core.definitions.interchange import import_slices
 
     slices = import_slices(broker, document)
     report: Any = None
@@ -53,7 +52,7 @@ async def import_definitions(broker: Broker, document: dict[str, Any]) -> dict[s
                 next(slices)
             except StopIteration as end:
                 report = end.value
-            broker.pump.run()
+            broker.dispatcher.run()
             await trio.lowlevel.checkpoint()
             broker.timers.tick()
     return {"counts": report.counts, "warnings": report.warnings}

@@ -1,4 +1,4 @@
-"""What the control door lists: per kind of thing a table of columns, named as rabbitmqctl's."""
+"""What the control listener lists: per kind of thing a table of columns, named as rabbitmqctl's."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.control.server import OperationRefused
-from leveret.core.definitions import require_vhost
+from leveret.core.definitions.recovery import require_vhost
 from leveret.core.fields import type_name
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.consumer import Consumer
     from leveret.core.exchange import Binding
-    from leveret.core.queue import Queue
+    from leveret.core.queue.consumer import Consumer
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange
-
 __all__ = ["LISTINGS", "field_table", "rows"]
 
 Column = Callable[[Any], Any]

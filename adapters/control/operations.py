@@ -1,4 +1,4 @@
-"""What the control door can be asked: one table of operations, each `operation(broker, **arguments)`."""
+"""What the control listener can be asked: one table of operations, each `operation(broker, **arguments)`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from leveret.adapters.control.parameters import PARAMETERS
 from leveret.adapters.control.server import Operation, OperationRefused
 from leveret.conf import logs
 from leveret.conf.load import parse_bytes
-from leveret.core.definitions import require_vhost
+from leveret.core.definitions.recovery import require_vhost
 from leveret.core.errors import NotFound
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.queue import Queue
 __all__ = ["OPERATIONS"]
 
 log = logging.getLogger(__name__)
@@ -260,8 +259,8 @@ def set_vm_memory_high_watermark(broker: Broker, fraction: str) -> None:
         ) from error
     if not 0 <= watermark <= 1:
         raise OperationRefused(f"the watermark is between 0 and 1, not {fraction}", "invalid")
-    broker.flow.set_memory_watermark(watermark)
-    broker.flow.check(broker.timers.now)
+    broker.alarms.set_memory_watermark(watermark)
+    broker.alarms.check(broker.timers.now)
 
 
 def set_disk_free_limit(broker: Broker, limit: str) -> None:
@@ -270,8 +269,8 @@ def set_disk_free_limit(broker: Broker, limit: str) -> None:
         number = parse_bytes(limit)
     except ValueError as error:
         raise OperationRefused(str(error), "invalid") from error
-    broker.flow.set_disk_free_limit(number)
-    broker.flow.check(broker.timers.now)
+    broker.alarms.set_disk_free_limit(number)
+    broker.alarms.check(broker.timers.now)
 
 
 def status(broker: Broker) -> dict[str, Any]:
@@ -283,15 +282,17 @@ def status(broker: Broker) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": sys.platform,
         "data_directory": str(broker.settings.server.data_dir),
-        "listeners": {door.name: f"{door.host} port {door.port}" for door in broker.doors},
-        "alarms": sorted(broker.flow.alarms),
+        "listeners": {
+            listener.name: f"{listener.host} port {listener.port}" for listener in broker.listeners
+        },
+        "alarms": sorted(broker.alarms.alarms),
         "memory": {
-            "used_bytes": broker.flow.memory_used,
-            "high_watermark_bytes": broker.flow.memory_limit,
+            "used_bytes": broker.alarms.memory_used,
+            "high_watermark_bytes": broker.alarms.memory_limit,
         },
         "disk": {
-            "free_bytes": broker.flow.disk_free,
-            "free_limit_bytes": broker.flow.disk_free_limit,
+            "free_bytes": broker.alarms.disk_free,
+            "free_limit_bytes": broker.alarms.disk_free_limit,
         },
         "totals": {
             "virtual_hosts": len(broker.vhosts),

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.control.listings import rows
 from leveret.adapters.control.server import Operation, OperationRefused
-from leveret.core.definitions import require_vhost
+from leveret.core.definitions.recovery import require_vhost
 from leveret.core.errors import NotFound
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["PARAMETERS"]
 
 

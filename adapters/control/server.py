@@ -1,4 +1,4 @@
-"""The control door: one JSON object a line in, one a line out, on a socket that only this user can reach.
+"""The control listener: one JSON object a line in, one a line out, on a socket that only this user can reach.
 
     {"command": "add_vhost", "arguments": {"name": "v"}}  ->  {"ok": null}
                                                          or  {"error": "one sentence", "reason": "not_found"}
@@ -25,7 +25,6 @@ from leveret.core.errors import BrokerError, InternalError, InvalidArgument, Not
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["REASONS", "ControlServer", "Operation", "OperationRefused"]
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def _reason_of(error: BrokerError | AuthDataError) -> str:
 
 
 class ControlServer:
-    """The door of one broker. `operations`: what it can be asked, by name."""
+    """The listener of one broker. `operations`: what it can be asked, by name."""
 
     def __init__(
         self, broker: Broker, operations: Mapping[str, Operation], data_dir: Path, override: str = ""
@@ -109,7 +108,7 @@ class ControlServer:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it went away without its answer: its right
         except Exception:
-            log.exception("the control door failed; the next one is served")
+            log.exception("the control listener failed; the next one is served")
         finally:
             limit.release()
 
@@ -166,7 +165,7 @@ class ControlServer:
                 "reason": "internal",
             }
         finally:
-            broker.pump.run()
+            broker.dispatcher.run()
         committed = trio.Event()
         if not broker.store.after_commit(committed.set):
             # A shutdown flushes the store and then ends us: whoever asked learns what came of it.

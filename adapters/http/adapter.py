@@ -1,4 +1,4 @@
-"""The HTTP doors: aiohttp's request handler, fed with connections that the common listener accepted."""
+"""The HTTP specs: aiohttp's request handler, fed with connections that the common listener accepted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from leveret.adapters.base import DoorSpec
-from leveret.core.traffic import Metric
+from leveret.adapters.base import ListenerSpec
+from leveret.core.counters import Metric
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.bridge import Bridge
+    from leveret.adapters.http.aio.transport import HttpTransport
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
-
 __all__ = ["HttpAdapter"]
 
 log = logging.getLogger(__name__)
@@ -31,13 +30,13 @@ class HttpAdapter:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.context: Any = None  # app.HttpContext, while it runs
-        self._bridges: set[Bridge] = set()
+        self._bridges: set[HttpTransport] = set()
         self._opened_total = 0
-        self._servers: dict[str, Any] = {}  # by door: aiohttp's web.Server
+        self._servers: dict[str, Any] = {}  # by listener: aiohttp's web.Server
         self._loop: Any = None
 
     def metrics(self) -> Iterator[Metric]:
-        """See core/traffic.py."""
+        """See core/counters.py."""
         yield Metric.of("leveret_http_connections", "HTTP connections currently open", len(self._bridges))
         yield Metric.of(
             "leveret_http_connections_opened_total", "HTTP connections accepted", self._opened_total
@@ -46,39 +45,39 @@ class HttpAdapter:
             for area in self.context.measured:
                 yield from area.metrics()
 
-    def doors(self) -> Sequence[DoorSpec]:
+    def listeners(self) -> Sequence[ListenerSpec]:
         listeners = self.broker.settings.listeners
         specs = []
         if listeners.http is not None:
-            specs.append(DoorSpec("http", listeners.http))
+            specs.append(ListenerSpec("http", listeners.http))
         if listeners.https is not None:
-            specs.append(DoorSpec("https", listeners.https, is_tls=True))
+            specs.append(ListenerSpec("https", listeners.https, is_tls=True))
         if listeners.prometheus is not None:
-            specs.append(DoorSpec("prometheus", listeners.prometheus))
+            specs.append(ListenerSpec("prometheus", listeners.prometheus))
         return specs
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The asyncio loop, for as long as there are connections."""
-        if not self.doors():
+        if not self.listeners():
             task_status.started()
             return
         # Imported here: whoever does without HTTP does without a quarter of a second, too.
         from aiohttp import web
 
+        from leveret.adapters.http.aio.loop import open_loop
+        from leveret.adapters.http.aio.protocol import MAX_FIELD_BYTES, MAX_LINE_BYTES
+        from leveret.adapters.http.aio.protocol_log import protocol_log
         from leveret.adapters.http.app import METRICS_AREAS, HttpContext, build_app, without_trailing_slash
-        from leveret.adapters.http.loop import open_loop
-        from leveret.adapters.http.protocol import MAX_FIELD_BYTES, MAX_LINE_BYTES
-        from leveret.adapters.http.protocol_log import protocol_log
 
         async with open_loop() as loop:
             self._loop = loop
             context = self.context = HttpContext(self.broker, loop)
             runners = {}
-            for door, app in {
+            for listener, app in {
                 "http": build_app(context),
                 "prometheus": build_app(context, METRICS_AREAS),
             }.items():
-                runner = runners[door] = web.AppRunner(
+                runner = runners[listener] = web.AppRunner(
                     app,
                     handle_signals=False,
                     access_log=None,
@@ -94,7 +93,7 @@ class HttpAdapter:
                 await loop.run_aio_coroutine(runner.setup())
                 assert runner.server is not None
                 runner.server.request_factory = without_trailing_slash(runner.server.request_factory)
-                self._servers[door] = runner.server
+                self._servers[listener] = runner.server
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(context.rates.run)
@@ -108,8 +107,8 @@ class HttpAdapter:
     async def serve(self, transport: Transport) -> None:
         import trio_asyncio  # type: ignore[import-untyped]  # it has no types
 
-        from leveret.adapters.http.bridge import Bridge
-        from leveret.adapters.http.protocol import make_protocol
+        from leveret.adapters.http.aio.protocol import make_protocol
+        from leveret.adapters.http.aio.transport import HttpTransport
 
         server = self._servers.get(self._door(transport))
         if server is None:
@@ -117,7 +116,7 @@ class HttpAdapter:
         # Callbacks of aiohttp's that run in this task must find the loop.
         trio_asyncio.current_loop.set(self._loop)
         context = self.broker.tls_context if transport.tls_info else None
-        bridge = Bridge(transport, make_protocol(server), context)
+        bridge = HttpTransport(transport, make_protocol(server), context)
         self._bridges.add(bridge)
         self._opened_total += 1
         try:
@@ -128,11 +127,13 @@ class HttpAdapter:
     def _door(self, transport: Transport) -> str:
         """Connections at the prometheus port see metrics alone."""
         port = transport.local[1] if transport.local else None
-        is_metrics = any(door.name == "prometheus" and door.port == port for door in self.broker.doors)
+        is_metrics = any(
+            listener.name == "prometheus" and listener.port == port for listener in self.broker.listeners
+        )
         return "prometheus" if is_metrics else "http"
 
     def drain(self) -> None:
-        """The doors are shut: idle connections end at once, the others after their answer."""
+        """The specs are shut: idle connections end at once, the others after their answer."""
         if self.context is not None:
             self.context.stopping.set()
         for bridge in list(self._bridges):

@@ -14,14 +14,14 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from yarl import URL
 
+from leveret.adapters.http.aio.protocol import expect
 from leveret.adapters.http.auth import PROTOCOL, RecentLogins, credentials_of, login_failed
 from leveret.adapters.http.bodies import read_body, read_json
 from leveret.adapters.http.commits import Commits
 from leveret.adapters.http.cors import add_cors
 from leveret.adapters.http.errors import Refusal, refusal_of, refusal_response
-from leveret.adapters.http.metrics.lag import Lag
+from leveret.adapters.http.metrics.loop_lag import Lag
 from leveret.adapters.http.origin import check_origin
-from leveret.adapters.http.protocol import expect
 from leveret.adapters.http.rates import Rates
 from leveret.auth.contracts import AccessDenied, Principal, Resource
 from leveret.core.errors import AuthorizationPending, NotAllowed, NotFound
@@ -29,8 +29,7 @@ from leveret.core.session import Session
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.traffic import Measured
-
+    from leveret.core.counters import MetricSource
 __all__ = [
     "AREAS",
     "IS_CONFIRMED",
@@ -50,9 +49,9 @@ AREAS = (
     "leveret.adapters.http.openapi",
     "leveret.adapters.http.pages",
 )
-"""Modules with `routes(context) -> list[web.RouteDef]`, in the order of matching. Imported when the door is built."""
+"""Modules with `routes(context) -> list[web.RouteDef]`, in the order of matching. Imported when the listener is built."""
 METRICS_AREAS = ("leveret.adapters.http.metrics",)
-"""What the prometheus door serves."""
+"""What the prometheus listener serves."""
 BACKEND_TIMEOUT_S = 15.0
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 IS_CONFIRMED: web.RequestKey[bool] = web.RequestKey("is_confirmed", bool)
@@ -90,7 +89,7 @@ class HttpContext:
         self.commits = Commits(broker)
         self.lag = Lag(broker.timers)
         self.lag.start()
-        self.measured: list[Measured] = []
+        self.measured: list[MetricSource] = []
         self.started_at = time.time()
         self.stopping = asyncio.Event()
         self._logins = RecentLogins(broker)
@@ -211,9 +210,9 @@ def _add(router: web.UrlDispatcher, route: web.RouteDef) -> None:
 
 
 def _around(context: HttpContext) -> Any:
-    """The one middleware: the clock before, the pump after, the commit of what changed, errors as answers, CORS."""
+    """The one middleware: the clock before, the dispatcher after, the commit of what changed, errors as answers, CORS."""
     broker = context.broker
-    store, timers, pump = broker.store, broker.timers, broker.pump
+    store, timers, dispatcher = broker.store, broker.timers, broker.dispatcher
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -232,13 +231,13 @@ def _around(context: HttpContext) -> Any:
         else:
             # What is refused promises nothing; what is answered already, or waited for already, has been.
             if store.definition_writes != before and not response.prepared and IS_CONFIRMED not in request:
-                pump.run()
+                dispatcher.run()
                 try:
                     await context.durable()
                 except Refusal as refusal:
                     response = refusal_response(refusal, request)
         finally:
-            pump.run()
+            dispatcher.run()
         if not response.prepared:
             response.headers["Server"] = "Leveret"
             add_cors(request, response, broker.settings.http.cors_origins)

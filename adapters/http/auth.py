@@ -16,7 +16,6 @@ from leveret.auth.contracts import Credentials, Principal
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["PROTOCOL", "RecentLogins", "credentials_of", "login_failed"]
 
 PROTOCOL = "http"

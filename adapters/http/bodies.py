@@ -13,7 +13,6 @@ from leveret.adapters.http.errors import Refusal
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Http
-
 __all__ = ["read_body", "read_json"]
 
 CLOSE = {"Connection": "close"}

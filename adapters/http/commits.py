@@ -10,7 +10,6 @@ from leveret.adapters.http.errors import Refusal
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
 __all__ = ["CONFIRM_S", "Commits"]
 
 CONFIRM_S, STEP_S = 30.0, 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from leveret.adapters.http.jsons import encode, json_response
+from leveret.adapters.http.json_encoding import encode, json_response
 from leveret.auth.users import AuthDataError, NoSuchUser, UserExists
 from leveret.core.errors import (
     AccessRefused,

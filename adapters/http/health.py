@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.json_encoding import json_response
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["OPENAPI", "REASONS", "Health", "routes"]
 
 NO_STORE = {"Cache-Control": "no-store"}
 REASONS = {
-    "starting": "the doors are not open yet",
+    "starting": "the listeners are not open yet",
     "stopping": "the server is shutting down",
     "alarm_memory": "memory is short: publishers are blocked",
     "alarm_disk": "disk space is short: publishers are blocked",
@@ -36,7 +35,7 @@ class Health:
         return json_response({"status": "ok"}, headers=NO_STORE)
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
-        """Doors are open, no alarm is set, and the store takes what comes; else 503 with the reasons."""
+        """Listeners are open, no alarm is set, and the store takes what comes; else 503 with the reasons."""
         reasons = self.reasons()
         if not reasons:
             return json_response({"status": "ok"}, headers=NO_STORE)
@@ -53,9 +52,9 @@ class Health:
 
     def reasons(self) -> list[str]:
         """Keys of REASONS; none: it is ready."""
-        broker, flow = self._context.broker, self._context.broker.flow
+        broker, flow = self._context.broker, self._context.broker.alarms
         found = {
-            "starting": not broker.doors,
+            "starting": not broker.listeners,
             "stopping": self._context.stopping.is_set(),
             "alarm_memory": "memory" in flow.alarms,
             "alarm_disk": "disk" in flow.alarms,

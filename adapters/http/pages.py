@@ -1,4 +1,4 @@
-"""GET /: for people who open the door's address in a browser, what is where. Static, without a login."""
+"""GET /: for people who open the listener's address in a browser, what is where. Static, without a login."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["routes"]
 
 PLACES = (
     ("/api/overview", "the management API, as RabbitMQ's; rabbitmqadmin works with it"),
-    ("/openapi.json", "all of this door, described in OpenAPI 3.1"),
+    ("/openapi.json", "all of this listener, described in OpenAPI 3.1"),
     ("/metrics", "numbers for Prometheus"),
     ("/health/ready", "is it ready?"),
 )
@@ -28,7 +27,7 @@ PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Leveret</title>'
     '<meta name="viewport" content="width=device-width">'
     f"<style>{STYLE}</style><h1>Leveret</h1>"
-    "<p>A message broker: AMQP, MQTT, STOMP and HTTP. This is its HTTP door.</p><ul>"
+    "<p>A message broker: AMQP, MQTT, STOMP and HTTP. This is its HTTP listener.</p><ul>"
     + "".join([f'<li><a href="{path}">{path}</a>: {escape(what)}</li>' for path, what in PLACES])
     + "</ul><p>Messages are published and received below <code>/v1</code>, webhooks come in at <code>/hooks</code>.</p></html>"
 )

@@ -24,9 +24,8 @@ from leveret.adapters.http.series import Plan, Series
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange
-
 __all__ = [
     "CHANNEL",
     "CONNECTION",
@@ -70,7 +69,7 @@ def _queue(queue: Queue) -> tuple[int, ...]:
     return (
         queue.published_total, queue.delivered_total, queue.delivered_no_ack_total, queue.get_total,
         queue.get_no_ack_total, queue.get_empty_total, queue.redelivered_total, queue.acknowledged_total,
-        queue.backlog.count, queue.unacked_count,
+        queue.ready.count, queue.unacked_count,
     )  # fmt: skip
 
 
@@ -252,7 +251,7 @@ class Rates:
         _sum(QUEUE, vhost.queues.values(), totals)
         _sum(EXCHANGE, vhost.exchanges.values(), totals)
         for queue in vhost.queues.values():
-            totals["messages_ready"] += queue.backlog.count
+            totals["messages_ready"] += queue.ready.count
             totals["messages_unacknowledged"] += queue.unacked_count
         connections = [one for one in self.broker.connections if one.info().get("vhost") == name]
         _sum(CONNECTION, connections, totals)
@@ -268,7 +267,7 @@ class Rates:
             files = len(os.listdir(FD_DIRECTORY))
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return (
-            broker.flow.memory_used, files, len(broker.connections), threading.active_count(), broker.flow.disk_free,
+            broker.alarms.memory_used, files, len(broker.connections), threading.active_count(), broker.alarms.disk_free,
             sum(generation["collections"] for generation in gc.get_stats()),
             usage.ru_nvcsw + usage.ru_nivcsw, int(statistics.get("commits", 0)),
             churn.connections_opened, churn.connections_closed, churn.channels_opened, churn.channels_closed,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leveret.adapters.outbox import Outbox
     from leveret.core.store.base import Store
-
 __all__ = ["Acks", "short_acks"]
 
 _short = Struct(">HH").pack

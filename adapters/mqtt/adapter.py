@@ -1,4 +1,4 @@
-"""The MQTT doors as the broker sees them: all sessions, and what they share."""
+"""The MQTT specs as the broker sees them: all sessions, and what they share."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from leveret.adapters.base import DoorSpec, WebSocketSpec
+from leveret.adapters.base import ListenerSpec, WebSocketSpec
 from leveret.adapters.mqtt.connection import MqttConnection
-from leveret.adapters.mqtt.groups import Groups
 from leveret.adapters.mqtt.mapping import to_core
+from leveret.adapters.mqtt.publish_view import Fanout, PublishView
 from leveret.adapters.mqtt.publishing import forwarded
 from leveret.adapters.mqtt.records import SessionRecords
 from leveret.adapters.mqtt.retained import Retained, RetainedMessage
 from leveret.adapters.mqtt.session import MqttSession, queue_name
+from leveret.adapters.mqtt.shared_subscriptions import SharedSubscriptions
 from leveret.adapters.mqtt.statistics import METRICS, TOTALS, MqttStatistics
 from leveret.adapters.mqtt.sys_tree import SysTree
 from leveret.adapters.mqtt.topics import KeyMap, split_shared
-from leveret.adapters.mqtt.view import Fanout, View
 from leveret.adapters.mqtt.wills import StoredWill, Wills
 from leveret.auth.contracts import Principal
+from leveret.core.counters import Metric
 from leveret.core.errors import AuthorizationPending, BrokerError
 from leveret.core.message import Envelope
 from leveret.core.session import Session
-from leveret.core.traffic import Metric
 
 if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
-
 __all__ = ["MqttAdapter"]
 
 log = logging.getLogger(__name__)
@@ -52,21 +51,21 @@ class MqttAdapter:
         self.records = SessionRecords(broker.store)
         self.retained = Retained(broker)
         self.wills = Wills(broker, self._publish_will)
-        self.groups = Groups(self)
+        self.groups = SharedSubscriptions(self)
         self.fanout = Fanout()
         self.sessions: dict[tuple[str, str], MqttSession] = {}
         self._nursery: trio.Nursery | None = None
         self.sys_listeners: set[MqttSession] = set()
         self.sys_tree = SysTree(broker, self._deliver_sys, self.statistics, self._refresh_gauges)
 
-    def doors(self) -> Sequence[DoorSpec]:
+    def listeners(self) -> Sequence[ListenerSpec]:
         listeners = self.broker.settings.listeners
         asked = [
             ("mqtt", listeners.mqtt, False, None), ("mqtts", listeners.mqtts, True, None),
             ("web-mqtt", listeners.web_mqtt, False, WEBSOCKET), ("web-mqtts", listeners.web_mqtts, True, WEBSOCKET),
         ]  # fmt: skip
         return [
-            DoorSpec(name, port, is_tls, websocket)
+            ListenerSpec(name, port, is_tls, websocket)
             for name, port, is_tls, websocket in asked
             if port is not None
         ]
@@ -193,7 +192,9 @@ class MqttAdapter:
         origin = self.sessions.get((stored.vhost, stored.client_id))  # No Local holds for wills, too
         properties = forwarded(will.properties)
         envelope.encoded = {
-            "mqtt": View(topic, will.qos, will.retain, properties, will.properties.message_expiry_s, origin)
+            "mqtt": PublishView(
+                topic, will.qos, will.retain, properties, will.properties.message_expiry_s, origin
+            )
         }
         try:
             session.publish(envelope, will.payload)
@@ -214,7 +215,7 @@ class MqttAdapter:
                 )
             else:
                 self.retained.clear(stored.vhost, topic)
-        self.broker.pump.soon()
+        self.broker.dispatcher.run_soon()
 
     async def _ask_and_publish(
         self, session: Session, stored: StoredWill, pending: AuthorizationPending
@@ -230,7 +231,7 @@ class MqttAdapter:
         )
 
     def _deliver_sys(self, topic: str, payload: bytes) -> None:
-        view = View(topic, 0, False, None, None)
+        view = PublishView(topic, 0, False, None, None)
         bodies = [payload]
         for session in self.sys_listeners:
             delivery = session.delivery
@@ -242,7 +243,7 @@ class MqttAdapter:
         self.fanout.forget()
 
     def metrics(self) -> Iterator[Metric]:
-        """See core/traffic.py: the numbers of $SYS that are not told by protocol elsewhere."""
+        """See core/counters.py: the numbers of $SYS that are not told by protocol elsewhere."""
         statistics = self.statistics
         self._refresh_gauges(statistics)
         for field, help in METRICS.items():

@@ -25,9 +25,9 @@ from leveret.adapters.mqtt.packets import (
 from leveret.adapters.mqtt.parser import PacketParser
 from leveret.adapters.mqtt.publishing import PROTOCOLS, Publisher
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
-from leveret.adapters.pacing import PAUSE_S, Pacer
+from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
+from leveret.core.counters import PublishCounters
 from leveret.core.errors import AuthorizationPending, BrokerError
-from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.adapter import MqttAdapter
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.core.session import Session
     from leveret.core.timers import Timer
-
 __all__ = ["MqttConnection"]
 
 log = logging.getLogger(__name__)
@@ -53,8 +52,19 @@ class MqttConnection(Connection):
     """
 
     __slots__ = (
-        "_deadline", "_handshake", "_is_lost", "_pacer", "acks", "adapter", "client_id", "keep_alive", "mqtt_session",
-        "parser", "publisher", "settings", "version",
+        "_coalescer",
+        "_deadline",
+        "_handshake",
+        "_is_lost",
+        "acks",
+        "adapter",
+        "client_id",
+        "keep_alive",
+        "mqtt_session",
+        "parser",
+        "publisher",
+        "settings",
+        "version",
     )  # fmt: skip
 
     mqtt_session: MqttSession
@@ -67,7 +77,7 @@ class MqttConnection(Connection):
         self.version = 0
         self.client_id = ""
         self.parser = PacketParser(self, self.settings.max_packet_size_unauthenticated)
-        self._pacer: Pacer | None = None  # of those who publish
+        self._coalescer: ReadCoalescer | None = None  # of those who publish
         self._handshake: Handshake | None = Handshake(self)
         self._is_lost = True  # until DISCONNECT says otherwise: the will is due
         self.keep_alive = KeepAlive(self)
@@ -105,8 +115,8 @@ class MqttConnection(Connection):
                 await self._settle_deferred()
                 data = b""
             else:
-                if not self.is_welcome:
-                    await self.until_welcome()
+                if not self.may_read:
+                    await self.wait_until_readable()
                 try:
                     data = await transport.receive()
                 except OSError as error:
@@ -121,10 +131,10 @@ class MqttConnection(Connection):
             now = self.keep_alive.last_received = broker.timers.tick()
             self._feed(data)
             self.acks.close_chunk()
-            broker.pump.run()
+            broker.dispatcher.run()
             size = len(data)
             del data  # an idle connection holds on to nothing
-            if self._pacer is not None and self._pacer.after(size, now):
+            if self._coalescer is not None and self._coalescer.after(size, now):
                 transport.acknowledge()
                 await trio.sleep(PAUSE_S)
 
@@ -199,7 +209,7 @@ class MqttConnection(Connection):
             assert self.session is not None
             self.session.close()
             log.info("conn=%s client=%r closed", self.name, self.client_id)
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
 
     def _on_handshake_timeout(self) -> None:
         if self.state == "starting":
@@ -218,7 +228,7 @@ class MqttConnection(Connection):
     ) -> None:
         if not self.is_publisher:
             self.is_publisher = True
-            self._pacer = Pacer()
+            self._coalescer = ReadCoalescer()
         self.publisher.publish(flags, topic, properties, packet_ids, payloads)
 
     def on_acks(self, packet: PacketType, packet_ids: list[int]) -> None:
@@ -324,7 +334,7 @@ class MqttConnection(Connection):
         assert self._handshake is not None
         self.outbox.write(self._handshake.refuse(refusal))
         self.state = "closed"
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
 
     def opened(self, session: Session, mine: MqttSession) -> None:
         """CONNECT is accepted."""
@@ -390,7 +400,7 @@ class MqttConnection(Connection):
             self._deadline.cancel()
         # Who waits for something else than the peer's bytes has a moment to get there.
         self._deadline = self.broker.timers.after(2 * DRAIN_S, self.cancel)
-        self.broker.pump.soon()
+        self.broker.dispatcher.run_soon()
 
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
@@ -400,9 +410,9 @@ class MqttConnection(Connection):
         elif self.state != "closed":
             self.cancel()
 
-    def traffic(self) -> tuple[str, Inflow]:
-        """See core/traffic.py. confirmed: answered with PUBACK or PUBCOMP."""
-        total = Inflow(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
+    def traffic(self) -> tuple[str, PublishCounters]:
+        """See core/counters.py. confirmed: answered with PUBACK or PUBCOMP."""
+        total = PublishCounters(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
         protocol = PROTOCOLS.get(self.version, PROTOCOLS[4])
         if self.session is None:
             return protocol, total
@@ -419,7 +429,7 @@ class MqttConnection(Connection):
         return protocol, total
 
     def info(self) -> dict[str, Any]:
-        blocked = self.state == "running" and self.is_publisher and self.broker.flow.is_blocking
+        blocked = self.state == "running" and self.is_publisher and self.broker.alarms.is_blocking
         return super().info() | {
             "state": "blocked" if blocked else self.state,
             "protocol": VERSIONS.get(self.version, "MQTT"),

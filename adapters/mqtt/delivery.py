@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.mqtt.acks import short_acks
 from leveret.adapters.mqtt.packets import ack, encode_remaining_length
-from leveret.adapters.mqtt.session import Grant
-from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Reason, Subscription
-from leveret.adapters.mqtt.topics import matches
-from leveret.adapters.mqtt.view import (
+from leveret.adapters.mqtt.publish_view import (
     BY_REFERENCE_BYTES,
     SHARED,
-    View,
+    PublishView,
     marked_copy,
     packer,
-    view_of,
+    publish_view_of,
 )
+from leveret.adapters.mqtt.session import EffectiveSubscription
+from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Reason, Subscription
+from leveret.adapters.mqtt.topics import matches
 from leveret.adapters.mqtt.writer import PacketWriter
-from leveret.core.consumer import Consumer
+from leveret.core.queue.consumer import Consumer
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.adapters.mqtt.session import MqttSession
     from leveret.core.message import Envelope, Message
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.queue import Queue
 __all__ = ["Delivery"]
 
 IDS = 65535
@@ -68,7 +67,7 @@ class Delivery:
         self._next_id = IDS
         # What is alike in a run of messages, from the last one.
         self._envelope: Envelope | None = None
-        self._view: View | None = None
+        self._view: PublishView | None = None
         self._is_redelivered = False
         self._qos = UNDELIVERABLE
         self._first = 0
@@ -226,7 +225,7 @@ class Delivery:
         taken: list[Message] = []
         now = self._adapter.broker.timers.now
         for message in messages:
-            view = view_of(message.envelope, self._session.keymap)
+            view = publish_view_of(message.envelope, self._session.keymap)
             if view is None or view.qos < 2 or not matches(text, view.topic):
                 left.append(message)
                 continue
@@ -247,7 +246,7 @@ class Delivery:
         """What is alike in deliveries of this envelope to this consumer."""
         self._envelope, self._is_redelivered, self._pack, self._size = envelope, is_redelivered, None, -1
         session = self._session
-        view = self._view = view_of(envelope, session.keymap)
+        view = self._view = publish_view_of(envelope, session.keymap)
         subscription, text = (self._groups or {}).get(consumer, (None, ""))
         if view is None or (subscription is not None and not matches(text, view.topic)):
             self._qos = UNDELIVERABLE
@@ -259,10 +258,10 @@ class Delivery:
             if subscription.identifier is not None:
                 identifiers = (subscription.identifier,)
         else:
-            grant: Grant | None = session.grants.get(view.topic) or session.grant(view.topic)
+            grant: EffectiveSubscription | None = session.grants.get(view.topic) or session.grant(view.topic)
             if view.shared is not None:
                 one = session.shared.get(view.shared)
-                grant = None if one is None else Grant([one])
+                grant = None if one is None else EffectiveSubscription([one])
             if grant is not None:
                 granted, identifiers = grant.qos, grant.identifiers
                 retain_as_published = grant.retain_as_published
@@ -397,16 +396,16 @@ class Delivery:
     def _go_on(self) -> None:
         """There is room in the window again."""
         self._is_stalled = False
-        pump = self._adapter.broker.pump
+        dispatcher = self._adapter.broker.dispatcher
         if self._consumer is not None and self._consumer.queue.message_count:
-            pump.touch(self._consumer.queue)
+            dispatcher.schedule(self._consumer.queue)
         for consumer in self._groups or ():
             if consumer.queue.message_count:
-                pump.touch(consumer.queue)
+                dispatcher.schedule(consumer.queue)
 
     def on_drained(self) -> None:
         """The client took what was waiting: its queues go on, in the next pass."""
-        again = self._adapter.broker.pump.again
+        again = self._adapter.broker.dispatcher.dispatch_later
         if self._consumer is not None and self._consumer.queue.message_count:
             again(self._consumer.queue)
         for consumer in self._groups or ():

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.conf.settings import Mqtt
     from leveret.core.session import Session
-
 __all__ = ["Handshake", "Refusal"]
 
 log = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ class Handshake:
             connection.name, connection.client_id, vhost, username, packet.version, packet.clean_start,
             session_present,
         )  # fmt: skip
-        broker.pump.run()
+        broker.dispatcher.run()
 
     def _expiry_asked(self, packet: Connect) -> int:
         """How long the session outlives its connection: as asked, or for version 3 without clean session as long as

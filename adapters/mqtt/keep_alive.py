@@ -9,7 +9,6 @@ from leveret.core.timers import Timer
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
-
 __all__ = ["KeepAlive"]
 
 AGAIN_S = 1.0  # while we do not read, silence proves nothing: look again later

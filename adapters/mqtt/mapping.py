@@ -27,7 +27,6 @@ from leveret.core.reply_to import TOPIC_REPLY
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.topics import KeyMap
-
 __all__ = ["REPLY_TOPIC", "PublishFacts", "from_core", "to_core", "topic_of"]
 
 REPLY_TOPIC = "$reply-to/"  # and the name of a queue: what an MQTT client answers an AMQP request on

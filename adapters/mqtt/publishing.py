@@ -9,10 +9,10 @@ from leveret.adapters.mqtt.acks import short_acks
 from leveret.adapters.mqtt.mapping import REPLY_TOPIC, to_core
 from leveret.adapters.mqtt.packets import ack
 from leveret.adapters.mqtt.property_codec import decode_publish_properties
+from leveret.adapters.mqtt.publish_view import PublishView
 from leveret.adapters.mqtt.retained import RetainedMessage
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
 from leveret.adapters.mqtt.topics import check_topic
-from leveret.adapters.mqtt.view import View
 from leveret.core.errors import AccessRefused, BrokerError
 from leveret.core.message import Envelope
 from leveret.core.reply_to import is_reply_queue
@@ -20,7 +20,6 @@ from leveret.core.reply_to import is_reply_queue
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.core.session import Session, Target
-
 __all__ = ["PROTOCOLS", "Publisher", "forwarded"]
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,9 @@ class Publication:
 
     __slots__ = ("alias", "envelope", "is_durable", "refusal", "target", "view")
 
-    def __init__(self, target: Target | None, envelope: Envelope | None, view: View, refusal: Reason) -> None:
+    def __init__(
+        self, target: Target | None, envelope: Envelope | None, view: PublishView, refusal: Reason
+    ) -> None:
         self.alias = 0  # that came with the topic, or in its place
         self.target = target
         self.envelope = envelope
@@ -312,7 +313,7 @@ class Publisher:
         if properties is not None:
             expiry_s = properties.message_expiry_s
         mine = self._connection.mqtt_session
-        view = View(topic, qos, retain, forwarded(properties), expiry_s, mine)
+        view = PublishView(topic, qos, retain, forwarded(properties), expiry_s, mine)
         if topic == "$SYS" or topic.startswith("$SYS/"):
             return Publication(None, None, view, Reason.NOT_AUTHORIZED)
         if topic.startswith(REPLY_TOPIC):  # an answer to an AMQP client's request
@@ -323,7 +324,7 @@ class Publisher:
                 adapter.keymap.topic(key) or topic
             )  # as all see it: a dot in a level may have become a slash
             if seen != topic:
-                view = View(seen, qos, retain, view.properties, expiry_s, mine)
+                view = PublishView(seen, qos, retain, view.properties, expiry_s, mine)
         try:
             target = self._session.target(exchange, key)
         except AccessRefused as error:

@@ -17,7 +17,6 @@ from leveret.core.fields import FieldError, decode_table, encode_table
 
 if TYPE_CHECKING:
     from leveret.core.store.base import Store
-
 __all__ = ["SessionRecord", "SessionRecords", "record_key"]
 
 log = logging.getLogger(__name__)

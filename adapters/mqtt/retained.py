@@ -20,7 +20,6 @@ from leveret.core.message import Envelope
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.timers import Timer
-
 __all__ = ["Retained", "RetainedMessage"]
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from leveret.adapters.mqtt.inbox import Inbox
 from leveret.adapters.mqtt.records import SessionRecord
+from leveret.adapters.mqtt.session_destination import SessionDestination
 from leveret.adapters.mqtt.spec import NEVER_EXPIRES, Subscription
 from leveret.adapters.mqtt.topics import FilterTree, matches
 from leveret.core.exchange import Binding
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.adapters.mqtt.delivery import Delivery
     from leveret.core.message import Envelope
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.timers import Timer
     from leveret.core.vhost import Vhost
-
-__all__ = ["Grant", "MqttSession", "queue_name"]
+__all__ = ["EffectiveSubscription", "MqttSession", "queue_name"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def queue_name(client_id: str, qos: int) -> str:
     return f"mqtt-subscription-{client_id}qos{qos}"
 
 
-class Grant:
+class EffectiveSubscription:
     """What a session gets of one topic: the union of its matching subscriptions (5.0 3.3.4)."""
 
     __slots__ = ("identifiers", "qos", "retain_as_published")
@@ -78,14 +77,14 @@ class MqttSession:
         self.is_durable = expiry_s > 0
         self.subscriptions: dict[str, Subscription] = {}  # those with $share are in `shared`
         self.shared: dict[str, Subscription] = {}
-        self.grants: dict[str, Grant | None] = {}
+        self.grants: dict[str, EffectiveSubscription | None] = {}
         self.has_no_local = False
         self.connection: MqttConnection | None = None
         self.delivery: Delivery | None = None
         self.received: set[int] = set()
         self.released: dict[int, None] = {}
         self.queue: Queue | None = None
-        self.inbox = Inbox(self, queue_name(client_id, 0))
+        self.inbox = SessionDestination(self, queue_name(client_id, 0))
         timers = adapter.broker.timers
         self.created_at_ms = timers.wall_ms(timers.now)
         self.disconnected_at_ms: int | None = None
@@ -164,20 +163,20 @@ class MqttSession:
                 self._tree.add(self.keymap.pattern(text), text, one)
         return self._tree.match(topic)
 
-    def grant(self, topic: str) -> Grant | None:
+    def grant(self, topic: str) -> EffectiveSubscription | None:
         """What it gets of this topic; None: nothing. Remembered in `grants`."""
         found = self.matching(topic)
         if len(self.grants) >= REMEMBERED_GRANTS:
             self.grants.clear()
-        grant = self.grants[topic] = Grant(found) if found else None
+        grant = self.grants[topic] = EffectiveSubscription(found) if found else None
         return grant
 
-    def own_grant(self, topic: str) -> Grant | None:
+    def own_grant(self, topic: str) -> EffectiveSubscription | None:
         """The same for what it has published itself (No Local, 5.0 3.8.3.1)."""
         if not self.has_no_local:
             return self.grants[topic] if topic in self.grants else self.grant(topic)
         found = [one for one in self.matching(topic) if not one.no_local]
-        return Grant(found) if found else None
+        return EffectiveSubscription(found) if found else None
 
     # -- messages
 

@@ -1,4 +1,4 @@
-"""What the MQTT doors count: plain integers that grow, and gauges that are set when somebody looks."""
+"""What the MQTT listeners count: plain integers that grow, and gauges that are set when somebody looks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOTALS = frozenset({
 
 @dataclass(slots=True)
 class MqttStatistics:
-    """Of all MQTT doors of a broker, since it started. Whoever does a thing adds to its number, there and then."""
+    """Of all MQTT listeners of a broker, since it started. Whoever does a thing adds to its number, there and then."""
 
     # counters
     connections_total: int = 0  # CONNECTs, accepted or not

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from leveret.adapters.mqtt.mapping import from_core
 from leveret.adapters.mqtt.packets import suback, unsuback
+from leveret.adapters.mqtt.publish_view import RETAINED_COPY, PublishView, marked_copy, publish_view_of
 from leveret.adapters.mqtt.session import queue_name
 from leveret.adapters.mqtt.spec import MqttFault, Reason, Subscribe, Subscription, Unsubscribe
 from leveret.adapters.mqtt.topics import check_filter, split_shared
-from leveret.adapters.mqtt.view import RETAINED_COPY, View, marked_copy, view_of
 from leveret.auth.contracts import Permission
 from leveret.core.errors import AccessRefused, AuthorizationPending, BrokerError, NotAllowed
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.adapters.mqtt.session import MqttSession
     from leveret.core.session import Session
-
 __all__ = ["on_subscribe", "on_unsubscribe"]
 
 log = logging.getLogger(__name__)
@@ -127,7 +126,7 @@ def _send_retained(connection: MqttConnection, subscription: Subscription) -> No
     identifiers = () if subscription.identifier is None else (subscription.identifier,)
     if adapter.sys_tree.is_filter(subscription.filter):
         for topic, payload in adapter.sys_tree.match(subscription.filter):
-            view = View(topic, 0, True, None, None)
+            view = PublishView(topic, 0, True, None, None)
             delivery.writer.publish(
                 view, payload, first=RETAINED, packet_id=0, identifiers=identifiers, expiry_s=None
             )
@@ -136,12 +135,12 @@ def _send_retained(connection: MqttConnection, subscription: Subscription) -> No
     for topic, message in adapter.retained.match(
         mine.vhost.name, adapter.keymap.pattern(subscription.filter)
     ):
-        known = view_of(message.envelope, adapter.keymap)
+        known = publish_view_of(message.envelope, adapter.keymap)
         if known is not None and known.topic == topic:
             view = known
         else:  # routing keys do not tell all topics apart
             facts = from_core(message.envelope.properties, adapter.keymap)
-            view = View(topic, facts.qos, True, facts.properties, None)
+            view = PublishView(topic, facts.qos, True, facts.properties, None)
         left_ms = None if message.expires_at_ms is None else max(1, message.expires_at_ms - now_ms)
         if view.qos and subscription.qos and mine.queue is not None:
             mine.keep(marked_copy(message.envelope, view, RETAINED_COPY, True, left_ms), [message.body])

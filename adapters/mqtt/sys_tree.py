@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from leveret import __version__
 from leveret.adapters.mqtt.statistics import MqttStatistics
-from leveret.core.flow import resident_bytes
+from leveret.core.alarms import resident_bytes
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.timers import Timer
-
 __all__ = ["MqttStatistics", "SysTree"]
 
 ROOT = "$SYS/broker/"

@@ -20,7 +20,6 @@ from leveret.core.fields import ByteArray, FieldError, decode_table, encode_tabl
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.timers import Timer
-
 __all__ = ["StoredWill", "Wills"]
 
 log = logging.getLogger(__name__)

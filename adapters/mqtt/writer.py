@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from leveret.adapters.mqtt.publish_view import PublishView, publish_packet
 from leveret.adapters.mqtt.spec import V5
-from leveret.adapters.mqtt.view import View, publish_packet
-from leveret.core.consumer import UNLIMITED
+from leveret.core.queue.consumer import UNLIMITED
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
-    from leveret.adapters.mqtt.session import Grant, MqttSession
-
+    from leveret.adapters.mqtt.session import EffectiveSubscription, MqttSession
 __all__ = ["PacketWriter"]
 
 NO_TOPIC = b"\0\0"  # the alias stands for it
@@ -48,7 +47,7 @@ class PacketWriter:
 
     def publish(
         self,
-        view: View,
+        view: PublishView,
         body: bytes,
         *,
         first: int,
@@ -71,7 +70,7 @@ class PacketWriter:
         return True
 
     def _head(
-        self, view: View, identifiers: tuple[int, ...], expiry_s: int | None
+        self, view: PublishView, identifiers: tuple[int, ...], expiry_s: int | None
     ) -> tuple[bytes, bytes, int]:
         """Topic, properties, and the alias that the packet tells, 0: none (5.0 3.3.2.3.4)."""
         if not self.is_v5:
@@ -88,7 +87,7 @@ class PacketWriter:
 
     def packet(
         self,
-        view: View,
+        view: PublishView,
         body: bytes,
         *,
         first: int,
@@ -106,7 +105,7 @@ class PacketWriter:
         self._statistics.publish_sent += 1
         return data
 
-    def qos0(self, view: View, grant: Grant, bodies: list[bytes]) -> None:
+    def qos0(self, view: PublishView, grant: EffectiveSubscription, bodies: list[bytes]) -> None:
         """At most once: not at all if the client is too slow."""
         outbox = self._outbox
         if outbox.is_congested:

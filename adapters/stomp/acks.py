@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.frames import Frame
     from leveret.adapters.stomp.subscriptions import Subscription
+    from leveret.core.dispatcher import Dispatcher
     from leveret.core.message import Message
-    from leveret.core.pump import Pump
-
 __all__ = ["Deliveries", "Settlement"]
 
 SEPARATOR = "@@"  # between the parts of a message-id: subscription, session, delivery tag
@@ -33,8 +32,8 @@ class Deliveries:
     """unacked: delivery tag -> message, in order of tags; one numbering for all subscriptions of the connection."""
 
     __slots__ = (
+        "_dispatcher",
         "_marks",
-        "_pump",
         "_requeues",
         "_session_id",
         "acknowledged_total",
@@ -44,8 +43,8 @@ class Deliveries:
         "unacked",
     )
 
-    def __init__(self, pump: Pump, session_id: str, *, requeues: bool) -> None:
-        self._pump = pump
+    def __init__(self, dispatcher: Dispatcher, session_id: str, *, requeues: bool) -> None:
+        self._dispatcher = dispatcher
         self._session_id = session_id
         self._requeues = requeues  # NACK without a word
         self.unacked: dict[int, Message] = {}
@@ -166,7 +165,7 @@ class Deliveries:
         """Credit comes back; each queue gets its messages in one call. True if one of them is durable."""
         if not messages:
             return False
-        touch = self._pump.touch
+        touch = self._dispatcher.schedule
         queue = messages[0].queue
         is_durable = queue.is_durable
         part: list[Message] = []
@@ -176,13 +175,13 @@ class Deliveries:
                 consumer.credit += 1
             if message.queue is not queue:
                 outcome(queue, part)
-                if queue.backlog.count:
+                if queue.ready.count:
                     touch(queue)
                 queue, part = message.queue, []
                 is_durable = is_durable or queue.is_durable
             part.append(message)
         outcome(queue, part)
-        if queue.backlog.count:
+        if queue.ready.count:
             touch(queue)
         return is_durable
 

@@ -1,11 +1,11 @@
-"""The STOMP doors as the broker sees them."""
+"""The STOMP specs as the broker sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from leveret.adapters.base import DoorSpec, WebSocketSpec
+from leveret.adapters.base import ListenerSpec, WebSocketSpec
 from leveret.adapters.stomp.connection import StompConnection
 from leveret.adapters.stomp.frames import EOL
 
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
-
 __all__ = ["StompAdapter"]
 
 WEBSOCKET = WebSocketSpec(
     ("v12.stomp", "v11.stomp", "v10.stomp"), is_text=True, takes_text=True, message_end=EOL
 )
-SWEEP_S = 60.0  # the consumer timeout is looked at once a minute, as at the AMQP door
+SWEEP_S = 60.0  # the consumer timeout is looked at once a minute, as at the AMQP listener
 
 
 class StompAdapter:
@@ -34,19 +33,19 @@ class StompAdapter:
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False
 
-    def doors(self) -> Sequence[DoorSpec]:
+    def listeners(self) -> Sequence[ListenerSpec]:
         listeners = self.broker.settings.listeners
-        doors = [
-            DoorSpec("stomp", listeners.stomp) if listeners.stomp is not None else None,
-            DoorSpec("stomps", listeners.stomps, is_tls=True) if listeners.stomps is not None else None,
-            DoorSpec("web-stomp", listeners.web_stomp, websocket=WEBSOCKET)
+        specs = [
+            ListenerSpec("stomp", listeners.stomp) if listeners.stomp is not None else None,
+            ListenerSpec("stomps", listeners.stomps, is_tls=True) if listeners.stomps is not None else None,
+            ListenerSpec("web-stomp", listeners.web_stomp, websocket=WEBSOCKET)
             if listeners.web_stomp is not None
             else None,
-            DoorSpec("web-stomps", listeners.web_stomps, is_tls=True, websocket=WEBSOCKET)
+            ListenerSpec("web-stomps", listeners.web_stomps, is_tls=True, websocket=WEBSOCKET)
             if listeners.web_stomps is not None
             else None,
         ]
-        return [door for door in doors if door is not None]
+        return [spec for spec in specs if spec is not None]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Nothing of it outlives its connections."""

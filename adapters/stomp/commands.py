@@ -12,7 +12,6 @@ from leveret.core.errors import BrokerError
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
     from leveret.adapters.stomp.parser import SendHead
-
 __all__ = ["Commands"]
 
 CONNECT = ("CONNECT", "STOMP")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from leveret.adapters.connection import Connection
-from leveret.adapters.pacing import PAUSE_S, Pacer
+from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
 from leveret.adapters.stomp.acks import Deliveries
 from leveret.adapters.stomp.commands import Commands
 from leveret.adapters.stomp.faults import StompFault, fault_of
@@ -23,15 +23,14 @@ from leveret.adapters.stomp.subscriptions import Subscriptions
 from leveret.adapters.stomp.transactions import Transactions
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.adapters.websocket.transport import WebSocketTransport
+from leveret.core.counters import PublishCounters
 from leveret.core.errors import AuthorizationPending, BrokerError
-from leveret.core.traffic import Inflow
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.subscriptions import Subscription
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
     from leveret.core.session import Session
-
 __all__ = ["StompConnection"]
 
 log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class StompConnection(Connection):
         self.handshake = Handshake(self)
         self.heartbeat = Heartbeat(self)
         self.is_blocked = False  # by an alarm, as listings show it
-        self.pacer = Pacer()
+        self.coalescer = ReadCoalescer()
         stomp = self.settings.stomp
         self.parser = FrameParser(
             Commands(self),
@@ -66,7 +65,7 @@ class StompConnection(Connection):
         )
         self._reading = trio.CancelScope()
         self.receipts = Receipts(self.outbox, broker.store)
-        self.deliveries = Deliveries(broker.pump, self.session_id, requeues=stomp.default_nack_requeue)
+        self.deliveries = Deliveries(broker.dispatcher, self.session_id, requeues=stomp.default_nack_requeue)
         self.transactions = Transactions(stomp)
         self.publisher: Publisher
         self.subscriptions: Subscriptions
@@ -88,7 +87,7 @@ class StompConnection(Connection):
         deadline = broker.timers.at(
             trio.current_time() + self.settings.stomp.handshake_timeout_s, self._on_handshake_timeout
         )
-        unsubscribe = broker.flow.on_change(self._on_alarm)
+        unsubscribe = broker.alarms.on_change(self._on_alarm)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -110,8 +109,8 @@ class StompConnection(Connection):
                 parser.is_suspended = False
                 data = b""
             else:
-                if not self.is_welcome:
-                    await self.until_welcome()
+                if not self.may_read:
+                    await self.wait_until_readable()
                 try:
                     data = await transport.receive()
                 except OSError as error:  # reset: the peer's way to leave in a hurry
@@ -129,15 +128,15 @@ class StompConnection(Connection):
             self._feed(data)
             transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
             self.receipts.close_chunk()
-            broker.pump.run()
+            broker.dispatcher.run()
             size = len(data)
             data = b""  # not held while the peer is idle
-            is_paced = self.pacer.after(size, now)
-            if is_paced or (0 < size < SMALL_BYTES and self.outbox.sent_total == sent):
+            is_coalesced = self.coalescer.after(size, now)
+            if is_coalesced or (0 < size < SMALL_BYTES and self.outbox.sent_total == sent):
                 # Clients that leave Nagle's algorithm on keep their next frame until this one is acknowledged; nothing
                 # of ours would carry that.
                 transport.acknowledge()
-            if is_paced:
+            if is_coalesced:
                 await trio.sleep(PAUSE_S)
 
     def _feed(self, data: bytes) -> None:
@@ -189,7 +188,7 @@ class StompConnection(Connection):
             self._release()  # it will not read messages, but it may still read receipts
             self.state = "closing"
         self.receipts.close_chunk()
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
         if self.receipts.waiting_count:
             answered = trio.Event()
             self.receipts.on_empty = answered.set
@@ -220,7 +219,7 @@ class StompConnection(Connection):
             self.session.close()
             log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)
         self.broker.timers.tick()
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
 
     def _release(self) -> None:
         """Give back everything it holds; open transactions are as if they had never been."""
@@ -239,8 +238,8 @@ class StompConnection(Connection):
         if self.session is not None:
             for subscription in self.subscriptions:
                 consumer = subscription.consumer
-                if consumer is not None and consumer.queue.backlog.count:
-                    self.broker.pump.again(consumer.queue)
+                if consumer is not None and consumer.queue.ready.count:
+                    self.broker.dispatcher.dispatch_later(consumer.queue)
 
     # -- answers
 
@@ -279,11 +278,11 @@ class StompConnection(Connection):
     def on_first_publish(self) -> None:
         """The first since it was opened, or since an alarm was set."""
         self.is_publisher = True
-        self.is_blocked = self.broker.flow.is_blocking
+        self.is_blocked = self.broker.alarms.is_blocking
 
     def _on_alarm(self) -> None:
         """An alarm was set or cleared. Who publishes from now on is paused; who only consumes never is."""
-        if not self.broker.flow.is_blocking:
+        if not self.broker.alarms.is_blocking:
             self.is_blocked = False
         elif not self.is_blocked:
             self.is_publisher = False
@@ -319,7 +318,7 @@ class StompConnection(Connection):
 
     def leave(self) -> None:
         """DISCONNECT: what it says behind is not looked at."""
-        self.parser.is_deaf = self.parser.is_suspended = True
+        self.parser.ignores_input = self.parser.is_suspended = True
         self._release()
         self._end()
 
@@ -337,7 +336,7 @@ class StompConnection(Connection):
             fault.message,
             fault.detail.strip(),
         )
-        self.parser.is_deaf = True
+        self.parser.ignores_input = True
         self._release()
         extra = () if fault.receipt is None else (("receipt-id", fault.receipt),)
         command, *headers = self._error(fault.message, *extra)
@@ -367,9 +366,9 @@ class StompConnection(Connection):
         elif self.state == "starting":
             self.cancel()
 
-    def traffic(self) -> tuple[str, Inflow]:
-        """See core/traffic.py. A receipt is its frame's affair, not a confirm."""
-        total = Inflow(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
+    def traffic(self) -> tuple[str, PublishCounters]:
+        """See core/counters.py. A receipt is its frame's affair, not a confirm."""
+        total = PublishCounters(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
         if self.session is None:
             return PROTOCOL, total
         publisher = self.publisher

@@ -12,7 +12,6 @@ from leveret.adapters.stomp.headers import message_headers
 
 if TYPE_CHECKING:
     from leveret.core.message import Envelope, Message
-
 __all__ = ["MessageEncoder"]
 
 BY_REFERENCE_BYTES = 8192  # bodies at least this large go to the socket without being copied into a frame

@@ -1,4 +1,4 @@
-"""Errors of the STOMP door: every one of them is an ERROR frame and the end of the connection."""
+"""Errors of the STOMP listener: every one of them is an ERROR frame and the end of the connection."""
 
 from __future__ import annotations
 

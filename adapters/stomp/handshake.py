@@ -18,7 +18,6 @@ from leveret.core.errors import BrokerError, ConnectionRefused
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
-
 __all__ = ["Handshake", "choose_version", "new_session_id"]
 
 log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class Handshake:
                     login, passcode = stomp.default_user, stomp.default_pass
                 if login is None or passcode is None:
                     raise StompFault("Bad CONNECT", "Missing login or passcode header(s)")
-                # sasl speaks bytes: the same rules for names and passwords as at the other doors.
+                # sasl speaks bytes: the same rules for names and passwords as at the other listeners.
                 response = b"\0%b\0%b" % (_raw(login), _raw(passcode))
                 credentials = sasl.respond("PLAIN", response, known, connection.settings.auth)
             self.username = credentials.username or ""

@@ -10,7 +10,6 @@ from leveret.adapters.stomp.faults import StompFault
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
     from leveret.core.timers import Timer
-
 __all__ = ["Heartbeat", "negotiate"]
 
 MINIMUM_MS = 1000  # RabbitMQ's, too: nobody gets a beat a millisecond out of us

@@ -99,8 +99,8 @@ class FrameParser:
         "_shared",
         "_wanted",
         "handler",
+        "ignores_input",
         "is_bulk",
-        "is_deaf",
         "is_open",
         "is_suspended",
         "limits",
@@ -114,7 +114,7 @@ class FrameParser:
         self.is_open = False
         self.is_suspended = False
         self.is_bulk = False
-        self.is_deaf = False
+        self.ignores_input = False
         self._heads: dict[bytes, Head] = {}
         self._shared: dict[tuple[tuple[str, str], ...], SendHead] = {}
         # What is not parsed yet, in pieces, and what it waits for: so many more bytes, or one of a kind.
@@ -130,7 +130,7 @@ class FrameParser:
         return self._kept_size
 
     def feed(self, data: bytes) -> None:
-        if self.is_deaf:
+        if self.ignores_input:
             return
         if self._kept:
             if data:
@@ -264,11 +264,11 @@ class FrameParser:
                 bodies = []
             done = pos
         except StompFault:
-            self.is_deaf = True
+            self.ignores_input = True
             done = end
             raise
         finally:
-            if done < end and not self.is_deaf:
+            if done < end and not self.ignores_input:
                 self._kept.append(data[done:] if done else data)
                 self._kept_size = end - done
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leveret.adapters.outbox import Outbox
     from leveret.core.store.base import Store
-
 __all__ = ["Receipts"]
 
 Answer = tuple[bytes, "Callable[[], None] | None"]  # what is sent, and what is called then

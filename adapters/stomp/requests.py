@@ -13,7 +13,6 @@ from leveret.adapters.stomp.selector import Selector, compile_selector
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.frames import Frame
-
 __all__ = ["TEMPORARY", "SubscribeRequest", "identity", "is_durable"]
 
 ACK_MODES = ("auto", "client", "client-individual")

@@ -5,7 +5,7 @@ names that STOMP gives them (`color`, `"content-type"`, `priority`), and the nam
 (`JMSPriority`, `JMSType`, ...). What differs from JMS, mostly as it does with ActiveMQ and Artemis:
 
 - STOMP's headers are strings, so a string is converted where it meets a number or a boolean: `age > 18` matches
-  `age:21`, as behind ActiveMQ's STOMP door. `convert_string_expressions:` in front says so (and changes nothing);
+  `age:21`, as behind ActiveMQ's STOMP listener. `convert_string_expressions:` in front says so (and changes nothing);
   `no_convert_string_expressions:` gives JMS's strict rule.
 - A name with a hyphen stands in double quotes, as in SQL; with `hyphenated_props:` in front, `content-type` is one name.
 - IN takes numbers and booleans too; `%` is the remainder.

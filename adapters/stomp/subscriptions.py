@@ -15,16 +15,15 @@ from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, queue_arguments
 from leveret.adapters.stomp.requests import TEMPORARY, SubscribeRequest, identity, is_durable
 from leveret.auth.contracts import Permission
-from leveret.core.consumer import UNLIMITED, Consumer
+from leveret.core.queue.consumer import UNLIMITED, Consumer
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
     from leveret.adapters.stomp.frames import Frame
     from leveret.adapters.stomp.selector import Selector
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-
 __all__ = ["Subscription", "Subscriptions"]
 
 BOUND = ("topic", "exchange")  # destinations whose subscriptions have a queue of their own
@@ -94,7 +93,7 @@ class Subscription:
         """The receipt is out."""
         self.is_ready = True
         if self.consumer is not None:
-            self._connection.broker.pump.touch(self.consumer.queue)
+            self._connection.broker.dispatcher.schedule(self.consumer.queue)
 
     # -- Sink
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from leveret.adapters.stomp.parser import SendHead
     from leveret.adapters.stomp.publishing import Publisher
     from leveret.conf.settings import Stomp
-
 __all__ = ["Transactions"]
 
 Action = tuple["SendHead", bytes, "str | None"] | Settlement  # a SEND's last part: the receipt it asked for

@@ -1,1 +1,1 @@
-"""The WebSocket doors: what other adapters speak, behind an HTTP upgrade (RFC 6455)."""
+"""The WebSocket listeners: what other adapters speak, behind an HTTP upgrade (RFC 6455)."""

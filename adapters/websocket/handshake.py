@@ -17,7 +17,6 @@ from wsproto.utilities import RemoteProtocolError
 if TYPE_CHECKING:
     from leveret.adapters.base import WebSocketSpec
     from leveret.conf.settings import Websocket
-
 __all__ = ["HEAD_END", "Acceptance", "Refusal", "answer"]
 
 HEAD_END = re.compile(rb"\n\r?\n")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.conf.settings import Websocket
     from leveret.core.timers import Timer, Timers
-
 __all__ = ["WebSocketTransport"]
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.conf.settings import Websocket
     from leveret.core.timers import Timers
-
 __all__ = ["UpgradeRefused", "upgrade"]
 
 HEAD_BYTES = 16384  # of the request; h11's own limit, and twice what other servers allow

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import ClassVar
 
+from leveret.core.bindings import DestinationCounts, binding_identity
 from leveret.core.exchange import Arguments, Binding, Destination
-from leveret.core.exchanges.bindings import Tally, binding_identity
 from leveret.core.message import Envelope
 
 __all__ = ["DirectExchange"]
@@ -20,7 +20,7 @@ class DirectExchange:
 
     def __init__(self, arguments: Arguments) -> None:
         self._bindings: set[Hashable] = set()
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, DestinationCounts] = {}
 
     def validate(self, binding: Binding) -> None:
         pass
@@ -32,7 +32,7 @@ class DirectExchange:
         self._bindings.add(identity)
         tally = self._tallies.get(binding.routing_key)
         if tally is None:
-            tally = self._tallies[binding.routing_key] = Tally()
+            tally = self._tallies[binding.routing_key] = DestinationCounts()
         tally.add(binding.destination)
         return True
 

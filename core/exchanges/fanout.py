@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import ClassVar
 
+from leveret.core.bindings import DestinationCounts, binding_identity
 from leveret.core.exchange import Arguments, Binding, Destination
-from leveret.core.exchanges.bindings import Tally, binding_identity
 from leveret.core.message import Envelope
 
 __all__ = ["FanoutExchange"]
@@ -20,7 +20,7 @@ class FanoutExchange:
 
     def __init__(self, arguments: Arguments) -> None:
         self._bindings: set[Hashable] = set()
-        self._tally = Tally()
+        self._tally = DestinationCounts()
 
     def validate(self, binding: Binding) -> None:
         pass

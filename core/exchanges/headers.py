@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any, ClassVar
 
+from leveret.core.bindings import DestinationCounts, binding_identity, canonical
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument
 from leveret.core.exchange import Arguments, Binding, Destination
-from leveret.core.exchanges.bindings import Tally, binding_identity, canonical
-from leveret.core.exchanges.terms import erlang_term
 from leveret.core.fields import type_name
 from leveret.core.message import Envelope
 
@@ -45,7 +45,7 @@ class Pattern:
         self.requirements = requirements
         self.handles = tuple(handles)  # the requirements under which to look for it
         self.is_all = is_all
-        self.tally = Tally()
+        self.tally = DestinationCounts()
 
 
 class HeadersExchange:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import ClassVar
 
+from leveret.core.bindings import DestinationCounts, binding_identity
 from leveret.core.exchange import Arguments, Binding, Destination
-from leveret.core.exchanges.bindings import Tally, binding_identity
 from leveret.core.message import Envelope
 
 __all__ = ["TopicExchange"]
@@ -24,7 +24,7 @@ class Node:
         self.one_word: Node | None = None  # *
         self.any_words: Node | None = None  # #
         self.is_any_words = is_any_words
-        self.tally = Tally()
+        self.tally = DestinationCounts()
 
     @property
     def is_leaf(self) -> bool:
@@ -121,7 +121,7 @@ class TopicExchange:
         return destinations
 
     def _match(self, key: str) -> tuple[Destination, ...]:
-        found: list[Tally] = []
+        found: list[DestinationCounts] = []
         nodes: dict[Node, None] = {}  # an ordered set
         _reach(self._root, nodes, found)
         for word in split(key):
@@ -146,7 +146,7 @@ class TopicExchange:
         return tuple(dict.fromkeys([destination for tally in found for destination in tally.destinations]))
 
 
-def _reach(node: Node, nodes: dict[Node, None], found: list[Tally]) -> None:
+def _reach(node: Node, nodes: dict[Node, None], found: list[DestinationCounts]) -> None:
     """Enter a node, and with it the `#` behind it, which may stand for no word at all.
 
     A `#` at the end of a binding key matches from here on, whatever follows: it need not be walked on.

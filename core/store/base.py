@@ -150,7 +150,7 @@ class Store(Protocol):
         """There are operations that are not durable yet."""
 
     @property
-    def backlog_bytes(self) -> int:
+    def pending_bytes(self) -> int:
         """Bytes taken and not yet durable: the number that publishers' backpressure watches."""
 
     @property

@@ -199,7 +199,7 @@ async def check_callbacks(make_store: MakeStore, abandon: Abandon | None) -> Non
         assert store.has_pending
         assert not store.after_commit(lambda: called.append(1))
         log.append(make_messages(1, [b"x" * 1000]))
-        assert store.backlog_bytes >= 1000
+        assert store.pending_bytes >= 1000
         assert not store.after_commit(lambda: called.append(2))
         assert not store.after_commit(lambda: called.append(3))
         assert called == []
@@ -209,7 +209,7 @@ async def check_callbacks(make_store: MakeStore, abandon: Abandon | None) -> Non
             await trio.lowlevel.checkpoint()
         assert 3 in groups
         assert store.after_commit(lambda: called.append(0))
-        assert store.backlog_bytes == 0
+        assert store.pending_bytes == 0
         # What cancels out needs no disk, and whoever waits for it is called all the same.
         messages = make_messages(2, [b"y"] * 3)
         log.append(messages)

@@ -273,7 +273,7 @@ class MemoryStore:
         return bool(self._changes)
 
     @property
-    def backlog_bytes(self) -> int:
+    def pending_bytes(self) -> int:
         return self._bytes
 
     def statistics(self) -> dict[str, int | float]:
@@ -281,7 +281,7 @@ class MemoryStore:
             "commits": self._commits,
             "commit_seconds_last": 0.0,
             "commit_seconds_mean": 0.0,
-            "backlog_bytes": self._bytes,
+            "pending_bytes": self._bytes,
             "file_bytes": 0,
             "map_bytes": 0,
             "logs": len(self._logs),

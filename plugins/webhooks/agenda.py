@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from leveret.core.deliveries import Delivery
-
 __all__ = ["Agenda", "Job"]
 
 _order = itertools.count()

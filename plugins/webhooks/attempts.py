@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leveret.core.store.base import Store
-
 __all__ = ["Attempt", "AttemptLog", "AttemptQuery"]
 
 CHUNK = 64  # attempts in one record of the store

@@ -14,8 +14,7 @@ from leveret.core.properties import Properties
 
 if TYPE_CHECKING:
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.queue import Queue
 __all__ = [
     "WEBHOOK_ID_HEADER",
     "DeadLetter",
@@ -200,7 +199,7 @@ async def replay(
     result = Replay()
     held: list[Message] = []
     held_bytes = 0
-    pump = dead.vhost.broker.pump
+    dispatcher = dead.vhost.broker.dispatcher
     last = dead.next_position  # what dies again meanwhile is for the next time
     try:
         while result.replayed < limit:
@@ -230,10 +229,10 @@ async def replay(
                     return result
                 dead.settle([message])
                 result.replayed += 1
-            pump.soon()
+            dispatcher.run_soon()
             await trio.lowlevel.checkpoint()
         return result
     finally:
         if held:
             dead.requeue(held, counts=False)
-        pump.soon()
+        dispatcher.run_soon()

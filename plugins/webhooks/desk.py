@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from leveret.core.bindings import binding_identity
 from leveret.core.errors import BrokerError
 from leveret.core.exchange import Binding
-from leveret.core.exchanges.bindings import binding_identity
 from leveret.plugins.webhooks.attempts import AttemptLog
 from leveret.plugins.webhooks.deadletters import WEBHOOK_ID_HEADER, dead_envelope
 from leveret.plugins.webhooks.endpoint import Endpoint
@@ -28,11 +28,10 @@ from leveret.plugins.webhooks.subscription import COMPONENT
 
 if TYPE_CHECKING:
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Vhost
     from leveret.plugins.webhooks.dialer import Dialer
     from leveret.plugins.webhooks.subscription import Subscription
-
 __all__ = ["Desk"]
 
 log = logging.getLogger(__name__)

@@ -28,10 +28,9 @@ from leveret.plugins.webhooks.sender import Sender
 from leveret.plugins.webhooks.subscription import TemplateRefused
 
 if TYPE_CHECKING:
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.timers import Timer
     from leveret.plugins.webhooks.desk import Desk
-
 __all__ = ["Endpoint"]
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ from leveret.plugins.webhooks.schedule import Breaker, Bucket
 
 if TYPE_CHECKING:
     from leveret.plugins.webhooks.subscription import Subscription
-
 __all__ = ["Gate", "rest_s"]
 
 THROTTLED = {429: 60.0, 502: 1.0, 503: 1.0, 504: 1.0}

@@ -8,7 +8,6 @@ from leveret.plugins.webhooks.dialer import RequestFailed
 
 if TYPE_CHECKING:
     from leveret.plugins.webhooks.sender import Sender
-
 __all__ = ["ORIGIN", "Refused", "shake_hands"]
 
 ORIGIN = "WebHook-Request-Origin"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from leveret.core.traffic import Metric
+from leveret.core.counters import Metric
 
 if TYPE_CHECKING:
     from leveret.plugins.webhooks.desk import Desk
-
 __all__ = ["metrics_of"]
 
 CIRCUIT = {"half-open": 1, "open": 2}

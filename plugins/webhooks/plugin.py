@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
+from leveret.core.counters import Metric
 from leveret.core.errors import InvalidArgument, NotFound
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
-from leveret.core.traffic import Metric
 from leveret.plugins.webhooks.addresses import AddressPolicy
 from leveret.plugins.webhooks.attempts import AttemptQuery
 from leveret.plugins.webhooks.deadletters import Selection, dead_letters, replay
@@ -29,7 +29,6 @@ from leveret.plugins.webhooks.subscription import COMPONENT, Subscription
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.vhost import Vhost
-
 __all__ = ["WebhooksPlugin"]
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ class WebhooksPlugin:
                         if component == COMPONENT:
                             self._set(vhost, name)
                 self._sweep(broker)
-                broker.pump.soon()
+                broker.dispatcher.run_soon()
                 task_status.started()
                 while True:
                     await trio.sleep(FLUSH_S)
@@ -190,7 +189,7 @@ class WebhooksPlugin:
         self._nursery.start_soon(desk.run, name=f"webhook {name}")
 
     def metrics(self) -> Iterator[Metric]:
-        """See core/traffic.py."""
+        """See core/counters.py."""
         return metrics_of(self._desks.values(), int(time.time() * 1000))
 
     # -- answers (adapters/http/webhooks/outgoing.py). All raise NotFound where it says a name.
@@ -274,4 +273,4 @@ class WebhooksPlugin:
         )
         exchange = desk.subscription.exchange or ""
         queue.publish(Envelope.of(exchange, "webhook.test", properties), [body])
-        queue.vhost.broker.pump.soon()
+        queue.vhost.broker.dispatcher.run_soon()

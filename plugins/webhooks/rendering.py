@@ -19,7 +19,6 @@ from leveret.plugins.webhooks.subscription import TOKEN, TemplateRefused
 if TYPE_CHECKING:
     from leveret.core.message import Envelope
     from leveret.plugins.webhooks.subscription import Subscription
-
 __all__ = ["Headers", "Rendering", "percent_encoded", "render", "signed"]
 
 Headers = list[tuple[str, str]]

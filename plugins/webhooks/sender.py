@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from leveret.core.message import Envelope
     from leveret.plugins.webhooks.dialer import Dialer
     from leveret.plugins.webhooks.subscription import Subscription
-
 __all__ = ["Sender"]
 
 THREAD_BYTES = 1 << 20  # signing more than that would hold up everybody

@@ -18,7 +18,6 @@ from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret
 if TYPE_CHECKING:
     from leveret.plugins.webhooks.oauth import ClientCredentials
     from leveret.plugins.webhooks.template import Template
-
 __all__ = [
     "COMPONENT",
     "FORMATS",

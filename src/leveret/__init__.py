@@ -1,3 +1,3 @@
-"""Leveret: one broker, many doors: AMQP, MQTT, STOMP, HTTP."""
+"""Leveret: one broker, many listeners: AMQP, MQTT, STOMP, HTTP."""
 
 __version__ = "0.1.0"

@@ -23,10 +23,9 @@ from leveret import __version__
 if TYPE_CHECKING:
     import trio
 
-    from leveret.adapters.base import Door
+    from leveret.adapters.base import OpenListener
     from leveret.conf.settings import Settings
     from leveret.core.broker import Broker
-
 __all__ = ["Server", "ServerError", "cli", "main"]
 
 log = logging.getLogger("leveret")
@@ -42,7 +41,7 @@ class LazyGroup(click.Group):
     """Commands by name and where they are; imported when they are used."""
 
     places: Mapping[str, tuple[str, str]] = {
-        "ctl": ("leveret.adapters.control.commands", "ctl"),
+        "ctl": ("leveret.adapters.cli.commands", "ctl"),
         "plugins": ("leveret.plugins.commands", "plugins"),
     }
 
@@ -124,7 +123,7 @@ class ServerError(Exception):
 
 
 class Server:
-    """One broker with its doors, plugins and signals.
+    """One broker with its listeners, plugins and signals.
 
     load_settings: as they are at the time, for a reload. started_at: on the monotonic clock.
     """
@@ -141,14 +140,14 @@ class Server:
         import trio
 
         from leveret.adapters.control.address import AddressError
-        from leveret.adapters.listener import DoorError
+        from leveret.adapters.listener import ListenerError
         from leveret.conf.logs import LogFileError, configure
+        from leveret.core.definitions.interchange import DefinitionsError
         from leveret.core.errors import StoreUnavailable
-        from leveret.core.interchange import DefinitionsError
         from leveret.core.registry import PluginError
 
         refusals = (
-            AddressError, DefinitionsError, DoorError, LogFileError, PluginError, ServerError, StoreUnavailable,
+            AddressError, DefinitionsError, ListenerError, LogFileError, PluginError, ServerError, StoreUnavailable,
         )  # fmt: skip
         try:
             configure(self.settings.log)
@@ -165,7 +164,7 @@ class Server:
     async def _main(self) -> None:
         import trio
 
-        from leveret.adapters.arrival import serve_in_order_of_arrival
+        from leveret.adapters.scheduling import serve_in_order_of_arrival
 
         serve_in_order_of_arrival()
         self._stopping = trio.CancelScope()
@@ -176,14 +175,14 @@ class Server:
         log.info("stopped")
 
     async def _serve(self, stopping: trio.CancelScope) -> None:
-        """What begins first here ends last: while the doors drain, timers and store work and the control door answers."""
+        """What begins first here ends last: while the listeners drain, timers and store work and the control listener answers."""
         import trio
 
         from leveret.adapters.control.operations import OPERATIONS
         from leveret.adapters.control.server import ControlServer
         from leveret.adapters.listener import serve_all
         from leveret.core.broker import Broker
-        from leveret.core.interchange import read_file
+        from leveret.core.definitions.interchange import read_file
         from leveret.plugins.commands import plugin_operations
         from leveret.plugins.loader import PluginHost, load_registry
 
@@ -214,16 +213,16 @@ class Server:
             with stopping:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(host.run)
-                    doors = await nursery.start(serve_all, broker)
-                    self._announce(doors, control.address.path)
+                    listeners = await nursery.start(serve_all, broker)
+                    self._announce(listeners, control.address.path)
             around.cancel_scope.cancel()
 
-    def _announce(self, doors: list[Door], control: Path) -> None:
+    def _announce(self, listeners: list[OpenListener], control: Path) -> None:
         """For people at a terminal a few lines; for programs that started us the last one."""
         took = time.monotonic() - self._started_at
         data_dir = self.settings.server.data_dir
-        addresses = {door.name: f"[{door.host}]:{door.port}" if ":" in door.host else f"{door.host}:{door.port}"
-                     for door in doors}  # fmt: skip
+        addresses = {listener.name: f"[{listener.host}]:{listener.port}" if ":" in listener.host else f"{listener.host}:{listener.port}"
+                     for listener in listeners}  # fmt: skip
         if sys.stdout.isatty():
             click.echo(f"\n  Leveret {__version__}, started in {took:.2f} s\n")
             for name, text in {**addresses, "control": str(control), "data": str(data_dir)}.items():
@@ -262,7 +261,7 @@ class Server:
     def reload(self) -> dict[str, tuple[str, ...]]:
         """Read the settings again, and certificates. Returns keys: changed, needs_restart. Raise OperationRefused."""
         from leveret.adapters.control.server import OperationRefused
-        from leveret.adapters.listener import DoorError, tls_context
+        from leveret.adapters.listener import ListenerError, tls_context
         from leveret.conf.load import SettingsError, merge_reloadable
         from leveret.conf.logs import set_level
 
@@ -275,13 +274,13 @@ class Server:
                 broker.tls_context = tls_context(
                     reload.settings
                 )  # for new connections; nobody is disconnected
-        except (SettingsError, DoorError) as error:
+        except (SettingsError, ListenerError) as error:
             raise OperationRefused(str(error), "invalid") from error
         self.settings = broker.settings = reload.settings
         set_level(reload.settings.log.level)
         limits = reload.settings.limits
-        broker.flow.set_memory_watermark(limits.memory_high_watermark, limits.memory_absolute)
-        broker.flow.set_disk_free_limit(limits.disk_free_limit)
+        broker.alarms.set_memory_watermark(limits.memory_high_watermark, limits.memory_absolute)
+        broker.alarms.set_disk_free_limit(limits.disk_free_limit)
         log.info("settings reloaded changed=%s", ",".join(reload.changed) or "none")
         if reload.needs_restart:
             log.warning("these changes need a restart: %s", ", ".join(reload.needs_restart))

@@ -7,8 +7,7 @@ import sys
 
 PROGRAM = """
 import socket, trio
-from leveret.adapters.arrival import serve_in_order_of_arrival
-
+from leveret.adapters.scheduling import serve_in_order_of_arrival
 assert serve_in_order_of_arrival()
 
 

@@ -12,7 +12,7 @@ import trio.testing
 
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.transport import PlainTransport
-from leveret.core.pump import Pump
+from leveret.core.dispatcher import Dispatcher
 
 
 class Peer:
@@ -22,7 +22,7 @@ class Peer:
         ours, self.theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.theirs.setblocking(False)
-        self.pump = Pump()
+        self.dispatcher = Dispatcher()
         self.drained = 0
         self.lost = 0
         self.transport = PlainTransport(ours)
@@ -31,7 +31,12 @@ class Peer:
             nursery.start_soon(task)
 
         self.outbox = Outbox(
-            self.transport, self.pump, limit, spawn=spawn, on_drained=self._on_drained, on_lost=self._on_lost
+            self.transport,
+            self.dispatcher,
+            limit,
+            spawn=spawn,
+            on_drained=self._on_drained,
+            on_lost=self._on_lost,
         )
 
     def _on_drained(self) -> None:
@@ -61,7 +66,7 @@ async def test_small_writes_leave_in_one_piece_at_the_end_of_the_entry() -> None
         peer.outbox.write(b"two")
         with pytest.raises(BlockingIOError):
             peer.theirs.recv(10)
-        peer.pump.run()
+        peer.dispatcher.run()
         assert peer.theirs.recv(10) == b"onetwo"
         assert peer.outbox.bytes == 0
         peer.close()
@@ -76,8 +81,8 @@ async def test_what_does_not_fit_follows_in_order(piece: int) -> None:
         for number, data in enumerate(pieces):
             peer.outbox.write(data)
             if number % 7 == 0:
-                peer.pump.run()
-        peer.pump.run()
+                peer.dispatcher.run()
+        peer.dispatcher.run()
         assert peer.outbox.is_congested
         assert await peer.read(len(pieces) * piece) == b"".join(pieces)
         await peer.outbox.drain()
@@ -93,13 +98,13 @@ async def test_held_bytes_wait_for_the_release() -> None:
         peer.outbox.hold()
         peer.outbox.hold()
         peer.outbox.write(b"reply")
-        peer.pump.run()
+        peer.dispatcher.run()
         peer.outbox.release()
-        peer.pump.run()
+        peer.dispatcher.run()
         with pytest.raises(BlockingIOError):
             peer.theirs.recv(10)
         peer.outbox.release()
-        peer.pump.run()
+        peer.dispatcher.run()
         assert peer.theirs.recv(10) == b"reply"
         peer.close()
 
@@ -110,7 +115,7 @@ async def test_a_peer_that_is_gone_is_reported_once() -> None:
         peer.theirs.close()
         for _ in range(3):
             peer.outbox.write(b"x" * 10_000)
-            peer.pump.run()
+            peer.dispatcher.run()
         assert peer.lost == 1
         assert peer.outbox.bytes == 0
         peer.close()
@@ -122,7 +127,7 @@ async def test_cancellation_at_every_wait_of_the_writer() -> None:
             async with trio.open_nursery() as nursery:
                 peer = Peer(nursery)
                 peer.outbox.write(b"x" * 1_000_000)
-                peer.pump.run()
+                peer.dispatcher.run()
                 await trio.testing.wait_all_tasks_blocked()
                 for _ in range(reads):
                     peer.theirs.recv(8192)
@@ -162,7 +167,7 @@ async def test_what_the_transport_itself_holds_follows() -> None:
         peer.outbox._transport = Buffering(peer.transport)  # type: ignore[assignment]
         data = bytes(range(256)) * 4000
         peer.outbox.write(data)
-        peer.pump.run()
+        peer.dispatcher.run()
         with trio.fail_after(5):
             assert await peer.read(len(data)) == data
             await peer.outbox.drain()

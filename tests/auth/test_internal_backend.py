@@ -15,7 +15,7 @@ from leveret.auth.contracts import AccessDenied, Credentials, Permission, Princi
 from leveret.auth.internal import AuthDataError, InternalBackend, NoSuchUser, UserExists
 from leveret.auth.passwords import hash_password
 from leveret.conf.settings import Auth, Store
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 
 VECTOR = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"  # of "test12"
 CONFIGURE, WRITE, READ = Permission.CONFIGURE, Permission.WRITE, Permission.READ

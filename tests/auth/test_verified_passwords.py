@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leveret.auth.cache import VerifiedPasswords
+from leveret.auth.verified_passwords import VerifiedPasswords
 
 
 class Clock:

@@ -112,11 +112,11 @@ async def test_a_client_that_never_reads_costs_a_bounded_number_of_bytes() -> No
 
 
 async def test_a_thousand_subscribers_cost_one_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    from leveret.adapters.mqtt import view
+    from leveret.adapters.mqtt import publish_view
     from leveret.adapters.mqtt.packets import publish
 
     encoded = 0
-    original = view.encode_remaining_length
+    original = publish_view.encode_remaining_length
 
     def counting(size: int) -> bytes:
         nonlocal encoded
@@ -133,7 +133,7 @@ async def test_a_thousand_subscribers_cost_one_encoding(monkeypatch: pytest.Monk
         publisher, _, _ = server.connect()
         await publisher.send_all(connect("p", 4))
         await trio.testing.wait_all_tasks_blocked(0.01)
-        monkeypatch.setattr(view, "encode_remaining_length", counting)
+        monkeypatch.setattr(publish_view, "encode_remaining_length", counting)
         await publisher.send_all(publish(4, "fan/1", b"to all"))
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert encoded == 1

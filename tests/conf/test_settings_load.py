@@ -40,7 +40,7 @@ def test_full_environment_names_work_for_every_setting() -> None:
     texts = {bool: "true", int: "30", float: "0.5", str: "x", Path: "/x", tuple: "a, b"}
     for declared in declarations().values():
         text = "100000" if declared.kind is int and (declared.minimum or 0) > 30 else texts[declared.kind]
-        text = {"store.map_size": "64 MiB", "store.max_backlog_bytes": "2 MiB"}.get(declared.key, text)
+        text = {"store.map_size": "64 MiB", "store.max_pending_bytes": "2 MiB"}.get(declared.key, text)
         text = declared.choices[-1] if declared.choices else text  # not the default
         needs = {
             "tls.verify_peer": {"LEVERET_TLS_CAFILE": "x"},
@@ -153,7 +153,7 @@ def test_all_mistakes_are_found_at_once(tmp_path: Path) -> None:
             'LEVERET_LIMITS_DISK_FREE_LIMIT must be a whole number of bytes, or text like "64 MiB", not \'much\'.',
         ),
         ({"LEVERET_DATA_DIR": ""}, "LEVERET_DATA_DIR must name a directory."),
-        ({"LEVERET_AMQPS": "0"}, "LEVERET_AMQPS opens a TLS door, but tls.certfile names no certificate."),
+        ({"LEVERET_AMQPS": "0"}, "LEVERET_AMQPS opens a TLS listener, but tls.certfile names no certificate."),
         ({"LEVERET_TLS_VERIFY_PEER": "1"}, "LEVERET_TLS_VERIFY_PEER needs tls.cafile: the authorities to trust."),
         (
             {"LEVERET_AUTH_MECHANISMS": "PLAIN,PLANE"},

@@ -12,7 +12,7 @@ from leveret.core.errors import PreconditionFailed
 from leveret.core.exchange import Arguments, Binding, Destination
 from leveret.core.exchanges.checks import check_exchange
 from leveret.core.exchanges.direct import DirectExchange
-from leveret.core.exchanges.vanished import VanishedExchange
+from leveret.core.exchanges.unavailable import UnavailableExchange
 from leveret.core.message import Envelope
 from leveret.plugins.loader import load_registry
 
@@ -127,7 +127,7 @@ def test_a_type_that_crashes_on_odd_keys_is_noticed() -> None:
 
 
 def test_the_stand_in_for_a_vanished_type_keeps_bindings_and_refuses_messages() -> None:
-    exchange = VanishedExchange({}, exchange="x", vhost="/", missing="t")
+    exchange = UnavailableExchange({}, exchange="x", vhost="/", missing="t")
     binding = Binding(Place("q"), "k")
     exchange.validate(binding)
     assert exchange.bind(binding)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.field_values import tables, typed
 
-from leveret.core.deadletter import dead_letter_envelope, is_cycle
 from leveret.core.fields import Int64, Timestamp, encode_table, split_table
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties, raw_headers, with_headers
+from leveret.core.queue.dead_letter import dead_letter_envelope, is_cycle
 
 OURS = {b"x-death", *(f"x-{which}-death-{what}".encode() for which in ("first", "last") for what in ("reason", "queue", "exchange"))}  # fmt: skip
 
@@ -21,7 +21,7 @@ def envelope(exchange: str = "ex", routing_key: str = "key", **properties: Any) 
     return Envelope.of(exchange, routing_key, Properties(**properties))
 
 
-def die(
+def dead_letter(
     message: Envelope,
     queue: str = "q",
     reason: str = "rejected",
@@ -53,7 +53,7 @@ def revived(message: Envelope) -> Envelope:
 
 def test_the_first_death() -> None:
     # pitfalls 12.6-65, features 1 "x-death & co": keys in RabbitMQ's order, and of its types
-    dead = die(envelope(expiration="1500"), reason="expired")
+    dead = dead_letter(envelope(expiration="1500"), reason="expired")
     assert (dead.exchange, dead.routing_key, dead.expiration) == ("dlx", "key", None)
     assert dead.is_dead_letter
     expected = {
@@ -72,18 +72,20 @@ def test_the_first_death() -> None:
 
 @pytest.mark.parametrize("reason", ["expired", "rejected", "maxlen", "delivery_limit"])
 def test_reasons(reason: str) -> None:
-    assert deaths(die(envelope(), reason=reason)) == [("q", reason, 1)]
+    assert deaths(dead_letter(envelope(), reason=reason)) == [("q", reason, 1)]
 
 
 def test_no_expiration_no_original_expiration() -> None:
-    assert "original-expiration" not in headers_of(die(envelope()))["x-death"][0]
+    assert "original-expiration" not in headers_of(dead_letter(envelope()))["x-death"][0]
 
 
 def test_the_same_queue_and_reason_counts() -> None:
     # pitfalls 12.6-65: moved to the front; time, exchange and keys stay those of the first
-    first = die(envelope("e1", "k1", expiration="5"), now=1000)
-    second = die(revived(first), queue="other", reason="expired", exchange="e3", routing_key="k3", now=2000)
-    third = die(revived(second), now=3000)
+    first = dead_letter(envelope("e1", "k1", expiration="5"), now=1000)
+    second = dead_letter(
+        revived(first), queue="other", reason="expired", exchange="e3", routing_key="k3", now=2000
+    )
+    third = dead_letter(revived(second), now=3000)
     assert deaths(second) == [("other", "expired", 1), ("q", "rejected", 1)]
     assert deaths(third) == [("q", "rejected", 2), ("other", "expired", 1)]
     newest, older = headers_of(third)["x-death"]
@@ -98,12 +100,14 @@ def test_the_same_queue_and_reason_counts() -> None:
 
 
 def test_another_reason_is_another_entry() -> None:
-    twice = die(die(envelope(), reason="rejected"), reason="expired")
+    twice = dead_letter(dead_letter(envelope(), reason="rejected"), reason="expired")
     assert deaths(twice) == [("q", "expired", 1), ("q", "rejected", 1)]
 
 
 def test_first_stays_and_last_moves_on() -> None:
-    headers = headers_of(die(die(envelope("e1"), queue="q1", reason="maxlen"), queue="q2", reason="expired"))
+    headers = headers_of(
+        dead_letter(dead_letter(envelope("e1"), queue="q1", reason="maxlen"), queue="q2", reason="expired")
+    )
     assert [headers[f"x-first-death-{what}"] for what in ("reason", "queue", "exchange")] == [
         "maxlen",
         "q1",
@@ -121,10 +125,10 @@ def test_first_stays_and_last_moves_on() -> None:
 
 def test_a_publishers_account_is_replaced() -> None:
     # pitfalls 12.6-66: all headers of a dead letter, published again, must not count on
-    dead = die(die(envelope()))
+    dead = dead_letter(dead_letter(envelope()))
     republished = Envelope("ex", "key", dead.header)
     assert deaths(dead) == [("q", "rejected", 2)]
-    again = die(republished, queue="q", reason="expired")
+    again = dead_letter(republished, queue="q", reason="expired")
     assert deaths(again) == [("q", "expired", 1)]
     assert headers_of(again)["x-first-death-reason"] == "expired"
 
@@ -134,7 +138,7 @@ def test_a_publishers_account_is_replaced() -> None:
 )
 def test_a_publishers_nonsense_does_no_harm(nonsense: Any) -> None:
     published = envelope(headers={"x-death": nonsense, "x-first-death-queue": 7})
-    dead = die(published)
+    dead = dead_letter(published)
     assert deaths(dead) == [("q", "rejected", 1)]
     assert headers_of(dead)["x-first-death-queue"] == "q"
     assert not is_cycle(published, "q", "expired")
@@ -150,7 +154,7 @@ def test_properties_are_kept() -> None:
         "reply_to": "r", "message_id": "m", "timestamp": 5, "type": "t", "user_id": "u", "app_id": "a",
         "cluster_id": "x",
     }  # fmt: skip
-    dead = die(envelope(expiration="9", **kept))
+    dead = dead_letter(envelope(expiration="9", **kept))
     properties = dead.properties
     assert {name: getattr(properties, name) for name in kept} == kept
     assert properties.expiration is None
@@ -163,7 +167,7 @@ def test_other_headers_are_kept_to_the_octet_and_in_order() -> None:
         + b"\x07x-deathV" + b"\x01zt\x07" + b"\x01\xffS\x00\x00\x00\x01\xfe" + b"\x01zV"
     )  # fmt: skip
     published = Envelope("", "q", with_headers(Properties(delivery_mode=2).encode(), body))
-    pieces = split_table(raw_headers(die(published).header) or b"")
+    pieces = split_table(raw_headers(dead_letter(published).header) or b"")
     before = split_table(body)
     assert [key for key, _ in pieces[: len(before)]] == [key for key, _ in before]
     assert [piece for piece in pieces if piece[0] not in OURS] == [
@@ -175,7 +179,7 @@ def test_other_headers_are_kept_to_the_octet_and_in_order() -> None:
 def test_any_headers(headers: dict[str, Any], times: int) -> None:
     message = published = Envelope("", "q", with_headers(b"\x10\x00\x02", encode_table(headers)[4:]))
     for _ in range(times):
-        message = die(revived(message))
+        message = dead_letter(revived(message))
     assert deaths(message) == [("q", "rejected", times)]
     others = [piece for piece in split_table(raw_headers(message.header) or b"") if piece[0] not in OURS]
     assert others == [
@@ -188,14 +192,14 @@ def test_any_headers(headers: dict[str, Any], times: int) -> None:
 
 def test_cc_is_kept_and_on_record() -> None:
     # pitfalls 12.4-49, 12.6-67
-    dead = die(envelope(headers={"CC": ["a", b"\xff"], "mine": 1}))
+    dead = dead_letter(envelope(headers={"CC": ["a", b"\xff"], "mine": 1}))
     assert headers_of(dead)["CC"] == ["a", b"\xff"]
     assert headers_of(dead)["x-death"][0]["routing-keys"] == ["key", "a", b"\xff"]
 
 
 def test_cc_goes_with_another_key() -> None:
     # features 12.32
-    dead = die(envelope(headers={"CC": ["a"], "mine": 1}), routing_key="other")
+    dead = dead_letter(envelope(headers={"CC": ["a"], "mine": 1}), routing_key="other")
     assert dead.routing_key == "other"
     assert "CC" not in headers_of(dead)
     assert headers_of(dead)["mine"] == 1
@@ -203,14 +207,14 @@ def test_cc_goes_with_another_key() -> None:
 
 
 def test_an_empty_other_key_is_one() -> None:
-    assert die(envelope(), routing_key="").routing_key == ""
+    assert dead_letter(envelope(), routing_key="").routing_key == ""
 
 
 def test_names_that_are_not_utf8() -> None:
     odd = b"q\xff".decode("utf-8", "surrogateescape")
     message = envelope(odd, odd)
     for count in (1, 2, 3):
-        message = die(revived(message), queue=odd, reason="expired", exchange=odd)
+        message = dead_letter(revived(message), queue=odd, reason="expired", exchange=odd)
         assert deaths(message) == [(b"q\xff", "expired", count)]
     assert is_cycle(message, odd, "expired")
 
@@ -221,7 +225,7 @@ def test_names_that_are_not_utf8() -> None:
 def history(*events: tuple[str, str]) -> Envelope:
     message = envelope()
     for queue, reason in events:
-        message = die(revived(message), queue=queue, reason=reason)
+        message = dead_letter(revived(message), queue=queue, reason=reason)
     return message
 
 

@@ -10,12 +10,12 @@ import pytest
 from support.topology import FakeBroker, envelope, names
 
 from leveret.conf.settings import Settings
-from leveret.core import definitions
+from leveret.core.definitions import recovery
 from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int8, Int16, Int64, Timestamp, UInt32
 from leveret.core.session import Session
 from leveret.core.store.base import Store
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 from leveret.core.store.memory import MemoryState, MemoryStore
 
 
@@ -56,9 +56,9 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 
 def started(disk: Disk) -> FakeBroker:
     broker = FakeBroker(disk.reopen())
-    definitions.recover(broker)  # type: ignore[arg-type]  # a fake
+    recovery.recover(broker)  # type: ignore[arg-type]  # a fake
     if not broker.vhosts:
-        definitions.save_vhost(broker.add_vhost("/"))
+        recovery.save_vhost(broker.add_vhost("/"))
     return broker
 
 
@@ -190,7 +190,7 @@ async def test_what_expired_meanwhile_goes_at_the_start(disk: Disk) -> None:
     broker = FakeBroker(disk.reopen())
     broker.timers.start()
     session = broker.session()
-    definitions.save_vhost(session.vhost)
+    recovery.save_vhost(session.vhost)
     session.queue_declare("dead", durable=True)
     session.queue_declare(
         "short", durable=True, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
@@ -201,8 +201,8 @@ async def test_what_expired_meanwhile_goes_at_the_start(disk: Disk) -> None:
     broker = FakeBroker(disk.reopen())
     broker.timers.start()
     broker.timers.now += 1  # while it was down
-    definitions.recover(broker)  # type: ignore[arg-type]  # a fake
-    broker.pump.run()
+    recovery.recover(broker)  # type: ignore[arg-type]  # a fake
+    broker.dispatcher.run()
     queues = broker.vhosts["/"].queues
     assert {name: queue.message_count for name, queue in queues.items()} == {"dead": 1, "short": 1}
 
@@ -221,7 +221,7 @@ def test_a_queue_whose_log_is_missing_starts_empty(disk: Disk, caplog: pytest.Lo
 def test_virtual_hosts_with_all_that_is_theirs(disk: Disk) -> None:
     broker = started(disk)
     vhost = broker.add_vhost("other", description="d", tags=["t1", "t2"], default_queue_type="quorum")
-    definitions.save_vhost(vhost)
+    recovery.save_vhost(vhost)
     vhost.set_limit("max-queues", 3)
     vhost.set_parameter("shovel", "s", {"n": 1, "list": [None, 1.5, True]})
     again = started(disk).vhosts["other"]
@@ -229,7 +229,7 @@ def test_virtual_hosts_with_all_that_is_theirs(disk: Disk) -> None:
     assert again.limits == {"max-queues": 3}
     assert again.parameters == {("shovel", "s"): {"n": 1, "list": [None, 1.5, True]}}
     again.close()
-    definitions.delete_vhost(again)
+    recovery.delete_vhost(again)
     assert set(started(disk).vhosts) == {"/"}
 
 
@@ -278,6 +278,6 @@ def test_an_exchange_whose_type_is_gone_keeps_its_bindings(disk: Disk) -> None:
 
 def test_require_vhost(disk: Disk) -> None:
     broker: Any = started(disk)
-    assert definitions.require_vhost(broker, "/") is broker.vhosts["/"]
+    assert recovery.require_vhost(broker, "/") is broker.vhosts["/"]
     with pytest.raises(NotFound, match="Virtual host 'nope' does not exist"):
-        definitions.require_vhost(broker, "nope")
+        recovery.require_vhost(broker, "nope")

@@ -18,7 +18,7 @@ from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.deliveries import Deliveries, Delivery, consume, consume_queue
 from leveret.core.errors import AccessRefused, DeliveryTagUnknown, NotFound
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryStore
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from leveret.core.equivalence import assert_equal_arguments, assert_equal_field, resource
+from leveret.core.equivalence import assert_equal_arguments, assert_equal_field, describe_resource
 from leveret.core.errors import PreconditionFailed
 from leveret.core.fields import Float32, Int8, Int64, UInt32
 
@@ -48,7 +48,7 @@ def test_inequivalent(current: dict[str, Any], received: dict[str, Any], text: s
 def test_fields() -> None:
     assert_equal_field("t", "durable", True, True)
     with pytest.raises(PreconditionFailed) as info:
-        assert_equal_field(resource("queue", "q", "/"), "durable", True, False)
+        assert_equal_field(describe_resource("queue", "q", "/"), "durable", True, False)
     assert str(info.value) == (
         "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'"
     )

@@ -16,9 +16,9 @@ from support.registries import installed
 from leveret.auth import passwords
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
+from leveret.core.definitions.interchange import DefinitionsError, export, import_
 from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int64, Timestamp
-from leveret.core.interchange import DefinitionsError, export, import_
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryState, MemoryStore
 

@@ -10,8 +10,8 @@ from support.registries import installed
 
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
-from leveret.core.import_plan import SLICE
-from leveret.core.interchange import DefinitionsError, import_slices, paused_collector
+from leveret.core.definitions.import_plan import SLICE
+from leveret.core.definitions.interchange import DefinitionsError, import_slices, paused_collector
 from leveret.core.store.memory import MemoryStore
 
 COUNT = 3 * SLICE

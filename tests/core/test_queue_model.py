@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.topology import FakeBroker, envelope
 
-from leveret.core.consumer import UNLIMITED, Consumer
 from leveret.core.message import Message
-from leveret.core.queue import Queue
+from leveret.core.queue.consumer import UNLIMITED, Consumer
+from leveret.core.queue.queue import Queue
 
 Expected = tuple[int, int, bytes]  # minus priority, position, body: sorted as they must come
 
@@ -79,11 +79,11 @@ class QueueModel(RuleBasedStateMachine):
         if priority is not None:
             properties["priority"] = priority
         assert self.queue.publish(envelope("", "q", **properties), bodies) == 0
-        self.pump()
+        self.dispatch()
 
     @rule()
     def spill(self) -> None:
-        self.queue.backlog.spill(1 << 30)
+        self.queue.ready.spill(1 << 30)
 
     # -- out
 
@@ -92,7 +92,7 @@ class QueueModel(RuleBasedStateMachine):
     def consume(self, prefetch: int) -> None:
         self.consumer = Consumer(self.queue, self.sink, "c", prefetch=prefetch)
         self.queue.attach(self.consumer)
-        self.pump()
+        self.dispatch()
 
     @precondition(lambda self: self.consumer is not None)
     @rule()
@@ -100,7 +100,7 @@ class QueueModel(RuleBasedStateMachine):
         assert self.consumer is not None
         self.queue.detach(self.consumer)
         self.consumer = None
-        self.pump()
+        self.dispatch()
 
     @rule()
     def get(self) -> None:
@@ -126,16 +126,16 @@ class QueueModel(RuleBasedStateMachine):
             assert all(message.is_redelivered for message in messages)
         else:
             getattr(self.queue, how)(messages)
-        self.broker.pump.touch(self.queue)  # as a channel does: credit came back
-        self.pump()
+        self.broker.dispatcher.schedule(self.queue)  # as a channel does: credit came back
+        self.dispatch()
 
     @rule()
     def purge(self) -> None:
         assert self.queue.purge() == len(self.ready)
         self.ready.clear()
 
-    def pump(self) -> None:
-        self.broker.pump.run()
+    def dispatch(self) -> None:
+        self.broker.dispatcher.run()
         taken, self.sink.taken = self.sink.taken, []
         self.took(taken)
 

@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.selecting import Taker, Wants, make_queue
 from support.topology import envelope
 
-from leveret.core.consumer import UNLIMITED, Consumer
 from leveret.core.message import Message
-from leveret.core.queue import Queue
+from leveret.core.queue.consumer import UNLIMITED, Consumer
+from leveret.core.queue.queue import Queue
 
 Expected = tuple[int, int, bytes, str]  # minus priority, position, body, letter: sorted as they must come
 
@@ -52,11 +52,11 @@ class SelectionModel(RuleBasedStateMachine):
             if priority is not None:
                 properties["priority"] = priority
             assert self.queue.publish(envelope("", letter, **properties), [body]) == 0
-        self.pump()
+        self.dispatch()
 
     @rule()
     def spill(self) -> None:
-        self.queue.backlog.spill(1 << 30)
+        self.queue.ready.spill(1 << 30)
 
     # -- out
 
@@ -76,9 +76,9 @@ class SelectionModel(RuleBasedStateMachine):
             self.consumers[number] = consumer
             self.order.append(number)
             self.queue.attach(consumer)
-            if self.queue.selection is not None:
-                self.queue.selection.limit_messages = 1000  # the look ahead; the store's window stays small
-        self.pump()
+            if self.queue.filtered is not None:
+                self.queue.filtered.limit_messages = 1000  # the look ahead; the store's window stays small
+        self.dispatch()
 
     @rule()
     def get(self) -> None:
@@ -88,7 +88,7 @@ class SelectionModel(RuleBasedStateMachine):
             expected = self.ready.pop(0)
             assert message.body == expected[2]
             self.out.append((expected, message))
-        self.pump()
+        self.dispatch()
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), how=st.sampled_from(["settle", "requeue", "reject"]))
@@ -105,8 +105,8 @@ class SelectionModel(RuleBasedStateMachine):
             self.queue.requeue(messages, counts=True)
         else:
             getattr(self.queue, how)(messages)
-        self.broker.pump.touch(self.queue)
-        self.pump()
+        self.broker.dispatcher.schedule(self.queue)
+        self.dispatch()
 
     @rule()
     def purge(self) -> None:
@@ -118,14 +118,14 @@ class SelectionModel(RuleBasedStateMachine):
     def drop_oldest(self) -> None:
         assert self.queue.drop_oldest(1) == 1
         del self.ready[0]
-        self.pump()
+        self.dispatch()
 
     # -- the model
 
-    def pump(self) -> None:
+    def dispatch(self) -> None:
         filtered = any(consumer.filter is not None for consumer in self.consumers.values())
         credits = {number: consumer.credit for number, consumer in self.consumers.items()}
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
         taken = {number: consumer.sink.taken for number, consumer in self.consumers.items()}  # type: ignore[attr-defined]
         for consumer in self.consumers.values():
             consumer.sink.taken = []  # type: ignore[attr-defined]
@@ -172,9 +172,9 @@ class SelectionModel(RuleBasedStateMachine):
         assert queue.message_count == len(self.ready)
         assert queue.message_bytes == sum(len(expected[2]) for expected in self.ready)
         assert queue.unacked_count == len(self.out)
-        head = queue.backlog.head()
+        head = queue.ready.head()
         assert (head and head.body) == (self.ready[0][2] if self.ready else None)
-        assert (queue.selection is None) == (queue.backlog is not queue.selection)
+        assert (queue.filtered is None) == (queue.ready is not queue.filtered)
 
     @invariant()
     def the_store_holds_what_it_must(self) -> None:
@@ -187,7 +187,7 @@ class SelectionModel(RuleBasedStateMachine):
             return
         for consumer in self.consumers.values():
             self.queue.detach(consumer)
-        self.broker.pump.run()
+        self.broker.dispatcher.run()
         while (message := self.queue.get(no_ack=True)) is not None:
             assert message.body == self.ready.pop(0)[2]
         assert not self.ready
@@ -195,9 +195,9 @@ class SelectionModel(RuleBasedStateMachine):
             self.queue.settle([message for _, message in self.out])
         assert self.queue.message_count == self.queue.message_bytes == self.queue.unacked_count == 0
         assert sum(fifo.log.count for fifo in self.queue.fifos if fifo.log is not None) == 0
-        self.broker.pump.touch(self.queue)
-        self.broker.pump.run()
-        assert self.queue.selection is None  # ordinary again
+        self.broker.dispatcher.schedule(self.queue)
+        self.broker.dispatcher.run()
+        assert self.queue.filtered is None  # ordinary again
 
 
 TestSelectionModel = SelectionModel.TestCase

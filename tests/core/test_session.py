@@ -1,4 +1,4 @@
-"""Permissions, remembered and asked anew; publishing for doors that do not speak AMQP."""
+"""Permissions, remembered and asked anew; publishing for listeners that do not speak AMQP."""
 
 from __future__ import annotations
 

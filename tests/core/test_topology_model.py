@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.topology import FakeBroker, envelope
 
-from leveret.core import definitions
+from leveret.core.definitions import recovery
 from leveret.core.errors import BrokerError
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryState, MemoryStore
@@ -97,14 +97,14 @@ def test_what_is_durable_comes_back_and_nothing_else(steps: list[Any]) -> None:
     store = MemoryStore(state=state)
     store.open()
     session = FakeBroker(store).session()
-    definitions.save_vhost(session.vhost)
+    recovery.save_vhost(session.vhost)
     run(session, steps)
     store.close()
 
     store = MemoryStore(state=state)
     store.open()
     broker = FakeBroker(store)
-    definitions.recover(broker)  # type: ignore[arg-type]  # a fake
+    recovery.recover(broker)  # type: ignore[arg-type]  # a fake
     before, after = session.vhost, broker.vhosts["/"]
     assert set(after.queues) == {queue.name for queue in before.queues.values() if queue.is_durable}
     assert set(after.exchanges) == {one.name for one in before.exchanges.values() if one.is_durable}

@@ -1,4 +1,4 @@
-"""The WebSocket doors, with clients that others wrote and with one that breaks the rules."""
+"""The WebSocket listeners, with clients that others wrote and with one that breaks the rules."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_http_login_of_stomp(server: Callable[..., LeveretServer]) -> None:
             assert answer.payload.startswith(b"ERROR")
 
 
-@pytest.mark.parametrize("door", ["web-mqtt", "web-stomp"])
+@pytest.mark.parametrize("listener", ["web-mqtt", "web-stomp"])
 @pytest.mark.parametrize(
     ("data", "status"),
     [
@@ -200,12 +200,12 @@ def test_http_login_of_stomp(server: Callable[..., LeveretServer]) -> None:
         (b"CONNECT\n\n\0\n\n", 400),
     ],
 )
-def test_what_is_no_websocket(shared: LeveretServer, door: str, data: bytes, status: int) -> None:
-    with WebSocketPeer.connect(shared.ports[door]) as peer:
+def test_what_is_no_websocket(shared: LeveretServer, listener: str, data: bytes, status: int) -> None:
+    with WebSocketPeer.connect(shared.ports[listener]) as peer:
         assert peer.ask(data).status == status
 
 
-@pytest.mark.parametrize("door", ["web-mqtt", "web-stomp"])
+@pytest.mark.parametrize("listener", ["web-mqtt", "web-stomp"])
 @pytest.mark.parametrize(
     ("wire", "reason"),
     [
@@ -214,8 +214,10 @@ def test_what_is_no_websocket(shared: LeveretServer, door: str, data: bytes, sta
         (frame(b"x", flags=0x40), "reserved bits are set"),
     ],
 )
-def test_a_broken_frame_closes_with_1002(shared: LeveretServer, door: str, wire: bytes, reason: str) -> None:
-    with WebSocketPeer.open(shared.ports[door]) as peer:
+def test_a_broken_frame_closes_with_1002(
+    shared: LeveretServer, listener: str, wire: bytes, reason: str
+) -> None:
+    with WebSocketPeer.open(shared.ports[listener]) as peer:
         peer.socket.sendall(wire)
         assert peer.read() == Frame(CLOSE, close_payload(1002, reason))
 

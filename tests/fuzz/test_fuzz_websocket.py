@@ -1,4 +1,4 @@
-"""The law of the WebSocket doors: whatever a client sends is understood, refused or ends its connection alone."""
+"""The law of the WebSocket listeners: whatever a client sends is understood, refused or ends its connection alone."""
 
 from __future__ import annotations
 

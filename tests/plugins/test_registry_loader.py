@@ -18,9 +18,7 @@ from leveret.core.registry import PluginError, Registry
 from leveret.plugins.loader import load_registry
 
 LVC = '''
-from leveret.core.exchanges.bindings import Tally, binding_identity
-
-
+from leveret.core.bindings import DestinationCounts, binding_identity
 class LastValueExchange:
     """Routes as direct; written by somebody who does not know how ours do it."""
 

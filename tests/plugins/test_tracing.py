@@ -15,7 +15,7 @@ from leveret.core.exchange import Binding
 from leveret.core.fields import Int64, decode_table
 from leveret.core.message import Envelope, Message
 from leveret.core.properties import Properties, raw_headers
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 from leveret.core.tracer import Tracer
 from leveret.core.vhost import TRACE_EXCHANGE, Vhost
 from leveret.plugins.tracing import Firehose, TracingPlugin

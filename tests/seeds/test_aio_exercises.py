@@ -144,7 +144,7 @@ def test_reliable_producer_and_consumer(shared: Server, name: str) -> None:
 def test_a_robust_connection_outlives_the_broker(server: Callable[..., LeveretServer], name: str) -> None:
     """The broker is killed and started again; the client restores channel and consumer, and nothing is lost."""
     broker = server()
-    broker.arguments = ["--amqp", str(broker.port)]  # the same door again
+    broker.arguments = ["--amqp", str(broker.port)]  # the same listener again
 
     async def main() -> None:
         connection = await aio_pika.connect_robust(broker.url, reconnect_interval=0.1)

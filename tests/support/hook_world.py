@@ -15,7 +15,7 @@ from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
 from leveret.plugins.webhooks.dialer import RequestFailed, Target

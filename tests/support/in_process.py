@@ -127,10 +127,10 @@ async def broker_in_process(
     settings = replace(plain, **{"amqp": replace(plain.amqp, login_failure_delay_s=0.0), **changes})
     async with Broker(settings, installed(), MemoryStore()).running() as broker:
         async with trio.open_nursery() as nursery:
-            door = adapter(broker)
-            broker.adapters = [door]
-            await nursery.start(door.run)
-            yield InProcess(broker, nursery, door)
+            listener = adapter(broker)
+            broker.adapters = [listener]
+            await nursery.start(listener.run)
+            yield InProcess(broker, nursery, listener)
             await trio.testing.wait_all_tasks_blocked(0.002)
             nursery.cancel_scope.cancel()
         audit(broker)

@@ -1,4 +1,4 @@
-"""Brokers with nothing around them, one after another on the same disk, for what the MQTT door keeps there.
+"""Brokers with nothing around them, one after another on the same disk, for what the MQTT listener keeps there.
 
 Their wall clock is trio's clock in milliseconds, so that it goes on from one to the next; `timers.tick()` reads it.
 """
@@ -12,7 +12,7 @@ import trio
 from support.topology import FakeBroker
 
 from leveret.conf.settings import Settings
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 from leveret.core.store.memory import MemoryState, MemoryStore
 
 __all__ = ["Place"]

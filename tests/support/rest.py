@@ -15,7 +15,7 @@ from support.in_process import InProcess, broker_in_process
 
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.core.broker import Broker
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 __all__ = ["Answer", "Event", "Rest", "basic", "declare", "rest_door"]
 
@@ -61,11 +61,11 @@ class Event:
 class Rest:
     """Requests as one user."""
 
-    def __init__(self, door: InProcess, authorization: str | None = basic("guest", "guest")) -> None:
-        self.broker: Broker = door.broker
-        self._door = door
+    def __init__(self, listener: InProcess, authorization: str | None = basic("guest", "guest")) -> None:
+        self.broker: Broker = listener.broker
+        self._door = listener
         self._authorization = authorization
-        self.stream, self.scope, self.ended = door.connect()
+        self.stream, self.scope, self.ended = listener.connect()
         self._connection = h11.Connection(h11.CLIENT)
 
     def another(self, authorization: str | None = None) -> Rest:
@@ -200,12 +200,12 @@ class Rest:
 
 @contextlib.asynccontextmanager
 async def rest_door(**changes: Any) -> AsyncIterator[Rest]:
-    """A broker in this process with the HTTP door alone, and a client as guest. changes: sections of the settings."""
-    async with broker_in_process(adapter=HttpAdapter, **changes) as door, Rest(door) as rest:
+    """A broker in this process with the HTTP listener alone, and a client as guest. changes: sections of the settings."""
+    async with broker_in_process(adapter=HttpAdapter, **changes) as listener, Rest(listener) as rest:
         try:
             yield rest
         finally:
-            adapter: Any = door.adapter
+            adapter: Any = listener.adapter
             adapter.drain()  # what clients hold is given back
 
 

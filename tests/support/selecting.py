@@ -1,4 +1,4 @@
-"""Filters, sinks and queues for the tests of core/selection.py."""
+"""Filters, sinks and queues for the tests of core/queue/filtered.py."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from support.topology import FakeBroker
 
-from leveret.core.consumer import UNLIMITED, Consumer
 from leveret.core.message import Envelope, Message
-from leveret.core.queue import Queue
+from leveret.core.queue.consumer import UNLIMITED, Consumer
+from leveret.core.queue.queue import Queue
 
 __all__ = ["Taker", "Wants", "make_queue"]
 

@@ -66,9 +66,11 @@ def poll(probe: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
     return answer
 
 
-# Every door on any free port: tests run beside each other, and beside a broker of this machine.
+# Every listener on any free port: tests run beside each other, and beside a broker of this machine.
 DOORS = [
-    part for door in ("amqp", "mqtt", "stomp", "http", "web-stomp", "web-mqtt") for part in (f"--{door}", "0")
+    part
+    for listener in ("amqp", "mqtt", "stomp", "http", "web-stomp", "web-mqtt")
+    for part in (f"--{listener}", "0")
 ] + ["--prometheus", "off"]
 
 

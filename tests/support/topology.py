@@ -9,6 +9,8 @@ from typing import Any
 from leveret.auth.contracts import Permission, Principal, Resource
 from leveret.conf.settings import Settings
 from leveret.core.churn import Churn
+from leveret.core.counters import Traffic
+from leveret.core.dispatcher import Dispatcher
 from leveret.core.events import Events
 from leveret.core.exchanges.direct import DirectExchange
 from leveret.core.exchanges.fanout import FanoutExchange
@@ -17,13 +19,11 @@ from leveret.core.exchanges.topic import TopicExchange
 from leveret.core.message import Envelope
 from leveret.core.policy import Policies
 from leveret.core.properties import Properties
-from leveret.core.pump import Pump
 from leveret.core.registry import Registry
 from leveret.core.session import Session
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
 from leveret.core.timers import Timers
-from leveret.core.traffic import Traffic
 from leveret.core.vhost import Vhost
 
 __all__ = ["FakeBroker", "envelope", "names"]
@@ -61,7 +61,7 @@ class FakeBroker(SimpleNamespace):
         for type in (DirectExchange, FanoutExchange, HeadersExchange, TopicExchange):
             registry.register("exchanges", type.name, type)
         super().__init__(
-            settings=Settings(), registry=registry, store=store, pump=Pump(), timers=Timers(),
+            settings=Settings(), registry=registry, store=store, dispatcher=Dispatcher(), timers=Timers(),
             events=Events(), users=SimpleNamespace(revision=1), auth=FakeAuth(), vhosts={}, connections=set(),
             churn=Churn(), traffic=Traffic(), components={}, services={},
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""An adapter behind a WebSocket that answers what it got, and the doors around it."""
+"""An adapter behind a WebSocket that answers what it got, and the listeners around it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 from support.registries import installed
 from support.websocket_peer import StreamPeer
 
-from leveret.adapters.base import Door, DoorSpec, WebSocketSpec
+from leveret.adapters.base import ListenerSpec, OpenListener, WebSocketSpec
 from leveret.adapters.listener import serve_all
 from leveret.adapters.outbox import Outbox
 from leveret.adapters.transport import PlainTransport, Transport
@@ -44,10 +44,10 @@ class EchoAdapter:
     """Echoes through an outbox, as real adapters send."""
 
     name: ClassVar[str] = "echo"
-    specs: ClassVar[Sequence[DoorSpec]] = (
-        DoorSpec("echo", 0, websocket=BINARY_SPEC),
-        DoorSpec("echo-text", 0, websocket=TEXT_SPEC),
-        DoorSpec("echo-tls", 0, is_tls=True, websocket=BINARY_SPEC),
+    specs: ClassVar[Sequence[ListenerSpec]] = (
+        ListenerSpec("echo", 0, websocket=BINARY_SPEC),
+        ListenerSpec("echo-text", 0, websocket=TEXT_SPEC),
+        ListenerSpec("echo-tls", 0, is_tls=True, websocket=BINARY_SPEC),
     )
 
     def __init__(self, broker: Broker) -> None:
@@ -55,7 +55,7 @@ class EchoAdapter:
         self.transports: list[Transport] = []
         self.ends: list[str] = []
 
-    def doors(self) -> Sequence[DoorSpec]:
+    def listeners(self) -> Sequence[ListenerSpec]:
         return self.specs if self.broker.settings.tls.certfile else self.specs[:2]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -68,13 +68,13 @@ class EchoAdapter:
             async with trio.open_nursery() as nursery:
                 scope = nursery.cancel_scope
                 outbox = Outbox(
-                    transport, self.broker.pump, 1 << 20,
+                    transport, self.broker.dispatcher, 1 << 20,
                     spawn=lambda task: nursery.start_soon(task),  # type: ignore[arg-type]
                     on_drained=lambda: None, on_lost=scope.cancel,
                 )  # fmt: skip
                 while data := await transport.receive():
                     outbox.write(data)
-                    self.broker.pump.run()
+                    self.broker.dispatcher.run()
                     if outbox.is_congested:
                         await outbox.drain()
                 await outbox.drain()
@@ -93,19 +93,19 @@ async def running_broker(settings: Settings) -> AsyncIterator[Broker]:
 @contextlib.asynccontextmanager
 async def echo_doors(
     settings: Settings,
-) -> AsyncIterator[tuple[EchoAdapter, dict[str, Door], trio.CancelScope]]:
-    """The real listener around an echo: the adapter, its doors by name, and the scope whose cancelling shuts down."""
+) -> AsyncIterator[tuple[EchoAdapter, dict[str, OpenListener], trio.CancelScope]]:
+    """The real listener around an echo: the adapter, its listeners by name, and the scope whose cancelling shuts down."""
     async with running_broker(settings) as broker, trio.open_nursery() as nursery:
         adapter = EchoAdapter(broker)
         broker.adapters = [adapter]
         scope = trio.CancelScope()
 
-        async def serve(task_status: trio.TaskStatus[list[Door]]) -> None:
+        async def serve(task_status: trio.TaskStatus[list[OpenListener]]) -> None:
             with scope:
                 await serve_all(broker, task_status=task_status)
 
-        doors = await nursery.start(serve)
-        yield adapter, {door.name: door for door in doors}, scope
+        listeners = await nursery.start(serve)
+        yield adapter, {listener.name: listener for listener in listeners}, scope
         scope.cancel()
 
 

@@ -13,7 +13,6 @@ from leveret.core.errors import BrokerError
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
     from leveret.adapters.amqp.connection import AmqpConnection
-
 __all__ = ["on_channel_method", "on_connection_method"]
 
 # basic.publish and single acks do not come this way: the parser calls the channel directly.

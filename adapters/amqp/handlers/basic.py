@@ -11,13 +11,12 @@ from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault
 from leveret.adapters.amqp.handlers.queue import queue_name
 from leveret.adapters.amqp.methods import Method, method_frame
 from leveret.adapters.amqp.names import generated
-from leveret.core.consumer import Consumer
+from leveret.core.queue.consumer import Consumer
 from leveret.core.reply_to import REPLY_TO
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
     from leveret.core.message import Message
-
 __all__ = ["HANDLERS"]
 
 

@@ -13,7 +13,6 @@ from leveret.adapters.amqp.transactions import Transaction
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
-
 __all__ = ["HANDLERS"]
 
 

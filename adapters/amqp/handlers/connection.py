@@ -10,7 +10,6 @@ from leveret.adapters.amqp.methods import Method
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
-
 __all__ = ["HANDLERS"]
 
 

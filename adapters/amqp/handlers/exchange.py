@@ -11,7 +11,6 @@ from leveret.adapters.amqp.names import clean
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
-
 __all__ = ["HANDLERS"]
 
 

@@ -13,7 +13,6 @@ from leveret.core.reply_to import REPLY_TO, is_reply_queue
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
-
 __all__ = ["HANDLERS", "queue_name"]
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["RESOURCES", "routes", "table"]
 
 RESOURCES = (

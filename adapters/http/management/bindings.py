@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import encode
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list
+from leveret.adapters.http.json_encoding import encode
+from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
     from leveret.core.exchange import Binding
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange, Vhost
-
 __all__ = [
     "BINDINGS",
     "ROUTES",
@@ -61,7 +60,7 @@ def binding_item(source: Exchange, binding: Binding) -> dict[str, Any]:
     }
 
 
-def _put(item: dict[str, Any], pair: tuple[Exchange, Binding], view: View) -> None:
+def _put(item: dict[str, Any], pair: tuple[Exchange, Binding], view: PublishView) -> None:
     item.update(binding_item(*pair))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, check_stats
+from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list, check_stats
 from leveret.adapters.http.management.overview import message_stats
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CHANNEL
@@ -26,7 +26,7 @@ class ChannelEntry:
         self.connection = connection
 
 
-def _base(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
+def _base(item: dict[str, Any], entry: ChannelEntry, view: PublishView) -> None:
     info, connection = entry.info, entry.connection
     item.update(
         {name: value for name, value in info.items() if name not in ("message_stats", "connection_name")}
@@ -49,7 +49,7 @@ def _base(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
     )
 
 
-def _stats(item: dict[str, Any], entry: ChannelEntry, view: View) -> None:
+def _stats(item: dict[str, Any], entry: ChannelEntry, view: PublishView) -> None:
     values: dict[str, int] = entry.info.get("message_stats", {})
     details = Details(view.rates, CHANNEL, view.rates.of(CHANNEL, entry.channel))
     if stats := message_stats(values, details, view.ranges):
@@ -116,7 +116,7 @@ async def channel(call: Call) -> dict[str, Any]:
         raise not_found()
     if not call.sees_all and entry.info.get("user") != call.principal.username:
         raise not_authorised("User not authorised to access object")
-    view = View(call)
+    view = PublishView(call)
     item = CHANNELS.item(entry, view)
     item["consumer_details"] = [
         consumer_item(consumer, view) for consumer in getattr(entry.channel, "consumers", {}).values()

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.management.certificates import not_after
 from leveret.adapters.http.management.nodes import check_node
 from leveret.adapters.http.management.overview import PROTOCOLS
@@ -35,7 +35,7 @@ def failed(reason: str, **more: Any) -> web.Response:
 
 
 def _alarms(call: Call, where: str) -> Any:
-    alarms = call.broker.flow.alarms
+    alarms = call.broker.alarms.alarms
     if not alarms:
         return OK
     node = call.broker.node_name
@@ -65,8 +65,8 @@ async def certificate_expiration(call: Call) -> Any:
     if re.fullmatch(r"-?[0-9]{1,9}", text) is None:
         raise Refusal(400, "bad_request", "Invalid expiration value.")
     broker = call.broker
-    doors = [door for door in broker.doors if door.is_tls]
-    if not doors:
+    listeners = [listener for listener in broker.listeners if listener.is_tls]
+    if not listeners:
         return OK
     now = datetime.datetime.now(datetime.UTC)
     latest = datetime.datetime.max.replace(tzinfo=datetime.UTC)
@@ -88,14 +88,14 @@ async def certificate_expiration(call: Call) -> Any:
         expired=[
             {
                 "node": broker.node_name,
-                "protocol": PROTOCOLS.get(door.name, door.name),
-                "interface": door.host,
-                "port": door.port,
+                "protocol": PROTOCOLS.get(listener.name, listener.name),
+                "interface": listener.host,
+                "port": listener.port,
                 "certfile": tls.certfile,
                 "cacertfile": tls.cafile,
                 **expired,
             }
-            for door in doors
+            for listener in listeners
         ],
     )
 
@@ -105,7 +105,7 @@ async def port_listener(call: Call) -> Any:
     text = call.part("port")
     if not text.isascii() or not text.isdigit():
         raise Refusal(400, "bad_request", "Invalid port")
-    port, ports = int(text), [door.port for door in call.broker.doors]
+    port, ports = int(text), [listener.port for listener in call.broker.listeners]
     if port in ports:
         return {"status": "ok", "port": port}
     return failed("No active listener", missing=port, ports=ports)
@@ -113,7 +113,7 @@ async def port_listener(call: Call) -> Any:
 
 async def protocol_listener(call: Call) -> Any:
     """There are listeners for the protocols, which are separated by commas."""
-    listening = [PROTOCOLS.get(door.name, door.name) for door in call.broker.doors]
+    listening = [PROTOCOLS.get(listener.name, listener.name) for listener in call.broker.listeners]
     wanted = [name.strip().lower() for name in call.part("protocol").split(",")]
     missing = [one for name in wanted if (one := ALIASES.get(name, name)) not in listening]
     if not missing:
@@ -161,7 +161,7 @@ async def cluster_size(call: Call) -> Any:
 
 
 async def metadata_store(call: Call) -> Any:
-    """Definitions are recovered: no door opens before."""
+    """Definitions are recovered: no listener opens before."""
     return OK
 
 
@@ -174,7 +174,7 @@ async def node_health(call: Call) -> Any:
     """The old check of everything; deprecated in RabbitMQ."""
     if "node" in call.request.match_info:
         check_node(call)
-    alarms = sorted(call.broker.flow.alarms)
+    alarms = sorted(call.broker.alarms.alarms)
     if alarms:
         return {"status": "failed", "reason": f"resource alarm(s) in effect: [{','.join(alarms)}]"}
     return OK

@@ -6,7 +6,7 @@ from typing import Any
 
 from leveret.adapters.http.management.channels import CHANNELS, channels_of
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list, plain_table
+from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CONNECTION
 
@@ -34,7 +34,7 @@ class ConnectionEntry:
         return self.info.get("user") is not None and self.info.get("vhost") is not None
 
 
-def _base(item: dict[str, Any], entry: ConnectionEntry, view: View) -> None:
+def _base(item: dict[str, Any], entry: ConnectionEntry, view: PublishView) -> None:
     info = entry.info
     properties = info.get("client_properties") or {}
     item.update(NULLS)
@@ -49,7 +49,7 @@ def _base(item: dict[str, Any], entry: ConnectionEntry, view: View) -> None:
         item["user_provided_name"] = properties["connection_name"]
 
 
-def _stats(item: dict[str, Any], entry: ConnectionEntry, view: View) -> None:
+def _stats(item: dict[str, Any], entry: ConnectionEntry, view: PublishView) -> None:
     info = entry.info
     values = {name: info[name] for name in CONNECTION.names if name in info}
     details = Details(view.rates, CONNECTION, view.rates.of(CONNECTION, entry.connection))
@@ -113,7 +113,7 @@ async def vhost_connections(call: Call) -> Any:
 
 async def connection(call: Call) -> dict[str, Any]:
     """One connection."""
-    return CONNECTIONS.item(find_connections(call)[0], View(call))
+    return CONNECTIONS.item(find_connections(call)[0], PublishView(call))
 
 
 async def connection_channels(call: Call) -> Any:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.management.lists import View, answer_list, check_stats, plain_table
+from leveret.adapters.http.management.lists import PublishView, answer_list, check_stats, plain_table
 from leveret.adapters.http.management.routes import Call, Route
 
 if TYPE_CHECKING:
-    from leveret.core.consumer import Consumer
-
+    from leveret.core.queue.consumer import Consumer
 __all__ = ["ROUTES", "consumer_item"]
 
 
-def _channel_details(consumer: Consumer, view: View) -> dict[str, Any]:
+def _channel_details(consumer: Consumer, view: PublishView) -> dict[str, Any]:
     """As the sink describes itself, and where its connection comes from."""
     described: Mapping[str, Any] = consumer.sink.describe()
     connection_name = described.get("connection_name", "")
@@ -31,7 +30,7 @@ def _channel_details(consumer: Consumer, view: View) -> dict[str, Any]:
     }
 
 
-def _timeout_ms(consumer: Consumer, view: View) -> int:
+def _timeout_ms(consumer: Consumer, view: PublishView) -> int:
     """How long a delivery may wait for its acknowledgement: clients with static types insist on the number."""
     for limit in (consumer.timeout_ms, consumer.queue.limits.consumer_timeout_ms):
         if limit is not None:
@@ -39,7 +38,7 @@ def _timeout_ms(consumer: Consumer, view: View) -> int:
     return view.broker.settings.limits.consumer_timeout_ms
 
 
-def consumer_item(consumer: Consumer, view: View) -> dict[str, Any]:
+def consumer_item(consumer: Consumer, view: PublishView) -> dict[str, Any]:
     queue = consumer.queue
     is_single = queue.consumers.is_single_active
     is_active = not is_single or queue.consumers.active is consumer
@@ -68,7 +67,7 @@ async def _may_enter(call: Call) -> bool:
 async def consumers(call: Call) -> Any:
     """Consumers: of the virtual hosts that the user may enter; the user's own, unless it may see others'."""
     check_stats(call)
-    view = View(call)
+    view = PublishView(call)
     vhosts = await call.vhosts() if await _may_enter(call) else []
     items = [
         consumer_item(consumer, view)

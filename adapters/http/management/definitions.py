@@ -10,10 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.management.payloads import bad_request, decode, done
 from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
-from leveret.core.interchange import export, import_slices, paused_collector
+from leveret.core.definitions.interchange import export, import_slices, paused_collector
 
 __all__ = ["ROUTES"]
 
@@ -63,7 +63,7 @@ async def _import(call: Call, document: Any, vhost: str | None) -> None:
     slices = import_slices(broker, document, vhost, user=call.principal.username)
     for _ in slices:
         if not call.context.stopping.is_set():
-            broker.pump.run()
+            broker.dispatcher.run()
             await asyncio.sleep(0)
             broker.timers.tick()
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.management.routes import Call
     from leveret.adapters.http.rates import Kind, Rates
     from leveret.adapters.http.series import Series
-
 __all__ = ["DELIVER", "Details", "Ranges", "iso_time"]
 
 DELIVER = ("deliver", "deliver_no_ack", "get", "get_no_ack")

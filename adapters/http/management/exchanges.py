@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.bindings import BINDINGS, exchange_name, find_exchange
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list
+from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.rates import EXCHANGE
 from leveret.core.vhost import PREDECLARED
 
 if TYPE_CHECKING:
     from leveret.core.vhost import Exchange
-
 __all__ = ["EXCHANGES", "ROUTES"]
 
 OURS = frozenset({"", *(name for name, _ in PREDECLARED)})
 
 
-def _base(item: dict[str, Any], exchange: Exchange, view: View) -> None:
+def _base(item: dict[str, Any], exchange: Exchange, view: PublishView) -> None:
     item.update(
         name=exchange.name,
         vhost=exchange.vhost.name,
@@ -35,7 +34,7 @@ def _base(item: dict[str, Any], exchange: Exchange, view: View) -> None:
         item["policy"] = exchange.policy_name
 
 
-def _stats(item: dict[str, Any], exchange: Exchange, view: View) -> None:
+def _stats(item: dict[str, Any], exchange: Exchange, view: PublishView) -> None:
     """Not there at all before anything was published."""
     values = {
         name: value for name, value in zip(EXCHANGE.names, EXCHANGE.read(exchange), strict=True) if value
@@ -71,7 +70,7 @@ async def exchanges(call: Call) -> Any:
 async def exchange(call: Call) -> dict[str, Any]:
     """One exchange; the default one is amq.default here."""
     found = find_exchange(await call.vhost(), call.part("exchange"))
-    return EXCHANGES.item(found, View(call)) | {"incoming": [], "outgoing": []}
+    return EXCHANGES.item(found, PublishView(call)) | {"incoming": [], "outgoing": []}
 
 
 async def bindings_from(call: Call) -> Any:

@@ -11,15 +11,14 @@ import regex
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.json_encoding import encode
 from leveret.adapters.http.management.columns import columns_of, cut
 from leveret.adapters.http.management.details import Ranges
 from leveret.adapters.http.management.routes import NO_CACHE, Call
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-
-__all__ = ["Part", "Table", "View", "answer_list", "check_stats", "plain_table"]
+__all__ = ["Part", "PublishView", "Table", "answer_list", "check_stats", "plain_table"]
 
 T = TypeVar("T")
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
@@ -27,7 +26,7 @@ SLICE = 64  # items between two turns of the others
 MATCH_LIMIT_S = 0.02
 
 
-class View:
+class PublishView:
     """What the parts of an item may look at beside the thing itself. One per request."""
 
     def __init__(self, call: Call, range_error: str = "bad_request") -> None:
@@ -52,7 +51,7 @@ class Part(Generic[T]):
     """Some members of an item, and what puts them there. names: all that it may put."""
 
     names: frozenset[str]
-    put: Callable[[dict[str, Any], T, View], None]
+    put: Callable[[dict[str, Any], T, PublishView], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Table(Generic[T]):
     name_of: Callable[[T], str]
     is_paged: bool = False
 
-    def item(self, thing: T, view: View, wanted: frozenset[str] | None = None) -> dict[str, Any]:
+    def item(self, thing: T, view: PublishView, wanted: frozenset[str] | None = None) -> dict[str, Any]:
         """wanted: top-level names; other parts are left out. None: all."""
         item: dict[str, Any] = {}
         for part in self.parts:
@@ -151,7 +150,7 @@ class Page:
 
 async def answer_list(call: Call, things: Iterable[T], table: Table[T]) -> web.Response:
     """An array; of lists that are paged, with `page` an object with a page of it. Others have their turn while it is made."""
-    view = View(call, "invalid_range_parameters" if table.is_paged else "bad_request")
+    view = PublishView(call, "invalid_range_parameters" if table.is_paged else "bad_request")
     tree, page = columns_of(call.query("columns")), Page.of(call) if table.is_paged else None
     listed = list(things)
     total = len(listed)
@@ -201,5 +200,5 @@ async def answer_list(call: Call, things: Iterable[T], table: Table[T]) -> web.R
     return web.Response(body=body, content_type="application/json", headers=NO_CACHE)
 
 
-def _as_it_is(thing: Any, view: View, wanted: frozenset[str] | None = None) -> Any:
+def _as_it_is(thing: Any, view: PublishView, wanted: frozenset[str] | None = None) -> Any:
     return thing

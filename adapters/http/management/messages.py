@@ -20,17 +20,16 @@ from leveret.adapters.http.management.payloads import (
 )
 from leveret.adapters.http.management.routes import Call, Route, not_authorised
 from leveret.adapters.http.messaging.publishing import check_room, confirm
+from leveret.core.definitions.json_fields import json_of, table_of
 from leveret.core.errors import AccessRefused, BrokerError, InvalidArgument, NotFound, ResourceLocked
 from leveret.core.fields import FieldError
-from leveret.core.json_fields import json_of, table_of
 from leveret.core.message import Envelope
 from leveret.core.properties import FIELDS, Properties
 
 if TYPE_CHECKING:
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-
 __all__ = ["ROUTES"]
 
 MAX_BYTES = 64 << 20
@@ -260,7 +259,7 @@ async def move(call: Call) -> dict[str, int]:
         moved, end = _move(queue, target, left)
         total += moved
         left -= moved
-        call.broker.pump.run()
+        call.broker.dispatcher.run()
         await asyncio.sleep(0)
     await confirm(call.context)
     if end == "full":

@@ -17,7 +17,6 @@ from leveret.adapters.http.rates import NODE
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["ROUTES", "check_node", "memory_parts"]
 
 MECHANISMS = {
@@ -68,11 +67,11 @@ def node_item(call: Call, ranges: Ranges) -> dict[str, Any]:
         "os_pid": str(os.getpid()),
         "fd_total": soft,
         "sockets_total": soft,
-        "mem_limit": broker.flow.memory_limit,
-        "mem_alarm": "memory" in broker.flow.alarms,
+        "mem_limit": broker.alarms.memory_limit,
+        "mem_alarm": "memory" in broker.alarms.alarms,
         "mem_calculation_strategy": "rss",
-        "disk_free_limit": broker.flow.disk_free_limit,
-        "disk_free_alarm": "disk" in broker.flow.alarms,
+        "disk_free_limit": broker.alarms.disk_free_limit,
+        "disk_free_alarm": "disk" in broker.alarms.alarms,
         "proc_total": 1_048_576,
         "rates_mode": RATES_MODE,
         "uptime": int((time.time() - call.context.started_at) * 1000),
@@ -105,7 +104,7 @@ def memory_parts(context: HttpContext) -> dict[str, int]:
     waiting = sum(fifo.in_memory_count for queue in queues for fifo in queue.fifos)
     bodies = sum(fifo.in_memory_bytes for queue in queues for fifo in queue.fifos)
     channels = sum(connection.info().get("channels") or 0 for connection in broker.connections)
-    used = broker.flow.memory_used
+    used = broker.alarms.memory_used
     parts = {
         "connection_readers": 0,
         "connection_writers": sum(one.info().get("send_pend") or 0 for one in broker.connections),
@@ -121,7 +120,7 @@ def memory_parts(context: HttpContext) -> dict[str, int]:
 
 def memory(call: Call) -> dict[str, Any]:
     """The same, as RabbitMQ's clients know it."""
-    used = call.broker.flow.memory_used
+    used = call.broker.alarms.memory_used
     parts = dict.fromkeys(ERLANGS, 0) | memory_parts(call.context)
     return {**parts, "strategy": "rss", "total": {"erlang": used, "rss": used, "allocated": used}}
 

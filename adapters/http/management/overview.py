@@ -68,30 +68,30 @@ def listeners(call: Call) -> list[dict[str, Any]]:
     return [
         {
             "node": call.broker.node_name,
-            "protocol": PROTOCOLS.get(door.name, door.name),
-            "ip_address": door.host,
-            "port": door.port,
+            "protocol": PROTOCOLS.get(listener.name, listener.name),
+            "ip_address": listener.host,
+            "port": listener.port,
             "socket_opts": {"backlog": backlog, "nodelay": True},
-            "tls": door.is_tls,
+            "tls": listener.is_tls,
         }
-        for door in sorted(call.broker.doors, key=lambda door: door.port)
+        for listener in sorted(call.broker.listeners, key=lambda listener: listener.port)
     ]
 
 
 def contexts(call: Call) -> list[dict[str, Any]]:
-    """The doors that speak HTTP, as RabbitMQ's web contexts."""
+    """The listeners that speak HTTP, as RabbitMQ's web contexts."""
     return [
         {
             "node": call.broker.node_name,
-            "description": "RabbitMQ Prometheus" if door.name == "prometheus" else "RabbitMQ Management",
+            "description": "RabbitMQ Prometheus" if listener.name == "prometheus" else "RabbitMQ Management",
             "path": "/",
             "cowboy_opts": "[]",
             "ssl_opts": [],
-            "ip": door.host,
-            "port": str(door.port),
+            "ip": listener.host,
+            "port": str(listener.port),
         }
-        for door in call.broker.doors
-        if door.name in ("http", "https", "prometheus")
+        for listener in call.broker.listeners
+        if listener.name in ("http", "https", "prometheus")
     ]
 
 

@@ -13,7 +13,6 @@ from leveret.adapters.http.management.routes import Call, Route, not_found
 if TYPE_CHECKING:
     from leveret.core.policy import Policy
     from leveret.core.vhost import Vhost
-
 __all__ = ["LIMITS", "OPERATOR_POLICY", "POLICY", "ROUTES", "parameters_of"]
 
 OPERATOR_POLICY, LIMITS, POLICY = "operator_policy", "vhost-limits", "policy"

@@ -22,12 +22,11 @@ from leveret.adapters.http.management.policies_writes import set_policy
 from leveret.adapters.http.management.routes import ACCESS, Call, Route, not_authorised, not_found
 from leveret.auth.users import LIMITS as USER_LIMITS
 from leveret.auth.users import NoSuchUser, User
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument
-from leveret.core.exchanges.terms import erlang_term
 
 if TYPE_CHECKING:
     from leveret.core.vhost import Vhost
-
 __all__ = ["ROUTES"]
 
 VHOST_LIMITS = ("max-connections", "max-queues")

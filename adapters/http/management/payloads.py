@@ -11,13 +11,12 @@ from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.management.routes import Call, not_authorised, not_found
+from leveret.core.definitions.json_fields import is_text, table_of
 from leveret.core.errors import AccessRefused, InvalidArgument, NotAllowed, ResourceLocked
-from leveret.core.json_fields import is_text, table_of
 
 if TYPE_CHECKING:
     from leveret.core.session import Session
     from leveret.core.vhost import Vhost
-
 __all__ = [
     "Payload", "bad_request", "check_length", "created", "decode", "done", "payload", "perform", "session_for", "terms",
     "validation_failed", "vhost_for",

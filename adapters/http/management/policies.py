@@ -10,7 +10,6 @@ from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
     from leveret.core.policy import Policy
-
 __all__ = ["ROUTES", "policy_item"]
 
 

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 from leveret.adapters.http.management.bindings import BINDINGS
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list
+from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import QUEUE
 
 if TYPE_CHECKING:
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.queue import Queue
 __all__ = ["QUEUES", "ROUTES", "find_queue"]
 
 
-def _base(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _base(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     item.update(
         name=queue.name,
         vhost=queue.vhost.name,
@@ -33,7 +32,7 @@ def _base(item: dict[str, Any], queue: Queue, view: View) -> None:
     )
 
 
-def _lengths(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _lengths(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     values = {"messages_ready": queue.message_count, "messages_unacknowledged": queue.unacked_count}
     if view.is_terse:
         if view.has_totals:
@@ -43,7 +42,7 @@ def _lengths(item: dict[str, Any], queue: Queue, view: View) -> None:
     item.update(queue_totals(values, details, view.ranges))
 
 
-def _stats(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _stats(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     """Not there at all before anything has happened."""
     if view.is_terse:
         return
@@ -53,7 +52,7 @@ def _stats(item: dict[str, Any], queue: Queue, view: View) -> None:
         item["message_stats"] = stats
 
 
-def _numbers(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _numbers(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     """Of memory and bytes. Of unacknowledged bodies the persistent ones count: the store knows those."""
     if view.is_terse:
         return
@@ -85,7 +84,7 @@ QUEUE_BYTES, MESSAGE_BYTES = 4096, 250
 """What a queue and a message cost beside the body: estimates."""
 
 
-def _consumers(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _consumers(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     if view.is_terse:
         return
     consumers = queue.consumers
@@ -105,7 +104,7 @@ def _consumers(item: dict[str, Any], queue: Queue, view: View) -> None:
     )
 
 
-def _policies(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _policies(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     if view.is_terse:
         return
     effective: Mapping[str, Any] = {}
@@ -123,12 +122,12 @@ def _policies(item: dict[str, Any], queue: Queue, view: View) -> None:
         item["delivery_limit"] = limit if limit >= 0 else "unlimited"
 
 
-def _others(item: dict[str, Any], queue: Queue, view: View) -> None:
+def _others(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     if view.is_terse:
         return
     # What is on the disk stays there: a look at all queues must not read a window for each.
     is_near = any(fifo.in_memory_count for fifo in queue.fifos)
-    head = queue.backlog.head() if is_near else None
+    head = queue.ready.head() if is_near else None
     item["head_message_timestamp"] = None if head is None else head.envelope.properties.timestamp
     series = view.rates.of(QUEUE, queue)
     if series is not None and series.changed_ms < view.rates.now_ms:
@@ -207,7 +206,7 @@ async def queues(call: Call) -> Any:
 async def queue(call: Call) -> dict[str, Any]:
     """One queue, with its consumers."""
     found = await find_queue(call)
-    view = View(call)
+    view = PublishView(call)
     item = QUEUES.item(found, view)
     item["consumer_details"] = [consumer_item(consumer, view) for consumer in found.consumers]
     item["incoming"] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.management.columns import columns_of, cut
 from leveret.auth.contracts import Principal
 from leveret.core.session import Session
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.core.broker import Broker
     from leveret.core.vhost import Vhost
-
 __all__ = ["Call", "Route", "not_authorised", "not_found", "route_defs"]
 
 NO_CACHE = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding, Origin"}

@@ -10,7 +10,6 @@ from leveret.auth.users import NoSuchUser
 
 if TYPE_CHECKING:
     from leveret.auth.users import User
-
 __all__ = ["ROUTES", "find_user", "user_item"]
 
 

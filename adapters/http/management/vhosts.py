@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.details import Details
-from leveret.adapters.http.management.lists import Part, Table, View, answer_list
+from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import BYTES, VHOST
 
 if TYPE_CHECKING:
     from leveret.core.vhost import Vhost
-
 __all__ = ["ROUTES", "VHOSTS", "find_vhost"]
 
 
-def _base(item: dict[str, Any], vhost: Vhost, view: View) -> None:
+def _base(item: dict[str, Any], vhost: Vhost, view: PublishView) -> None:
     queue_type = vhost.default_queue_type or "classic"
     item.update(
         name=vhost.name,
@@ -34,7 +33,7 @@ def _base(item: dict[str, Any], vhost: Vhost, view: View) -> None:
     )
 
 
-def _stats(item: dict[str, Any], vhost: Vhost, view: View) -> None:
+def _stats(item: dict[str, Any], vhost: Vhost, view: PublishView) -> None:
     rates = view.rates
     values = dict(zip(VHOST.names, rates.vhost_values(vhost.name), strict=True))
     details = Details(rates, VHOST, rates.of_vhost(vhost.name))
@@ -86,7 +85,7 @@ async def vhosts(call: Call) -> Any:
 
 async def vhost(call: Call) -> dict[str, Any]:
     """One virtual host."""
-    return VHOSTS.item(find_vhost(call), View(call))
+    return VHOSTS.item(find_vhost(call), PublishView(call))
 
 
 ROUTES = (

@@ -17,9 +17,9 @@ from leveret.adapters.http.management.payloads import (
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.management.vhosts import find_vhost
 from leveret.auth.users import checked_name
-from leveret.core.arguments import QUEUE_TYPES
+from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import PreconditionFailed
-from leveret.core.exchanges.terms import erlang_term
+from leveret.core.queue.arguments import QUEUE_TYPES
 
 __all__ = ["ROUTES"]
 

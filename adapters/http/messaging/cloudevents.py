@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.messaging.forms import json_of, utf8_of
+from leveret.adapters.http.messaging.message_json import json_of, utf8_of
 from leveret.adapters.http.messaging.properties import bad
 from leveret.core.properties import Properties
 

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.adapters.http.messaging.stopping import AtStop
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-
 __all__ = ["HEARTBEAT_S", "Events"]
 
 HEARTBEAT_S = 15.0
@@ -235,7 +234,7 @@ class Events:
         add_cors(request, response, context.broker.settings.http.cors_origins)
         self._streams.open(stream)
         try:
-            context.broker.pump.run()
+            context.broker.dispatcher.run()
             await response.prepare(request)
             await response.write(b"retry: %d\n\n" % RETRY_MS + greeting)
             with until_end(request, lambda: stream.end("the client has gone")):

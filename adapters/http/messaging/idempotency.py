@@ -10,13 +10,12 @@ from aiohttp import web
 
 from leveret.adapters.http.app import IS_CONFIRMED
 from leveret.adapters.http.errors import Refusal
+from leveret.adapters.http.idempotency_store import Receipts, digest_of
 from leveret.adapters.http.messaging.properties import bad
 from leveret.adapters.http.messaging.publishing import confirm
-from leveret.adapters.http.receipts import Receipts, digest_of
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["Idempotency", "Once"]
 
 KEY = re.compile(r'"?([\x21\x23-\x5b\x5d-\x7e]{1,255})"?')

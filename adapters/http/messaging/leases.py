@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.messaging.stopping import AtStop
     from leveret.core.message import Message
     from leveret.core.timers import Timer
-
 __all__ = ["MAX_VISIBILITY_S", "Lease", "Leases"]
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import encode, json_response
+from leveret.adapters.http.json_encoding import encode, json_response
 from leveret.adapters.http.messaging import cloudevents
 from leveret.adapters.http.messaging.answers import Routed
-from leveret.adapters.http.messaging.forms import MAX_BATCH, Draft, read_list, read_one
 from leveret.adapters.http.messaging.idempotency import Idempotency, Once
+from leveret.adapters.http.messaging.message_json import MAX_BATCH, Draft, read_list, read_one
 from leveret.adapters.http.messaging.properties import bad, properties_of, refuse_properties
 from leveret.adapters.http.messaging.publishing import (
     DEFAULT_EXCHANGE,
@@ -28,7 +28,6 @@ from leveret.adapters.http.messaging.sessions import kept_session
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.core.session import Session
-
 __all__ = ["Messages", "check_query", "drafts_of", "flag", "place_of"]
 
 MESSAGE_TYPE = "application/vnd.leveret.message+json"

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.json_encoding import encode
 from leveret.core.fields import Timestamp
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties

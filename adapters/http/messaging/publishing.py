@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.messaging.forms import Draft
+from leveret.adapters.http.messaging.message_json import Draft
 from leveret.adapters.http.messaging.properties import bad
 from leveret.core.errors import PreconditionFailed
 from leveret.core.fields import FieldError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.core.properties import Properties
     from leveret.core.session import Session
-
 __all__ = [
     "DEFAULT_EXCHANGE", "RETRY_SOON", "Place", "Taken", "check_room", "confirm", "confirmed", "envelope_of", "publish",
     "publish_all", "rejection",
@@ -62,8 +61,8 @@ class Taken:
 async def check_room(context: HttpContext) -> None:
     """Raise Refusal (503) while an alarm is set; wait a moment for the store, if that is behind."""
     broker = context.broker
-    if broker.flow.is_blocking:
-        raise Refusal(503, "alarm", f"publishing is blocked: {broker.flow.reason}", headers=RETRY_LATER)
+    if broker.alarms.is_blocking:
+        raise Refusal(503, "alarm", f"publishing is blocked: {broker.alarms.reason}", headers=RETRY_LATER)
     if broker.is_store_behind:
         try:
             async with asyncio.timeout(ROOM_S):
@@ -184,7 +183,7 @@ def rejection(taken: Taken) -> Refusal:
 async def confirm(context: HttpContext) -> None:
     """Until what was published is durable. Raise Refusal (503) if that takes too long."""
     broker = context.broker
-    broker.pump.run()  # consumers need not wait for the disk
+    broker.dispatcher.run()  # consumers need not wait for the disk
     if broker.store.has_pending:
         await context.durable()
 

@@ -13,21 +13,20 @@ from aiohttp import web
 
 from leveret.adapters.http.cors import add_cors
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import json_response
-from leveret.adapters.http.messaging.forms import as_json
+from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.messaging.leases import MAX_VISIBILITY_S, Lease, Leases
+from leveret.adapters.http.messaging.message_json import as_json
 from leveret.adapters.http.messaging.messages import check_query, flag
 from leveret.adapters.http.messaging.properties import bad, message_headers
 from leveret.adapters.http.messaging.publishing import confirm
-from leveret.core.consumer import Consumer
+from leveret.core.queue.consumer import Consumer
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.adapters.http.messaging.stopping import AtStop
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-
 __all__ = [
     "Poll",
     "Receiving",
@@ -203,7 +202,7 @@ class Receiving:
         queue.attach(poll.consumer)
         forget = self._at_stop.add(poll.end)
         try:
-            self._context.broker.pump.run()
+            self._context.broker.dispatcher.run()
             with until_end(request, poll.end):
                 await poll.wait(0.0 if self._at_stop.is_stopping else wait_s)
         except BaseException:  # the client has gone

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.adapters.http.messaging.stopping import AtStop
     from leveret.core.message import Envelope
-
 __all__ = ["Requests"]
 
 TIMEOUT_S, MAX_TIMEOUT_S = 30.0, 300.0
@@ -82,7 +81,7 @@ class Requests:
             taken = await context.decide(session, lambda: publish(session, place, draft))
             if taken.unrouted:
                 raise Refusal(422, "unroutable", "no queue is bound for the request: nobody will answer")
-            broker.pump.run()
+            broker.dispatcher.run()
             try:
                 async with asyncio.timeout(timeout_s):
                     answer = await question.answer

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from leveret.adapters.http.app import HttpContext
     from leveret.core.session import Session
-
 __all__ = ["kept_session"]
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["AtStop"]
 
 
@@ -41,4 +40,4 @@ class AtStop:
         self._context.broker.timers.tick()
         for callback in list(self._callbacks.values()):
             callback()
-        self._context.broker.pump.run()
+        self._context.broker.dispatcher.run()

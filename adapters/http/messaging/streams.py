@@ -18,18 +18,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leveret.adapters.http.jsons import encode
-from leveret.adapters.http.messaging.forms import as_json
+from leveret.adapters.http.json_encoding import encode
+from leveret.adapters.http.messaging.message_json import as_json
 from leveret.adapters.http.messaging.receiving import describe
-from leveret.core.consumer import Consumer
+from leveret.core.queue.consumer import Consumer
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.message import Message
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
     from leveret.core.timers import Timer
-
 __all__ = ["EPOCH", "EventId", "Stream", "Streams", "event_of", "payload_event_of"]
 
 log = logging.getLogger(__name__)
@@ -223,9 +222,9 @@ class Stream:
 
     def _offer(self) -> None:
         if self.reason is None and not self.queue.is_closed:
-            pump = self.queue.vhost.broker.pump
-            pump.touch(self.queue)
-            pump.soon()
+            dispatcher = self.queue.vhost.broker.dispatcher
+            dispatcher.schedule(self.queue)
+            dispatcher.run_soon()
 
     def confirm(self, position: int) -> None:
         """The client has seen all events up to that one, in their order."""
@@ -370,7 +369,7 @@ class Streams:
                 queue.requeue(messages, counts=False)
         if not queue.is_closed:
             queue.detach(stream.consumer)
-        self._broker.pump.soon()
+        self._broker.dispatcher.run_soon()
 
     def give_back(self) -> None:
         """The server stops."""

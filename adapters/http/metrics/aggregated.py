@@ -15,16 +15,15 @@ from prometheus_client.core import HistogramMetricFamily, Metric, UnknownMetricF
 
 from leveret import __version__
 from leveret.adapters.http.metrics.identity import identity
-from leveret.adapters.http.metrics.numbers import SAMPLES
 from leveret.adapters.http.metrics.process import node_numbers, started_at
+from leveret.adapters.http.metrics.queue_numbers import SAMPLES
 from leveret.adapters.http.metrics.samples import bound_text, histogram_of, labelled, one
 from leveret.adapters.http.metrics.snapshot import PROTOCOLS, Snapshot, login_counts
-from leveret.core.traffic import BOUNDS, Measured
-from leveret.core.traffic import Metric as Measurement
+from leveret.core.counters import BOUNDS, MetricSource
+from leveret.core.counters import Metric as Measurement
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["Aggregated"]
 
 log = logging.getLogger(__name__)
@@ -140,7 +139,7 @@ class Aggregated:
         yield from self._others()
 
     def _node(self) -> Iterator[Metric]:
-        alarms = self.broker.flow.alarms
+        alarms = self.broker.alarms.alarms
         for name, alarm in (("free_disk_space_watermark", "disk"), ("memory_used_watermark", "memory")):
             yield UnknownMetricFamily(
                 f"rabbitmq_alarms_{name}",
@@ -324,9 +323,9 @@ class Aggregated:
         if latency is not None:
             yield histogram_of("leveret_store_commit_seconds", "How long commits of the store took", latency)
         yield one(
-            "leveret_store_backlog_bytes", "Taken, and not yet durable", self.broker.store.backlog_bytes
+            "leveret_store_pending_bytes", "Taken, and not yet durable", self.broker.store.pending_bytes
         )
-        yield one("leveret_store_backlog_limit_bytes", "Above it publishers wait", self._backlog_limit())
+        yield one("leveret_store_pending_limit_bytes", "Above it publishers wait", self._backlog_limit())
         for name, help in (
             ("file_bytes", "Size of the store's file"), ("map_bytes", "Its address space"),
             ("spilled_messages", "Transient messages on the disk, for want of memory"),
@@ -335,7 +334,7 @@ class Aggregated:
         yield one("leveret_store_full", "1 if the last group found no space", int(self.broker.store.is_full))
 
     def _backlog_limit(self) -> int:
-        return self.broker.settings.store.max_backlog_bytes
+        return self.broker.settings.store.max_pending_bytes
 
     def _others(self) -> Iterator[Metric]:
         help = "How late a timer was: everything that should run waits as long"
@@ -347,7 +346,7 @@ class Aggregated:
 def _measured(sources: Iterable[Any]) -> Iterator[Measurement]:
     """What adapters and plugins tell themselves; one that cannot does not hide the others."""
     for source in sources:
-        if isinstance(source, Measured):
+        if isinstance(source, MetricSource):
             try:
                 yield from list(source.metrics())
             except Exception:

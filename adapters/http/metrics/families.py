@@ -10,21 +10,20 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.metrics.exposition import escaped, label_text
-from leveret.adapters.http.metrics.numbers import SAMPLES, QueueNumbers
 from leveret.adapters.http.metrics.process import node_numbers
+from leveret.adapters.http.metrics.queue_numbers import SAMPLES, QueueNumbers
 from leveret.adapters.http.metrics.snapshot import login_counts
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
+    from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Vhost
-
-__all__ = ["CLUSTER", "GROUPS", "PER_OBJECT", "Group", "Row", "Selection", "Things"]
+__all__ = ["CLUSTER", "GROUPS", "PER_OBJECT", "FilteredMessages", "Group", "Row", "Things"]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class FilteredMessages:
     """Which queues and exchanges: of these virtual hosts (none named: all), with these names."""
 
     vhosts: frozenset[str] = frozenset()
@@ -37,7 +36,7 @@ class Selection:
         return self.queue is None or self.queue(name)
 
 
-Things = Callable[["HttpContext", Selection], "Iterator[tuple[str, Any] | None]"]
+Things = Callable[["HttpContext", FilteredMessages], "Iterator[tuple[str, Any] | None]"]
 """(labels as text, thing); None: one that is not wanted. What is listed is listed in one turn: it may be gone later."""
 
 
@@ -63,24 +62,24 @@ class Group:
     more_labels: Callable[[Any], str] | None = None
 
 
-def vhosts(broker: Broker, wanted: Selection) -> list[Vhost]:
+def vhosts(broker: Broker, wanted: FilteredMessages) -> list[Vhost]:
     return [vhost for vhost in broker.vhosts.values() if wanted.has_vhost(vhost.name)]
 
 
-def node(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def node(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     yield "", node_numbers(context)
 
 
-def churn(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def churn(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     yield "", context.broker.churn
 
 
-def attempts(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def attempts(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for protocol, row in login_counts(context.broker).items():
         yield label_text([("protocol", protocol)]), row
 
 
-def queues(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
+def queues(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any] | None]:
     for vhost in vhosts(context.broker, wanted):
         start = label_text([("vhost", vhost.name)])
         for queue in list(vhost.queues.values()):
@@ -88,12 +87,12 @@ def queues(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] 
             yield (f'{start},queue="{escaped(name)}"', queue) if wanted.has_queue(name) else None
 
 
-def queue_numbers(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
+def queue_numbers(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any] | None]:
     for found in queues(context, wanted):
         yield None if found is None else (found[0], NUMBERS_OF(QueueNumbers.of(found[1])))
 
 
-def queue_heads(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any] | None]:
+def queue_heads(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any] | None]:
     """Those whose first message has a timestamp, and that. What is on the disk is not read for it."""
     for found in queues(context, wanted):
         timestamp = None if found is None else _head_timestamp(found[1])
@@ -103,17 +102,17 @@ def queue_heads(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, 
 def _head_timestamp(queue: Queue) -> int | None:
     if queue.is_closed or not any(fifo.in_memory_count for fifo in queue.fifos):
         return None
-    head = queue.backlog.head()
+    head = queue.ready.head()
     return None if head is None else head.envelope.properties.timestamp
 
 
-def exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def exchanges(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for vhost in vhosts(context.broker, wanted):
         for exchange in list(vhost.exchanges.values()):
             yield label_text([("vhost", vhost.name), ("exchange", exchange.name)]), exchange
 
 
-def typed_exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def typed_exchanges(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for vhost in vhosts(context.broker, wanted):
         for exchange in list(vhost.exchanges.values()):
             if exchange.name:
@@ -121,18 +120,18 @@ def typed_exchanges(context: HttpContext, wanted: Selection) -> Iterator[tuple[s
                 yield label_text(labels), exchange
 
 
-def up_vhosts(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def up_vhosts(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for vhost in vhosts(context.broker, wanted):
         yield label_text([("vhost", vhost.name)]), vhost
 
 
-def connections(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def connections(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for connection in list(context.broker.connections):
         if getattr(connection, "outbox", None) is not None:
             yield label_text([("connection", connection.name)]), connection
 
 
-def channels(context: HttpContext, wanted: Selection) -> Iterator[tuple[str, Any]]:
+def channels(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for connection in list(context.broker.connections):
         for number, channel in list(getattr(connection, "channels", {}).items()):
             if hasattr(channel, "traffic"):

@@ -19,7 +19,14 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.management.nodes import memory_parts
 from leveret.adapters.http.metrics.aggregated import Aggregated
 from leveret.adapters.http.metrics.exposition import TextStream, accepts_gzip, header, number
-from leveret.adapters.http.metrics.families import CLUSTER, GROUPS, PER_OBJECT, Group, Selection, Things
+from leveret.adapters.http.metrics.families import (
+    CLUSTER,
+    GROUPS,
+    PER_OBJECT,
+    FilteredMessages,
+    Group,
+    Things,
+)
 from leveret.adapters.http.metrics.identity import identity
 from leveret.adapters.http.metrics.slices import in_slices
 from leveret.adapters.http.metrics.snapshot import take
@@ -28,7 +35,6 @@ if TYPE_CHECKING:
     from multidict import MultiMapping
 
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["Metrics"]
 
 GZIP_LEVEL = 1
@@ -95,7 +101,7 @@ class Metrics:
         async with self._turn():
             groups = [("rabbitmq_", group) for name in PER_OBJECT for group in GROUPS[name]]
             others = Aggregated(context, await take(context.broker), "per-object", SHOWN)
-            return await self._stream(request, others.collect, groups, Selection())
+            return await self._stream(request, others.collect, groups, FilteredMessages())
 
     async def detailed(self, request: web.Request) -> web.StreamResponse:
         """The families that are asked for (`family`), of some virtual hosts (`vhost`) and queues (`queue`, a pattern)."""
@@ -146,7 +152,7 @@ class Metrics:
         request: web.Request,
         first: Callable[[], Iterator[Metric]],
         groups: Sequence[tuple[str, Group]],
-        wanted: Selection,
+        wanted: FilteredMessages,
     ) -> web.StreamResponse:
         found: dict[Things, Listed] = {}
         for _, group in groups:
@@ -210,12 +216,12 @@ def registry_of(collect: Callable[[], Iterator[Metric]]) -> CollectorRegistry:
     return registry
 
 
-def _selection(query: MultiMapping[str]) -> Selection:
+def _selection(query: MultiMapping[str]) -> FilteredMessages:
     """Raise Refusal (400)."""
     vhosts = frozenset(query.getall("vhost", []))
     pattern = query.get("queue")
     if pattern is None:
-        return Selection(vhosts)
+        return FilteredMessages(vhosts)
     if len(pattern) > MAX_PATTERN:
         raise Refusal(400, "bad_request", f"queue is a pattern of at most {MAX_PATTERN} characters")
     try:
@@ -235,4 +241,4 @@ def _selection(query: MultiMapping[str]) -> Selection:
         finally:
             left_s = max(1e-6, left_s - (perf_counter() - began))
 
-    return Selection(vhosts, has)
+    return FilteredMessages(vhosts, has)

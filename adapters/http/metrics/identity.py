@@ -13,7 +13,6 @@ from leveret import __version__
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["identity"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leveret.core.traffic import Metric
+from leveret.core.counters import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from leveret.adapters.http.messaging.idempotency import Idempotency
     from leveret.adapters.http.messaging.leases import Leases
     from leveret.adapters.http.messaging.streams import Streams
-
 __all__ = ["MessagingNumbers"]
 
 
 class MessagingNumbers:
-    """See core/traffic.py."""
+    """See core/counters.py."""
 
     def __init__(self, leases: Leases, streams: Streams, idempotency: Idempotency) -> None:
         self._leases = leases

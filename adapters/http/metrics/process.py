@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leveret.adapters.http.rates import FD_DIRECTORY
-from leveret.core.flow import resident_bytes
+from leveret.core.alarms import resident_bytes
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["node_numbers", "started_at"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -22,7 +21,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def node_numbers(context: HttpContext) -> dict[str, float]:
     """Of the process and its limits, by RabbitMQ's names without a prefix."""
-    flow = context.broker.flow
+    flow = context.broker.alarms
     files = 0
     with suppress(OSError):
         files = len(os.listdir(FD_DIRECTORY))

@@ -9,7 +9,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 if TYPE_CHECKING:
     from leveret.core.histogram import Histogram
-
 __all__ = ["bound_text", "histogram_of", "labelled", "one"]
 
 

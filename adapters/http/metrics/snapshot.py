@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from leveret.adapters.http.metrics.numbers import QueueNumbers
+from leveret.adapters.http.metrics.queue_numbers import QueueNumbers
 from leveret.adapters.http.metrics.slices import in_slices
-from leveret.core.traffic import Inflow, Outflow
+from leveret.core.counters import PublishCounters, QueueCounters
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue import Queue
-
+    from leveret.core.queue.queue import Queue
 __all__ = ["PROTOCOLS", "QUEUE_TYPES", "Snapshot", "login_counts", "take"]
 
 PROTOCOLS = ("amqp091", "mqtt310", "mqtt311", "mqtt50", "stomp", "http", "internal")
@@ -26,15 +25,15 @@ QUEUE_TYPES = ("classic", "quorum")
 class Snapshot:
     """inflows, connections by protocol; outflows by type of queue; numbers: of all queues together."""
 
-    inflows: dict[str, Inflow] = field(default_factory=dict)
+    inflows: dict[str, PublishCounters] = field(default_factory=dict)
     connections: dict[str, int] = field(default_factory=dict)
-    outflows: dict[str, Outflow] = field(default_factory=dict)
+    outflows: dict[str, QueueCounters] = field(default_factory=dict)
     numbers: QueueNumbers = field(default_factory=QueueNumbers)
 
     def add_queue(self, queue: Queue) -> None:
         total = self.outflows.get(queue.type)
         if total is None:
-            total = self.outflows[queue.type] = Outflow()
+            total = self.outflows[queue.type] = QueueCounters()
         total.add(queue)
         if not queue.is_closed:
             self.numbers.add(queue)
@@ -54,14 +53,14 @@ async def take(broker: Broker) -> Snapshot:
     traffic = broker.traffic
     for protocol in (*PROTOCOLS, *traffic.inflows):
         if protocol not in found.inflows:
-            total = found.inflows[protocol] = Inflow()
+            total = found.inflows[protocol] = PublishCounters()
             if protocol in traffic.inflows:
                 total.add(traffic.inflows[protocol])
     _add_connections(broker, found)
     for type in (*QUEUE_TYPES, *traffic.outflows):
         if type not in found.outflows:
             gone = traffic.outflows.get(type)
-            found.outflows[type] = Outflow() if gone is None else gone.copy()
+            found.outflows[type] = QueueCounters() if gone is None else gone.copy()
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
     await in_slices(queues, found.add_queue)
     return found
@@ -77,7 +76,7 @@ def _add_connections(broker: Broker, found: Snapshot) -> None:
         connections[protocol] = connections.get(protocol, 0) + 1
         total = inflows.get(protocol)
         if total is None:
-            total = inflows[protocol] = Inflow()
+            total = inflows[protocol] = PublishCounters()
         total.add(own)
         total.publishers += own.publishers
         total.consumers += own.consumers

@@ -1,4 +1,4 @@
-"""/openapi.json: the whole HTTP door, described from its routes (OpenAPI 3.1)."""
+"""/openapi.json: the whole HTTP listener, described from its routes (OpenAPI 3.1)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["routes"]
 
 
 def routes(context: HttpContext) -> list[web.RouteDef]:
     from aiohttp import web
 
-    from leveret.adapters.http.jsons import encode
+    from leveret.adapters.http.json_encoding import encode
 
     made: list[bytes] = []
 

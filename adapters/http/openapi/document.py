@@ -104,7 +104,7 @@ def document(app: web.Application) -> Json:
         "info": {
             "title": "Leveret",
             "version": __version__,
-            "summary": "The HTTP door of a message broker",
+            "summary": "The HTTP listener of a message broker",
             "description": DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from leveret.adapters.http.app import HttpContext
-
 __all__ = ["routes"]
 
 

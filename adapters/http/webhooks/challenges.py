@@ -13,7 +13,6 @@ from leveret.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from leveret.adapters.http.webhooks.incoming_template import RequestValues
-
 __all__ = ["Challenge", "challenge_of"]
 
 MAX_CHARS = 4096

@@ -12,16 +12,16 @@ from aiohttp import web
 
 from leveret.adapters.http.bodies import read_body
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import encode, json_response
+from leveret.adapters.http.idempotency_store import Receipts, digest_of
+from leveret.adapters.http.json_encoding import encode, json_response
 from leveret.adapters.http.messaging.cloudevents import binary_attributes
 from leveret.adapters.http.messaging.publishing import RETRY_SOON, check_room, confirm, envelope_of
-from leveret.adapters.http.receipts import Receipts, digest_of
 from leveret.adapters.http.webhooks.given import Given, Unverified
 from leveret.adapters.http.webhooks.incoming_source import Source, Sources
 from leveret.adapters.http.webhooks.incoming_template import RequestValues
+from leveret.core.counters import Metric
 from leveret.core.errors import InvalidArgument
 from leveret.core.properties import Properties
-from leveret.core.traffic import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.core.message import Envelope
     from leveret.core.vhost import Vhost
-
 __all__ = ["Hooks"]
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class Hooks:
         return self._counts.setdefault((vhost, name), Counter())
 
     def metrics(self) -> Iterator[Metric]:
-        """See core/traffic.py."""
+        """See core/counters.py."""
         samples = tuple(
             ({"vhost": vhost, "source": name, "result": result}, float(counts[result]))
             for (vhost, name), counts in self._counts.items()

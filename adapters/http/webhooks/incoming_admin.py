@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.webhooks.incoming_source import COMPONENT, masked
 from leveret.auth.contracts import Permission
 from leveret.core.errors import NotFound
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from leveret.adapters.http.webhooks.incoming import Hooks
     from leveret.core.session import Session
     from leveret.core.vhost import Vhost
-
 __all__ = ["Administration"]
 
 MAY_CHANGE = frozenset({"policymaker", "administrator"})

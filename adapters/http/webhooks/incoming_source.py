@@ -19,7 +19,6 @@ from leveret.core.errors import InvalidArgument
 if TYPE_CHECKING:
     from leveret.adapters.http.webhooks.given import Verifier
     from leveret.core.vhost import Vhost
-
 __all__ = ["COMPONENT", "MASK", "Source", "Sources", "masked", "normalized"]
 
 COMPONENT = "webhook-source"

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.jsons import json_response
+from leveret.adapters.http.json_encoding import json_response
 from leveret.auth.contracts import Permission
 from leveret.core.errors import NotFound
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
     from leveret.core.session import Session
-
 __all__ = ["OutgoingWebhooks", "routes"]
 
 SERVICE = "webhooks"

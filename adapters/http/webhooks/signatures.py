@@ -34,7 +34,7 @@ __all__ = ["ALGORITHMS", "PRESETS", "Given", "HmacScheme", "Unverified", "Verifi
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """No verification: somebody else keeps the door."""
+    """No verification: somebody else keeps the listener."""
 
     def check_head(self, given: Given) -> None:
         return

@@ -1,4 +1,4 @@
-"""The control door, with a broker that is none."""
+"""The control listener, with a broker that is none."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import trio
 
-from leveret.adapters.control import client
+from leveret.adapters.cli import client
 from leveret.adapters.control.server import ControlServer, OperationRefused
 from leveret.core.errors import InvalidArgument, NotFound
 
 
 class Broker(SimpleNamespace):
-    """What the door touches of a broker."""
+    """What the listener touches of a broker."""
 
     asked: trio.Event
 
@@ -29,7 +29,7 @@ class Broker(SimpleNamespace):
         self.pumped = 0
         super().__init__(
             timers=SimpleNamespace(tick=lambda: None),
-            pump=SimpleNamespace(run=self.count),
+            dispatcher=SimpleNamespace(run=self.count),
             store=SimpleNamespace(after_commit=lambda callback: True),
         )
 
@@ -84,7 +84,7 @@ OPERATIONS = {
 
 
 @asynccontextmanager
-async def door(tmp_path: Path, broker: Broker | None = None) -> AsyncIterator[Path]:
+async def listener(tmp_path: Path, broker: Broker | None = None) -> AsyncIterator[Path]:
     server = ControlServer(broker or Broker(), OPERATIONS, tmp_path)  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
@@ -98,7 +98,7 @@ async def ask(path: Path, command: str, **arguments: Any) -> Any:
 
 async def test_answers_commands(tmp_path: Path) -> None:
     broker = Broker()
-    async with door(tmp_path, broker) as path:
+    async with listener(tmp_path, broker) as path:
         assert await ask(path, "join", left="a", right="b") == "ab"
         assert await ask(path, "slow", names=["a", "ü"]) == ["a", "ü"]
     assert broker.pumped == 2
@@ -120,7 +120,7 @@ async def test_answers_commands(tmp_path: Path) -> None:
     ],
 )
 async def test_refusals_say_why(tmp_path: Path, command: str, arguments: Any, reason: str, text: str) -> None:
-    async with door(tmp_path) as path:
+    async with listener(tmp_path) as path:
         with pytest.raises(client.Refused) as caught:
             await ask(path, command, **arguments)
     assert (caught.value.reason, str(caught.value)) == (reason, text)
@@ -129,7 +129,7 @@ async def test_refusals_say_why(tmp_path: Path, command: str, arguments: Any, re
 async def test_our_bug_is_logged_and_the_door_stays_open(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(tmp_path) as path:
+    async with listener(tmp_path) as path:
         with pytest.raises(client.Refused, match=r"internal error: ZeroDivisionError$") as caught:
             await ask(path, "broken")
         assert caught.value.reason == "internal"
@@ -139,7 +139,7 @@ async def test_our_bug_is_logged_and_the_door_stays_open(
 
 async def test_several_requests_on_one_connection_in_any_pieces(tmp_path: Path) -> None:
     line = json.dumps({"command": "join", "arguments": {"left": "x"}}).encode() + b"\n"
-    async with door(tmp_path) as path, await trio.open_unix_socket(os.fspath(path)) as stream:
+    async with listener(tmp_path) as path, await trio.open_unix_socket(os.fspath(path)) as stream:
         for byte in line:
             await stream.send_all(bytes([byte]))
         await stream.send_all(line * 2)
@@ -161,7 +161,7 @@ async def test_several_requests_on_one_connection_in_any_pieces(tmp_path: Path) 
     ],
 )
 async def test_junk_is_answered(tmp_path: Path, junk: bytes) -> None:
-    async with door(tmp_path) as path, await trio.open_unix_socket(os.fspath(path)) as stream:
+    async with listener(tmp_path) as path, await trio.open_unix_socket(os.fspath(path)) as stream:
         await stream.send_all(junk)
         answer = json.loads(await stream.receive_some())
     assert answer["reason"] == "usage"
@@ -171,7 +171,7 @@ async def test_a_change_is_answered_when_it_is_durable(tmp_path: Path) -> None:
     broker = Broker()
     broker.hold()
     answers = []
-    async with door(tmp_path, broker) as path, trio.open_nursery() as nursery:
+    async with listener(tmp_path, broker) as path, trio.open_nursery() as nursery:
 
         async def change() -> None:
             answers.append(await ask(path, "join", left="a"))

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from leveret.__main__ import cli
-from leveret.adapters.control import client
+from leveret.adapters.cli import client
 
 Ctl = Callable[..., Result]
 

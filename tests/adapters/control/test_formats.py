@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from leveret.adapters.control.formats import cell, printable, render
+from leveret.adapters.cli.formats import cell, printable, render
 
 COLUMNS = ["name", "messages"]
 ROWS = [{"name": "q1", "messages": 2}, {"name": "tab\there", "messages": 0}]

@@ -1,11 +1,11 @@
-"""The command line and the control door's table must know each other."""
+"""The command line and the control listener's table must know each other."""
 
 from __future__ import annotations
 
 from unittest.mock import MagicMock
 
 from leveret.__main__ import cli
-from leveret.adapters.control.commands import ctl
+from leveret.adapters.cli.commands import ctl
 from leveret.adapters.control.operations import OPERATIONS
 from leveret.plugins.commands import plugin_operations
 

@@ -1,4 +1,4 @@
-"""The HTTP door over socket pairs: what any area stands on, with routes of the tests' own."""
+"""The HTTP listener over socket pairs: what any area stands on, with routes of the tests' own."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def area(monkeypatch: pytest.MonkeyPatch) -> Area:
 
 
 @contextlib.asynccontextmanager
-async def door(**changes: Any) -> AsyncIterator[InProcess]:
+async def listener(**changes: Any) -> AsyncIterator[InProcess]:
     async with broker_in_process(adapter=HttpAdapter, **changes) as broker:
         yield broker
 
@@ -152,7 +152,7 @@ class Client:
 
 
 async def test_a_connection_serves_many_requests_and_ends_with_its_client(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         for number in range(3):
             status, _, body = await client.ask("POST /echo", body=b"hello %d" % number)
@@ -161,7 +161,7 @@ async def test_a_connection_serves_many_requests_and_ends_with_its_client(area: 
 
 
 async def test_requests_sent_at_once_are_answered_in_order(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         for number in range(50):
             await client.send("POST /echo", body=b"%d" % number)
@@ -171,7 +171,7 @@ async def test_requests_sent_at_once_are_answered_in_order(area: Area) -> None:
 
 async def test_parts_of_the_path_are_decoded_once_after_splitting(area: Area) -> None:
     # Pitfall 86: %2f as %2F, a plus stays one, a percent sign survives.
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         for raw, one, two in [
             ("%2F/a%2Fb", "/", "a/b"), ("%2f/a%2fb", "/", "a/b"), ("a+b/%20c", "a+b", " c"), ("%252F/%25", "%2F", "%"),
@@ -183,7 +183,7 @@ async def test_parts_of_the_path_are_decoded_once_after_splitting(area: Area) ->
 
 
 async def test_a_large_answer_reaches_a_slow_reader_whole(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         await client.send("GET /large", "Connection: close")
         received = 0
@@ -197,7 +197,7 @@ async def test_a_large_answer_reaches_a_slow_reader_whole(area: Area) -> None:
 async def test_errors_are_rabbitmqs_below_api_and_problem_details_elsewhere(
     area: Area, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         status, headers, body = await client.ask("GET /api/nowhere")
         assert (status, json.loads(body)) == (404, {"error": "Object Not Found", "reason": "Not Found"})
@@ -225,7 +225,7 @@ async def test_errors_are_rabbitmqs_below_api_and_problem_details_elsewhere(
 
 
 async def test_head_options_and_wrong_methods(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         await client.send("HEAD /parts/a/b")
         with trio.fail_after(5):
@@ -241,7 +241,7 @@ async def test_head_options_and_wrong_methods(area: Area) -> None:
 
 async def test_bodies_are_bounded_in_size_and_time(area: Area) -> None:
     http = replace(Settings().http, max_body_size=1024, body_timeout_s=0.05)
-    async with door(http=http) as broker:
+    async with listener(http=http) as broker:
         client = Client(broker)
         status, _, body = await client.ask("POST /echo", length=2000)
         assert status == 413
@@ -261,7 +261,7 @@ async def test_bodies_are_bounded_in_size_and_time(area: Area) -> None:
 
 
 async def test_what_is_no_http_is_refused(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         await client.stream.send_all(b"AMQP\0\0\x09\x01\r\n\r\n")
         assert (await client.answer())[0] == 400
@@ -269,7 +269,7 @@ async def test_what_is_no_http_is_refused(area: Area) -> None:
 
 
 async def test_an_answer_waits_until_what_was_changed_is_durable(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         assert (await client.ask("PUT /declare"))[0] == 401
         assert (await client.ask("PUT /declare", GUEST))[0] == 201
@@ -278,7 +278,7 @@ async def test_an_answer_waits_until_what_was_changed_is_durable(area: Area) -> 
 
 
 async def test_handlers_may_await_trio(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         assert (await client.ask("GET /trio"))[2] == b"from trio"
         await client.close()
@@ -286,7 +286,7 @@ async def test_handlers_may_await_trio(area: Area) -> None:
 
 async def test_pages_of_configured_origins_may_call(area: Area) -> None:
     http = replace(Settings().http, cors_origins=("https://app.example",))
-    async with door(http=http) as broker:
+    async with listener(http=http) as broker:
         client = Client(broker)
         _, headers, _ = await client.ask("GET /parts/a/b", "Origin: https://app.example")
         assert headers["access-control-allow-origin"] == "https://app.example"
@@ -303,7 +303,7 @@ async def test_pages_of_configured_origins_may_call(area: Area) -> None:
 
 
 async def test_a_client_that_has_shut_its_side_gets_the_answer(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         await client.send("GET /slow")
         await client.stream.send_eof()
@@ -313,7 +313,7 @@ async def test_a_client_that_has_shut_its_side_gets_the_answer(area: Area) -> No
 
 
 async def test_a_request_that_waits_ends_with_its_client(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         client = Client(broker)
         await client.send("GET /wait")
         await area.begun.wait()
@@ -322,7 +322,7 @@ async def test_a_request_that_waits_ends_with_its_client(area: Area) -> None:
 
 
 async def test_draining_ends_idle_connections_and_finishes_answers(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         idle, busy = Client(broker), Client(broker)
         await idle.ask("GET /parts/a/b")
         await busy.send("GET /slow")
@@ -340,7 +340,7 @@ async def test_draining_ends_idle_connections_and_finishes_answers(area: Area) -
 
 
 async def test_cancelled_connections_leave_nothing(area: Area) -> None:
-    async with door() as broker:
+    async with listener() as broker:
         clients = [Client(broker) for _ in range(3)]
         await clients[1].send("GET /wait")
         await clients[2].send("POST /echo", length=10)

@@ -135,7 +135,7 @@ class Area:
 
 
 @contextlib.asynccontextmanager
-async def door() -> AsyncIterator[tuple[InProcess, SlowBackend]]:
+async def listener() -> AsyncIterator[tuple[InProcess, SlowBackend]]:
     async with broker_in_process(adapter=HttpAdapter) as broker:
         backend = SlowBackend()
         broker.broker.auth = AuthChain([backend], [backend])
@@ -156,7 +156,7 @@ async def status(broker: InProcess, path: str, password: str, method: str = "GET
 
 
 async def test_a_backend_that_takes_its_time_is_waited_for_once() -> None:
-    async with door() as (broker, backend):
+    async with listener() as (broker, backend):
         assert await status(broker, "/api/whoami", "p") == 200
         assert await status(broker, "/api/whoami", "p") == 200
         assert backend.asked == ["login"]
@@ -167,7 +167,7 @@ async def test_a_backend_that_takes_its_time_is_waited_for_once() -> None:
 
 async def test_decisions_wait_for_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "leveret.adapters.http.messaging", Area())
-    async with door() as (broker, backend):
+    async with listener() as (broker, backend):
         assert await status(broker, "/declare/made", "p", "PUT") == 200
         assert (Permission.CONFIGURE, "made") in backend.asked
         assert await status(broker, "/declare/forbidden", "p", "PUT") == 403

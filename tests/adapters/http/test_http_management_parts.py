@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from leveret.adapters.http.jsons import encode
+from leveret.adapters.http.json_encoding import encode
 from leveret.adapters.http.management.area import table
 from leveret.adapters.http.management.bindings import properties_key
 from leveret.adapters.http.management.certificates import not_after

@@ -27,9 +27,9 @@ def totals(rates: Rates) -> dict[str, int]:
 
 
 async def test_looks_find_queues_and_exchanges() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door:
-        rates = Rates(door.broker)
-        session = session_of(door.broker)
+    async with broker_in_process(adapter=HttpAdapter) as listener:
+        rates = Rates(listener.broker)
+        session = session_of(listener.broker)
         queue = session.queue_declare("q")
         await rates.look()
         publish(session, "q", 3)
@@ -41,7 +41,7 @@ async def test_looks_find_queues_and_exchanges() -> None:
         assert series.last[column] == 3
         rate = series.rate(column, rates.now_ms, rates.before_ms)
         assert 2.5 < rate <= 3.0
-        exchange = rates.of(EXCHANGE, door.broker.vhosts["/"].default_exchange)
+        exchange = rates.of(EXCHANGE, listener.broker.vhosts["/"].default_exchange)
         assert exchange is not None
         assert exchange.last == (3, 3)
         assert totals(rates)["publish"] == 3
@@ -51,9 +51,9 @@ async def test_looks_find_queues_and_exchanges() -> None:
 
 
 async def test_what_is_deleted_is_forgotten_and_counts_on() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door:
-        rates = Rates(door.broker)
-        session = session_of(door.broker)
+    async with broker_in_process(adapter=HttpAdapter) as listener:
+        rates = Rates(listener.broker)
+        session = session_of(listener.broker)
         queue = session.queue_declare("q")
         publish(session, "q", 3)
         queue.get(no_ack=True)
@@ -67,9 +67,9 @@ async def test_what_is_deleted_is_forgotten_and_counts_on() -> None:
 
 
 async def test_each_of_many_things_keeps_less() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door:
-        rates = Rates(door.broker)
-        session = session_of(door.broker)
+    async with broker_in_process(adapter=HttpAdapter) as listener:
+        rates = Rates(listener.broker)
+        session = session_of(listener.broker)
         first = session.queue_declare("q0")
         await rates.look()
         series = rates.of(QUEUE, first)
@@ -85,8 +85,8 @@ async def test_each_of_many_things_keeps_less() -> None:
 
 
 async def test_a_clock_that_is_set_back_starts_anew() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door:
-        rates = Rates(door.broker)
+    async with broker_in_process(adapter=HttpAdapter) as listener:
+        rates = Rates(listener.broker)
         await rates.look()
         rates.now_ms += 1_000_000
         await rates.look()
@@ -95,15 +95,15 @@ async def test_a_clock_that_is_set_back_starts_anew() -> None:
 
 
 async def test_the_node_counts_what_came_and_went() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door:
-        rates = Rates(door.broker)
-        session = session_of(door.broker)
+    async with broker_in_process(adapter=HttpAdapter) as listener:
+        rates = Rates(listener.broker)
+        session = session_of(listener.broker)
         session.queue_declare("q")
         session.queue_declare("q")
         session.queue_delete("q")
-        door.broker.connections.add("somebody")
-        door.broker.connections.discard("somebody")
-        door.broker.connections.discard("somebody")
+        listener.broker.connections.add("somebody")
+        listener.broker.connections.discard("somebody")
+        listener.broker.connections.discard("somebody")
         values = dict(zip(NODE.names, rates.node_values(), strict=True))
         assert (values["queue_declared"], values["queue_created"], values["queue_deleted"]) == (2, 1, 1)
         assert (values["connection_created"], values["connection_closed"]) == (1, 1)

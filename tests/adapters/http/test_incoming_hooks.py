@@ -21,7 +21,7 @@ from leveret.adapters.http.webhooks.incoming_template import RequestValues, Temp
 from leveret.conf.settings import Settings
 from leveret.core.exchange import Binding
 from leveret.core.message import Message
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 ADMIN = "/v1/webhook-sources/%2F"
 HOOK = "/hooks/%2F"
@@ -29,8 +29,8 @@ OPEN: Any = {"verification": {"type": "none"}}
 
 
 def stored(queue: Queue) -> list[Message]:
-    messages = queue.backlog.take(queue.message_count)
-    queue.backlog.discard(messages)
+    messages = queue.ready.take(queue.message_count)
+    queue.ready.discard(messages)
     return messages
 
 
@@ -190,9 +190,9 @@ async def test_alarms_and_limits() -> None:
         await hook(rest, "s", b"x" * 10)
         (await hook(rest, "s", b"x" * 11, status=413)).problem(413, "payload_too_large")
         async with rest.another() as other:
-            rest.broker.flow.set_alarm("disk")
+            rest.broker.alarms.set_alarm("disk")
             (await hook(other, "s", b"x", status=503)).problem(503, "alarm")
-            rest.broker.flow.clear_alarm("disk")
+            rest.broker.alarms.clear_alarm("disk")
         async with rest.another() as slow:
             await slow.stream.send_all(
                 f"POST {HOOK}/s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf".encode()

@@ -205,7 +205,7 @@ async def test_a_length_that_lies_is_the_next_request(autojump_clock: Any) -> No
         whole = POST + b"Content-Length: 3\r\n\r\nabc"
         answers = await talk(rest, whole, b"def", pause_s=0.1, wait_s=3)
         assert [status for status, _ in answers] == [200, 400]
-        assert [message.body for message in queue.backlog.take(9)] == [b"abc"]
+        assert [message.body for message in queue.ready.take(9)] == [b"abc"]
         # With what makes no sense in the same packet nothing of the packet is carried out.
         assert [status for status, _ in await talk(rest, whole + b"def", wait_s=3)] == [400]
         assert queue.message_count == 0
@@ -218,7 +218,7 @@ async def test_requests_in_one_go_are_answered_in_order(autojump_clock: Any) -> 
         bad = one.replace(b"/q/", b"/none/")
         answers = await talk(rest, b"".join([one + b"1", bad + b"2", one + b"3"] * 30), wait_s=3)
         assert [status for status, _ in answers] == [200, 404, 200] * 30
-        assert [message.body for message in queue.backlog.take(99)] == [b"1", b"3"] * 30
+        assert [message.body for message in queue.ready.take(99)] == [b"1", b"3"] * 30
 
 
 async def test_a_body_that_is_refused_need_not_be_sent(autojump_clock: Any) -> None:
@@ -235,9 +235,9 @@ async def test_a_body_that_is_refused_need_not_be_sent(autojump_clock: Any) -> N
             (POST.replace(b"messages", b"messages?x=1"), 400),
         ):
             assert [one for one, _ in await talk(rest, head + asking, wait_s=5)] == [status]
-        rest.broker.flow.set_alarm("memory")
+        rest.broker.alarms.set_alarm("memory")
         assert [one for one, _ in await talk(rest, POST + asking, wait_s=5)] == [503]
-        rest.broker.flow.clear_alarm("memory")
+        rest.broker.alarms.clear_alarm("memory")
         assert queue.message_count == 1
 
 
@@ -284,7 +284,7 @@ async def test_many_pollers_share_the_room_for_leases(autojump_clock: Any) -> No
             await poller.send("POST", "/v1/queues/%2F/q/receive?max=2&wait=20")
         await trio.testing.wait_all_tasks_blocked(0.01)
         queue.publish(Envelope.of("", "q", Properties()), [b"%d" % number for number in range(8)])
-        rest.broker.pump.run()
+        rest.broker.dispatcher.run()
         answers = [await poller.answer() for poller in pollers]
         granted = [
             message for answer in answers if answer.status == 200 for message in answer.json["messages"]

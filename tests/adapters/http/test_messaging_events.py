@@ -11,7 +11,7 @@ from support.rest import Rest, basic, declare, rest_door
 
 from leveret.adapters.http.messaging import streams as streams_module
 from leveret.adapters.http.messaging.streams import EventId
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 QUEUE = "/v1/queues/%2F"
 EXCHANGE = "/v1/exchanges/%2F"

@@ -11,11 +11,11 @@ import pytest
 import trio
 from support.rest import Rest, basic, declare, rest_door
 
-from leveret.adapters.http import receipts
+from leveret.adapters.http import idempotency_store
 from leveret.conf.settings import Settings
 from leveret.core.exchange import Binding
 from leveret.core.message import Message
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 EXCHANGE = "/v1/exchanges/%2F"
 QUEUE = "/v1/queues/%2F"
@@ -23,8 +23,8 @@ QUEUE = "/v1/queues/%2F"
 
 def stored(queue: Queue) -> list[Message]:
     """All ready messages, taken."""
-    messages = queue.backlog.take(queue.message_count)
-    queue.backlog.discard(messages)
+    messages = queue.ready.take(queue.message_count)
+    queue.ready.discard(messages)
     return messages
 
 
@@ -178,12 +178,12 @@ async def test_alarms_refuse_publishing_and_nothing_else(autojump_clock: Any) ->
     async with rest_door() as rest:
         queue = declare(rest, "q")
         await rest.publish("q", b"1")
-        rest.broker.flow.set_alarm("memory")
+        rest.broker.alarms.set_alarm("memory")
         answer = await rest.post(f"{QUEUE}/q/messages", b"2")
         answer.problem(503, "alarm")
         assert answer.headers["retry-after"] == "5"
         assert [one["payload"] for one in await rest.receive("q", "ack=auto")] == ["1"]
-        rest.broker.flow.clear_alarm("memory")
+        rest.broker.alarms.clear_alarm("memory")
         await rest.publish("q", b"3")
         assert bodies(queue) == [b"3"]
 
@@ -495,7 +495,7 @@ async def test_the_oldest_keys_are_forgotten_when_there_are_too_many(autojump_cl
 async def test_kept_answers_are_bounded_in_bytes(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
 ) -> None:
-    monkeypatch.setattr(receipts, "MAX_BYTES", 100)
+    monkeypatch.setattr(idempotency_store, "MAX_BYTES", 100)
     async with rest_door() as rest:
         queue = declare(rest, "q")
         for key in ("a", "b", "c", "d", "e", "f", "g", "h", "a", "h"):  # fifteen bytes each

@@ -236,7 +236,7 @@ async def test_what_is_out_is_given_back_when_the_server_stops(autojump_clock: A
         rest.broker.adapters[0].drain()
         assert (await other.answer()).json == {"messages": []}
         assert (queue.message_count, queue.unacked_count) == (1, 0)
-        [message] = queue.backlog.take(1)
+        [message] = queue.ready.take(1)
         assert (message.is_redelivered, message.delivery_count) == (True, 0)
 
 

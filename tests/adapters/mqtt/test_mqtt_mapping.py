@@ -29,7 +29,7 @@ def core(
 
 
 def stored(properties: Properties) -> Properties:
-    """As it is read again, by another door or after a restart."""
+    """As it is read again, by another listener or after a restart."""
     return Properties.decode(Envelope.of("amq.topic", "k", properties).header)
 
 

@@ -13,7 +13,7 @@ from support.stomp_wire import Got, StompClient, connect_frame, frame, frames_of
 
 from leveret.adapters.stomp.adapter import StompAdapter
 from leveret.conf.settings import Settings
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 STOMP = Settings().stomp
 
@@ -663,13 +663,13 @@ async def test_an_alarm_pauses_publishers_alone(server: InProcess) -> None:
     send = frame("SEND", "x", destination="/queue/a")
     await publisher.ask(send, send)
     assert len(await consumer.read()) == 1
-    server.broker.flow.set_alarm("memory")
+    server.broker.alarms.set_alarm("memory")
     await publisher.ask(send)  # the first one is seen, and the reading stops
     await publisher.ask(send)
     assert queue_of(server, "a").published_total == 3
     assert {one.info()["state"] for one in server.broker.connections} == {"running", "blocked"}
     assert len(await consumer.ask(frame("ACK", id=1))) == 1
-    server.broker.flow.clear_alarm("memory")
+    server.broker.alarms.clear_alarm("memory")
     await publisher.read()
     assert queue_of(server, "a").published_total == 4
     await publisher.close()

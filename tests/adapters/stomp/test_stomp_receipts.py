@@ -107,7 +107,7 @@ class HeldStore:
 
     def __init__(self, server: InProcess) -> None:
         self.waiting: list[Callable[[], None]] = []
-        self._pump = server.broker.pump
+        self._dispatcher = server.broker.dispatcher
         server.broker.store.after_commit = self.after_commit  # type: ignore[method-assign]
 
     def after_commit(self, callback: Callable[[], None]) -> bool:
@@ -118,7 +118,7 @@ class HeldStore:
         waiting, self.waiting = self.waiting, []
         for callback in waiting:
             callback()
-        self._pump.run()
+        self._dispatcher.run()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from support.stomp_wire import Got, StompClient, frame
 from leveret.adapters.stomp.adapter import StompAdapter
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ async def test_a_deleted_queue_ends_its_subscription_alone(server: InProcess) ->
     )
     (message,) = await client.ask(frame("SEND", "x", destination="/queue/a"))
     server.broker.vhosts["/"].remove_queue(queues(server)["a"])
-    server.broker.pump.run()
+    server.broker.dispatcher.run()
     (error,) = await client.read()
     assert (error.command, error["message"]) == ("ERROR", "Server cancelled subscription")
     assert error["subscription"] == "a\\cb"
@@ -240,7 +240,7 @@ async def test_a_reply_queue_that_is_gone_is_made_again(server: InProcess) -> No
     await client.ask(send)
     first = next(name for name in queues(server) if name != "service")
     server.broker.vhosts["/"].remove_queue(queues(server)[first])
-    server.broker.pump.run()
+    server.broker.dispatcher.run()
     (error,) = await client.read()
     assert error["subscription"] == "/temp-queue/mine"
     assert not await client.ask(send)
@@ -266,7 +266,7 @@ async def test_a_reply_to_an_amqp_requester_without_a_queue(server: InProcess) -
     vhost = server.broker.vhosts["/"]
     envelope = Envelope.of("", "service", Properties(reply_to=address, correlation_id="7"))
     queues(server)["service"].publish(envelope, [b"request"])
-    server.broker.pump.run()
+    server.broker.dispatcher.run()
     (request,) = await client.read()
     assert request["reply-to"] == f"/reply-queue/{address}"
     reply = {"destination": request["reply-to"], "correlation-id": request["correlation-id"]}
@@ -285,7 +285,7 @@ async def test_headers_from_elsewhere(server: InProcess) -> None:
     client = await StompClient.open(server, "1.1")
     await client.ask(frame("SUBSCRIBE", id="s", destination="/queue/a"))
     only(server).publish(Envelope.of("x", "k/l", Properties(headers=headers, delivery_mode=1)), [b""])
-    server.broker.pump.run()
+    server.broker.dispatcher.run()
     (message,) = await client.read()
     assert message["destination"] == "/exchange/x/k%2Fl"
     assert (message["n"], message["t"], message["a\\cb"]) == ("5", "true", "c\\nd")

@@ -1,4 +1,4 @@
-"""The real listener with an echo behind its WebSocket doors: real sockets, real clocks, TLS."""
+"""The real listener with an echo behind its WebSocket listeners: real sockets, real clocks, TLS."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from support.websocket_peer import (
     request,
 )
 
-from leveret.adapters.base import Door
+from leveret.adapters.base import OpenListener
 from leveret.conf.settings import Settings, Tls, Websocket
 
 
 @asynccontextmanager
-async def peer_of(door: Door, context: ssl.SSLContext | None = None) -> AsyncIterator[StreamPeer]:
-    stream: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", door.port)
+async def peer_of(listener: OpenListener, context: ssl.SSLContext | None = None) -> AsyncIterator[StreamPeer]:
+    stream: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", listener.port)
     if context is not None:
         stream = trio.SSLStream(stream, context, server_hostname="localhost", https_compatible=True)
     try:
@@ -47,7 +47,7 @@ def settings(**changes: object) -> Settings:
 
 
 async def test_echo() -> None:
-    async with echo_doors(settings()) as (adapter, doors, _), peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings()) as (adapter, listeners, _), peer_of(listeners["echo"]) as peer:
         response = await peer.open(subprotocols=["mqtt"], Authorization=basic("me", "secret"))
         assert response.headers["sec-websocket-protocol"] == "mqtt"
         await peer.send(b"hello")
@@ -65,7 +65,7 @@ async def test_much_in_pieces(piece: int) -> None:
     total = 3_000 if piece < 100 else 5_000_000
     data = bytes(index % 253 for index in range(1000)) * (total // 1000)
     wire = b"".join(frame(data[at : at + 9_999]) for at in range(0, len(data), 9_999))
-    async with echo_doors(settings()) as (_, doors, _), peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings()) as (_, listeners, _), peer_of(listeners["echo"]) as peer:
         await peer.open()
 
         async def send() -> None:
@@ -84,7 +84,7 @@ async def test_much_in_pieces(piece: int) -> None:
 
 
 async def test_text() -> None:
-    async with echo_doors(settings()) as (_, doors, _), peer_of(doors["echo-text"]) as peer:
+    async with echo_doors(settings()) as (_, listeners, _), peer_of(listeners["echo-text"]) as peer:
         await peer.open(subprotocols=["v12.stomp"])
         await peer.send("h\u00e9llo".encode(), TEXT)
         assert await peer.read() == Frame(TEXT, "h\u00e9llo".encode())
@@ -93,7 +93,7 @@ async def test_text() -> None:
 
 
 async def test_text_is_refused_where_it_is_none() -> None:
-    async with echo_doors(settings()) as (_, doors, _), peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings()) as (_, listeners, _), peer_of(listeners["echo"]) as peer:
         await peer.open()
         await peer.send(b"text", TEXT)
         closing = await peer.read()
@@ -109,7 +109,10 @@ async def test_over_tls(tmp_path: Path) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     secured = replace(settings(), tls=replace(Tls(), certfile=str(tmp_path / "server.pem")))
-    async with echo_doors(secured) as (adapter, doors, _), peer_of(doors["echo-tls"], context) as peer:
+    async with (
+        echo_doors(secured) as (adapter, listeners, _),
+        peer_of(listeners["echo-tls"], context) as peer,
+    ):
         await peer.open(subprotocols=["mqtt"])
         data = bytes(range(256)) * 1000
         received = b""
@@ -142,12 +145,12 @@ async def test_a_refusal_is_answered_and_the_next_is_served(
     data: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "leveret.adapters")
-    async with echo_doors(settings(origins=("https://app.example",))) as (adapter, doors, _):
-        async with peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings(origins=("https://app.example",))) as (adapter, listeners, _):
+        async with peer_of(listeners["echo"]) as peer:
             assert (await peer.ask(data)).status == status
             await peer.stream.send_eof()  # type: ignore[attr-defined]
             assert await peer.read() is None
-        async with peer_of(doors["echo"]) as peer:
+        async with peer_of(listeners["echo"]) as peer:
             await peer.open()
         assert len(adapter.transports) == 1
     refusals = [record for record in caplog.records if "refused" in record.getMessage()]
@@ -156,8 +159,8 @@ async def test_a_refusal_is_answered_and_the_next_is_served(
 
 
 async def test_a_slow_handshake_ends(autojump_clock: trio.testing.MockClock) -> None:
-    async with echo_doors(settings(handshake_timeout_s=3.0)) as (adapter, doors, _):
-        async with peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings(handshake_timeout_s=3.0)) as (adapter, listeners, _):
+        async with peer_of(listeners["echo"]) as peer:
             started = trio.current_time()
             for byte in request()[:5]:
                 await peer.stream.send_all(bytes([byte]))
@@ -171,14 +174,14 @@ async def test_a_slow_handshake_ends(autojump_clock: trio.testing.MockClock) -> 
 
 async def test_who_leaves_during_the_handshake_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "leveret.adapters")
-    async with echo_doors(settings()) as (_, doors, _):
+    async with echo_doors(settings()) as (_, listeners, _):
         for data in (b"", request()[:20]):
-            async with peer_of(doors["echo"]) as peer:
+            async with peer_of(listeners["echo"]) as peer:
                 await peer.stream.send_all(data)
-        reset = socket.create_connection(("127.0.0.1", doors["echo"].port))
+        reset = socket.create_connection(("127.0.0.1", listeners["echo"].port))
         reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         reset.close()
-        async with peer_of(doors["echo"]) as peer:
+        async with peer_of(listeners["echo"]) as peer:
             await peer.open()
             await peer.send(b"served")
             assert await peer.read() == Frame(BINARY, b"served")
@@ -186,18 +189,18 @@ async def test_who_leaves_during_the_handshake_hurts_nobody(caplog: pytest.LogCa
 
 
 async def test_shutdown_says_going_away() -> None:
-    async with echo_doors(settings()) as (adapter, doors, scope), peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings()) as (adapter, listeners, scope), peer_of(listeners["echo"]) as peer:
         await peer.open()
         await peer.send(b"x")
         await peer.read()
         scope.cancel()
-        await trio.testing.wait_all_tasks_blocked()  # the doors are shut, the connection drains
+        await trio.testing.wait_all_tasks_blocked()  # the listeners are shut, the connection drains
         adapter.transports[0].close()
         assert await peer.read() == Frame(CLOSE, close_payload(1001))
 
 
 async def test_shutdown_does_not_wait_for_handshakes(autojump_clock: trio.testing.MockClock) -> None:
-    async with echo_doors(settings()) as (_, doors, scope), peer_of(doors["echo"]) as peer:
+    async with echo_doors(settings()) as (_, listeners, scope), peer_of(listeners["echo"]) as peer:
         await peer.stream.send_all(request()[:20])
         await trio.testing.wait_all_tasks_blocked()
         before = trio.current_time()

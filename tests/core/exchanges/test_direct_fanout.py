@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.routes import Place, bound, message, names
 
+from leveret.core.bindings import binding_identity, canonical
 from leveret.core.exchange import Binding
-from leveret.core.exchanges.bindings import binding_identity, canonical
 from leveret.core.exchanges.direct import DirectExchange
 from leveret.core.exchanges.fanout import FanoutExchange
 from leveret.core.fields import ByteArray, Decimal, Float32, Int64, Timestamp, UInt8

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.routes import Place, bound, message, names
 
+from leveret.core.bindings import canonical
 from leveret.core.errors import InvalidArgument
 from leveret.core.exchange import Binding
-from leveret.core.exchanges.bindings import canonical
 from leveret.core.exchanges.headers import HeadersExchange
 from leveret.core.fields import ByteArray, Int64, Timestamp
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 from leveret.core.store.checks import committed, make_messages, running
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 
 
 @dataclass(frozen=True)

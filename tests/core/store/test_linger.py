@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from leveret.core.store.group import Group
-from leveret.core.store.linger import MISSES, PASSES, SMALL_OPERATIONS, TRIAL_EVERY, Linger
+from leveret.core.store.lmdb.group import Group
+from leveret.core.store.lmdb.linger import MISSES, PASSES, SMALL_OPERATIONS, TRIAL_EVERY, Linger
 
 
 def group(operations: int) -> Group:

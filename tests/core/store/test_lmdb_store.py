@@ -16,11 +16,11 @@ import trio
 
 from leveret.core.errors import StoreUnavailable
 from leveret.core.message import Message
-from leveret.core.store import group as group_module
-from leveret.core.store import lmdb_committer, lmdb_file
 from leveret.core.store.checks import committed, make_messages, running
-from leveret.core.store.lmdb import LmdbStore
-from leveret.core.store.lmdb_writer import COUNTER
+from leveret.core.store.lmdb import committer, file
+from leveret.core.store.lmdb import group as group_module
+from leveret.core.store.lmdb.store import LmdbStore
+from leveret.core.store.lmdb.writer import COUNTER
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def test_damaged_file(tmp_path: Path, damage: str) -> None:
 
 
 def test_file_that_ends_far_too_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_file, "TAIL_BYTES", 4096)
+    monkeypatch.setattr(file, "TAIL_BYTES", 4096)
     store = LmdbStore(tmp_path, Settings())
     store.open()
     store.create_log().append(make_messages(1, [b"x" * 3000] * 100))
@@ -204,7 +204,7 @@ async def test_large_bodies_are_stored_once(tmp_path: Path) -> None:
 
 
 async def test_garbage_is_erased_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leveret.core.store.lmdb.ERASE_ALONE", 50)
+    monkeypatch.setattr("leveret.core.store.lmdb.store.ERASE_ALONE", 50)
     async with running(LmdbStore(tmp_path, Settings())) as store:
         purged, dropped = store.create_log(), store.create_log()
         for log in (purged, dropped):
@@ -237,9 +237,9 @@ async def test_reads_beside_commits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_commit_s: float
 ) -> None:
     """A reader sees every live message exactly once, whatever is being written just then."""
-    monkeypatch.setattr(lmdb_committer, "SHORT_COMMIT_S", short_commit_s)
-    monkeypatch.setattr(lmdb_committer, "SMALL_OPERATIONS", 1 << 30)
-    monkeypatch.setattr(lmdb_committer, "SMALL_BYTES", 1 << 30)
+    monkeypatch.setattr(committer, "SHORT_COMMIT_S", short_commit_s)
+    monkeypatch.setattr(committer, "SMALL_OPERATIONS", 1 << 30)
+    monkeypatch.setattr(committer, "SMALL_BYTES", 1 << 30)
     monkeypatch.setattr(group_module, "SLICE_OPERATIONS", 100)
     rng = random.Random(7)
     store = LmdbStore(tmp_path, Settings("flush", 1 << 20))
@@ -325,7 +325,7 @@ async def test_a_huge_group_takes_several_transactions(
 
 
 async def test_cancelled_in_the_middle_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_committer, "SHORT_COMMIT_S", 0.0)
+    monkeypatch.setattr(committer, "SHORT_COMMIT_S", 0.0)
     monkeypatch.setattr(group_module, "SLICE_OPERATIONS", 10)
     for steps in range(0, 40, 3):
         store = LmdbStore(tmp_path / str(steps), Settings())
@@ -396,7 +396,7 @@ async def test_full(tmp_path: Path, reason: str, autojump_clock: trio.testing.Mo
             assert store.is_full
             assert called == []
             assert store.has_pending
-            assert store.backlog_bytes > 2_000_000
+            assert store.pending_bytes > 2_000_000
             assert (log.count, log.read(0, 1, 1)[0].position) == (2040, 61)
             assert len(log.read(0, 3000, 1 << 30)) == 2040
         store._file._map_limit = None

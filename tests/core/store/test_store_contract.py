@@ -11,7 +11,7 @@ import pytest
 
 from leveret.core.store.base import Store
 from leveret.core.store.checks import CHECKS, check_store
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 from leveret.core.store.memory import MemoryState, MemoryStore
 
 

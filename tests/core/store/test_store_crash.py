@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from leveret.core.store.base import Log
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 
 CHILD = Path(__file__).with_name("crash_child.py")
 sys.path.insert(0, str(CHILD.parent))

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from leveret.core.message import Message
-from leveret.core.store import group as group_module
 from leveret.core.store.checks import make_messages
-from leveret.core.store.lmdb import LmdbStore
-from leveret.core.store.lmdb_log import LmdbLog
-from leveret.core.store.lmdb_writer import COUNTER, KEY, Meta
+from leveret.core.store.lmdb import group as group_module
+from leveret.core.store.lmdb.log import LmdbLog
+from leveret.core.store.lmdb.store import LmdbStore
+from leveret.core.store.lmdb.writer import COUNTER, KEY, Meta
 from leveret.core.store.record import BODY_REFERENCE, SHARED
 
 EVERYTHING = 1 << 40

@@ -10,16 +10,16 @@ import pytest
 from support.in_process import broker_in_process
 from support.rest import Rest, rest_door
 
-from leveret.adapters.base import Door
+from leveret.adapters.base import OpenListener
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.adapters.http.health import REASONS
 from leveret.conf.settings import Settings
 
-NO_ROOM = replace(Settings(), store=replace(Settings().store, max_backlog_bytes=-1))
+NO_ROOM = replace(Settings(), store=replace(Settings().store, max_pending_bytes=-1))
 
 
 async def test_live_needs_no_login_and_says_little() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door, Rest(door, None) as nobody:
+    async with broker_in_process(adapter=HttpAdapter) as listener, Rest(listener, None) as nobody:
         answer = await nobody.call("GET", "/health/live")
         assert (answer.status, answer.json) == (200, {"status": "ok"})
         assert answer.headers["cache-control"] == "no-store"
@@ -28,18 +28,18 @@ async def test_live_needs_no_login_and_says_little() -> None:
 @pytest.mark.parametrize(
     ("reason", "change"),
     [
-        ("starting", lambda broker, adapter: broker.doors.clear()),
+        ("starting", lambda broker, adapter: broker.listeners.clear()),
         ("stopping", lambda broker, adapter: adapter.context.stopping.set()),
-        ("alarm_memory", lambda broker, adapter: broker.flow.set_alarm("memory")),
-        ("alarm_disk", lambda broker, adapter: broker.flow.set_alarm("disk")),
+        ("alarm_memory", lambda broker, adapter: broker.alarms.set_alarm("memory")),
+        ("alarm_disk", lambda broker, adapter: broker.alarms.set_alarm("disk")),
         ("store_full", lambda broker, adapter: setattr(broker.store, "is_full", True)),
         ("store_behind", lambda broker, adapter: setattr(broker, "settings", NO_ROOM)),
     ],
 )
 async def test_not_ready_and_why(reason: str, change: Any) -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door, Rest(door, None) as nobody:
-        broker, adapter = door.broker, door.adapter
-        broker.doors = [Door("http", "127.0.0.1", 15672)]
+    async with broker_in_process(adapter=HttpAdapter) as listener, Rest(listener, None) as nobody:
+        broker, adapter = listener.broker, listener.adapter
+        broker.listeners = [OpenListener("http", "127.0.0.1", 15672)]
         answer = await nobody.call("GET", "/health/ready")
         assert (answer.status, answer.json) == (200, {"status": "ok"})
         change(broker, adapter)
@@ -48,20 +48,20 @@ async def test_not_ready_and_why(reason: str, change: Any) -> None:
         assert problem["detail"] == REASONS[reason]
         assert (await nobody.call("GET", "/health/live")).status == 200
         broker.store.is_full = False
-        broker.flow.clear_alarm("memory")
-        broker.flow.clear_alarm("disk")
+        broker.alarms.clear_alarm("memory")
+        broker.alarms.clear_alarm("disk")
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
 async def test_head(path: str) -> None:
     async with rest_door() as rest:
-        rest.broker.doors = [Door("http", "127.0.0.1", 15672)]
+        rest.broker.listeners = [OpenListener("http", "127.0.0.1", 15672)]
         await rest.send("HEAD", path)
         assert (await rest.next()).status_code == 200
 
 
 async def test_people_find_a_page_at_the_root() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door, Rest(door, None) as nobody:
+    async with broker_in_process(adapter=HttpAdapter) as listener, Rest(listener, None) as nobody:
         answer = await nobody.call("GET", "/")
         assert answer.status == 200
         assert answer.headers["content-type"] == "text/html; charset=utf-8"

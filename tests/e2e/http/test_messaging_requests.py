@@ -25,9 +25,9 @@ LOGIN = "Basic " + base64.b64encode(b"guest:guest").decode()
 pytestmark = own_server_only("the reference has no REST API for messages")
 
 
-def port(server: Server, door: str) -> int:
+def port(server: Server, listener: str) -> int:
     assert isinstance(server, LeveretServer)
-    return server.ports[door]
+    return server.ports[listener]
 
 
 @dataclass

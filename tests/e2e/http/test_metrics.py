@@ -29,12 +29,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield server
 
 
-def url(server: LeveretServer, path: str = "/metrics", door: str = "http") -> str:
-    return f"http://127.0.0.1:{server.ports[door]}{path}"
+def url(server: LeveretServer, path: str = "/metrics", listener: str = "http") -> str:
+    return f"http://127.0.0.1:{server.ports[listener]}{path}"
 
 
-def scrape(server: LeveretServer, path: str = "/metrics", door: str = "http") -> Scrape:
-    answer = requests.get(url(server, path, door), timeout=10)
+def scrape(server: LeveretServer, path: str = "/metrics", listener: str = "http") -> Scrape:
+    answer = requests.get(url(server, path, listener), timeout=10)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     return Scrape(answer.text)
@@ -356,8 +356,8 @@ def test_only_some_at_once_per_object(server: LeveretServer) -> None:
 
 
 def test_door_of_its_own(server: LeveretServer) -> None:
-    assert scrape(server, door="prometheus").sum("rabbitmq_identity_info") == 1
-    assert scrape(server, "/metrics/per-object", door="prometheus").sum("rabbitmq_identity_info") == 1
+    assert scrape(server, listener="prometheus").sum("rabbitmq_identity_info") == 1
+    assert scrape(server, "/metrics/per-object", listener="prometheus").sum("rabbitmq_identity_info") == 1
     for path in ("/api/overview", "/health/live", "/"):
         assert requests.get(url(server, path, "prometheus"), timeout=10).status_code == 404
 

@@ -19,8 +19,8 @@ from leveret.adapters.http.openapi.document import described, document, operatio
 @pytest.fixture
 async def app() -> AsyncIterator[web.Application]:
     """Of a broker that runs; what is in it is looked at, and not served."""
-    async with broker_in_process(adapter=HttpAdapter) as door:
-        adapter: Any = door.adapter
+    async with broker_in_process(adapter=HttpAdapter) as listener:
+        adapter: Any = listener.adapter
         yield build_app(adapter.context)
 
 
@@ -73,7 +73,7 @@ async def test_references_lead_somewhere(app: web.Application) -> None:
 
 
 async def test_is_served_without_a_login() -> None:
-    async with broker_in_process(adapter=HttpAdapter) as door, Rest(door, None) as nobody:
+    async with broker_in_process(adapter=HttpAdapter) as listener, Rest(listener, None) as nobody:
         answers = [await nobody.call("GET", path) for path in ("/openapi.json", "/api/openapi.json")]
     assert [answer.status for answer in answers] == [200, 200]
     assert answers[0].json == answers[1].json

@@ -117,7 +117,7 @@ def furnish(base: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # An endless series of odd logins must not lock us out, and no request may wait for long.
     with LeveretServer(tmp_path_factory.mktemp("fuzz") / "d") as server:
         base = f"http://127.0.0.1:{server.ports['http']}"
@@ -195,14 +195,14 @@ def fuzz(base: str, examples: int, modes: tuple[GenerationMode, ...]) -> list[st
     return failures
 
 
-def test_description_says_what_answers_are(door: str) -> None:
-    failures = fuzz(door, 2, (GenerationMode.POSITIVE,))
+def test_description_says_what_answers_are(listener: str) -> None:
+    failures = fuzz(listener, 2, (GenerationMode.POSITIVE,))
     assert not failures, "\n\n".join(failures)
 
 
-def test_requests_that_work_are_answered_as_described(door: str) -> None:
-    found = {one.label: one for one in operations(door)}
-    node = requests.get(f"{door}/api/overview", auth=LOGIN, timeout=10).json()["node"]
+def test_requests_that_work_are_answered_as_described(listener: str) -> None:
+    found = {one.label: one for one in operations(listener)}
+    node = requests.get(f"{listener}/api/overview", auth=LOGIN, timeout=10).json()["node"]
     done = set()
     for line, body in WORKING:
         label, _, rest = line.partition(" ? ")
@@ -213,19 +213,19 @@ def test_requests_that_work_are_answered_as_described(door: str) -> None:
         operation = found[label]
         given = {} if body is None else {"body": body, "media_type": "application/json"}
         case = operation.Case(path_parameters=parts, query=query, headers={}, **given)
-        response = case.call(base_url=door, auth=LOGIN, timeout=20)
+        response = case.call(base_url=listener, auth=LOGIN, timeout=20)
         assert response.status_code < 300, (line, response.status_code, response.content)
         case.validate_response(response, checks=CHECKS)
         done.add(label)
     plain = {label for label, one in found.items() if label.startswith("GET ") and "{" not in one.path}
     for label in sorted(plain - done):
         case = found[label].Case()
-        response = case.call(base_url=door, auth=LOGIN, timeout=20)
+        response = case.call(base_url=listener, auth=LOGIN, timeout=20)
         assert response.status_code == 200, (label, response.content)
         case.validate_response(response, checks=CHECKS)
 
 
 @pytest.mark.long
-def test_description_says_what_answers_are_at_length(door: str) -> None:
-    failures = fuzz(door, 40, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
+def test_description_says_what_answers_are_at_length(listener: str) -> None:
+    failures = fuzz(listener, 40, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
     assert not failures, "\n\n".join(failures)

@@ -1,4 +1,4 @@
-"""Where the STOMP tests find their broker: Leveret's doors, or those of the broker it is compared with.
+"""Where the STOMP tests find their broker: Leveret's listeners, or those of the broker it is compared with.
 
 LEVERET_TEST_STOMP_REFERENCE=HOST:PORT (and LEVERET_TEST_REFERENCE for the same broker's AMQP) runs the tests there.
 """
@@ -17,7 +17,7 @@ __all__ = ["STOMP_REFERENCE", "VERSIONS", "fault", "leveret_only", "stomp_refere
 STOMP_REFERENCE = os.environ.get("LEVERET_TEST_STOMP_REFERENCE", "")
 VERSIONS = ("1.0", "1.1", "1.2")
 
-assert not STOMP_REFERENCE or REFERENCE, "LEVERET_TEST_REFERENCE must name the same broker's AMQP door"
+assert not STOMP_REFERENCE or REFERENCE, "LEVERET_TEST_REFERENCE must name the same broker's AMQP listener"
 
 
 def stomp_reference_differs(why: str) -> pytest.MarkDecorator:

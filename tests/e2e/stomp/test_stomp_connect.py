@@ -23,7 +23,7 @@ def test_connected(raw: StompPeer, version: str, command: str) -> None:
     assert connected.body == b""
     assert connected["session"]
     name, _, number = connected["server"].partition("/")
-    assert name == "RabbitMQ"  # clients look for it; see the setting of the AMQP door
+    assert name == "RabbitMQ"  # clients look for it; see the setting of the AMQP listener
     assert number
 
 

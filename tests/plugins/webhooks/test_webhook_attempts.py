@@ -7,7 +7,7 @@ from typing import Any
 from support.topology import FakeBroker, envelope
 
 from leveret.core.message import Message
-from leveret.core.queue import Queue
+from leveret.core.queue.queue import Queue
 from leveret.core.store.memory import MemoryStore
 from leveret.plugins.webhooks.attempts import CHUNK, Attempt, AttemptLog, AttemptQuery
 from leveret.plugins.webhooks.ledger import (

@@ -14,7 +14,7 @@ from support.hook_world import first_fails, ok, world
 from trio.testing import MockClock
 
 from leveret.conf.settings import Settings
-from leveret.core.store.lmdb import LmdbStore
+from leveret.core.store.lmdb.store import LmdbStore
 
 # -- told to wait
 

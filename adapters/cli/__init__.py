@@ -1,0 +1,1 @@
+"""The `leveret ctl` command line: a client of the control socket."""

@@ -1,0 +1,1 @@
+"""Durable topology: as records in the store, and as definitions documents."""

@@ -1,0 +1,169 @@
+"""Definition records: how durable topology is written, and read back. Arguments keep their field types.
+
+A record's key is a kind and a hash of what identifies the thing, for names may be longer than a store's keys;
+its value is a field table with everything, the identifying names included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from leveret.core.errors import InvalidArgument
+from leveret.core.fields import FieldError, decode_table, encode_table
+
+if TYPE_CHECKING:
+    from leveret.core.exchange import Binding
+    from leveret.core.policy import Policy
+    from leveret.core.queue.queue import Queue
+    from leveret.core.store.base import Store
+    from leveret.core.vhost import Exchange, Vhost
+__all__ = [
+    "check_storable", "delete_binding", "delete_exchange", "delete_parameter", "delete_policy", "delete_queue",
+    "delete_vhost", "read", "save_binding", "save_exchange", "save_parameter", "save_policy", "save_queue",
+    "save_vhost",
+]  # fmt: skip
+
+
+def _key(kind: str, *names: str | bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=24)
+    for name in names:
+        raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
+        digest.update(len(raw).to_bytes(4, "big") + raw)
+    return f"topology/{kind}/".encode() + digest.digest()
+
+
+def read(store: Store, kind: str) -> Iterator[dict[str, Any]]:
+    """All records of a kind (vhost, exchange, queue, binding, policy, parameter), as they were saved."""
+    for _, value in list(store.definitions(f"topology/{kind}/".encode())):
+        record = decode_table(value)[0]
+        for key, item in record.items():
+            if isinstance(item, bytes):  # a name that is not UTF-8
+                record[key] = item.decode("utf-8", "surrogateescape")
+        yield record
+
+
+def check_storable(thing: str, arguments: Mapping[str, Any]) -> None:
+    """Raise InvalidArgument for arguments that no field table can hold (they did not come over AMQP)."""
+    try:
+        encode_table(arguments)
+    except FieldError as error:
+        raise InvalidArgument(f"invalid arguments for {thing}: {error}") from error
+
+
+# -- virtual hosts
+
+
+def save_vhost(vhost: Vhost) -> None:
+    vhost.broker.store.put_definition(_key("vhost", vhost.name), encode_table({
+        "name": vhost.name, "description": vhost.description, "tags": list(vhost.tags),
+        "default_queue_type": vhost.default_queue_type, "limits": dict(vhost.limits),
+        "protected": vhost.is_protected,
+    }))  # fmt: skip
+
+
+def delete_vhost(vhost: Vhost) -> None:
+    """Its own record; what was in it has been deleted before."""
+    vhost.broker.store.delete_definition(_key("vhost", vhost.name))
+
+
+# -- exchanges
+
+
+def save_exchange(exchange: Exchange) -> None:
+    exchange.vhost.broker.store.put_definition(
+        _key("exchange", exchange.vhost.name, exchange.name),
+        encode_table({
+            "vhost": exchange.vhost.name, "name": exchange.name, "type": exchange.type,
+            "auto_delete": exchange.is_auto_delete, "internal": exchange.is_internal,
+            "arguments": exchange.arguments,
+        }),
+    )  # fmt: skip
+
+
+def delete_exchange(exchange: Exchange) -> None:
+    exchange.vhost.broker.store.delete_definition(_key("exchange", exchange.vhost.name, exchange.name))
+
+
+# -- queues
+
+
+def save_queue(queue: Queue) -> None:
+    """With the ids of its logs, so call it when they are there."""
+    queue.vhost.broker.store.put_definition(
+        _key("queue", queue.vhost.name, queue.name),
+        encode_table({
+            "vhost": queue.vhost.name, "name": queue.name, "type": queue.type,
+            "auto_delete": queue.is_auto_delete, "arguments": queue.arguments, "log_ids": list(queue.log_ids),
+        }),
+    )  # fmt: skip
+
+
+def delete_queue(queue: Queue) -> None:
+    queue.vhost.broker.store.delete_definition(_key("queue", queue.vhost.name, queue.name))
+
+
+# -- bindings
+
+
+def _binding_key(source: Exchange, binding: Binding) -> bytes:
+    destination = binding.destination
+    arguments = encode_table(dict(sorted(binding.arguments.items())))
+    return _key(
+        "binding",
+        source.vhost.name,
+        source.name,
+        destination.kind,
+        destination.name,
+        binding.routing_key,
+        arguments,
+    )
+
+
+def save_binding(source: Exchange, binding: Binding) -> None:
+    source.vhost.broker.store.put_definition(
+        _binding_key(source, binding),
+        encode_table({
+            "vhost": source.vhost.name, "source": source.name, "kind": binding.destination.kind,
+            "destination": binding.destination.name, "routing_key": binding.routing_key,
+            "arguments": binding.arguments,
+        }),
+    )  # fmt: skip
+
+
+def delete_binding(source: Exchange, binding: Binding) -> None:
+    source.vhost.broker.store.delete_definition(_binding_key(source, binding))
+
+
+# -- policies and parameters: JSON, as they come
+
+
+def save_policy(store: Store, policy: Policy) -> None:
+    store.put_definition(
+        _key("policy", policy.vhost, policy.name, "operator" if policy.is_operator_policy else ""),
+        encode_table({
+            "vhost": policy.vhost, "name": policy.name, "pattern": policy.pattern, "apply_to": policy.apply_to,
+            "priority": policy.priority, "operators": policy.is_operator_policy,
+            "definition": json.dumps(dict(policy.definition)),
+        }),
+    )  # fmt: skip
+
+
+def delete_policy(store: Store, policy: Policy) -> None:
+    store.delete_definition(
+        _key("policy", policy.vhost, policy.name, "operator" if policy.is_operator_policy else "")
+    )
+
+
+def save_parameter(store: Store, vhost: str, component: str, name: str, value: Any) -> None:
+    """vhost "" for global parameters (component too)."""
+    store.put_definition(
+        _key("parameter", vhost, component, name),
+        encode_table({"vhost": vhost, "component": component, "name": name, "value": json.dumps(value)}),
+    )
+
+
+def delete_parameter(store: Store, vhost: str, component: str, name: str) -> None:
+    store.delete_definition(_key("parameter", vhost, component, name))

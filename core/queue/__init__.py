@@ -1,0 +1,1 @@
+"""One queue: its ready messages, consumers, expiry, dead-lettering and arguments."""

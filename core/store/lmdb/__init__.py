@@ -1,0 +1,1 @@
+"""The store on LMDB: one environment, one writer, group commit."""
