@@ -35,7 +35,7 @@ def _frozen(arguments: Arguments) -> Hashable:
 
 
 def binding_identity(binding: Binding) -> tuple[Destination, str, Hashable]:
-    """Two bindings of one exchange with the same identity are the same binding (pitfall 40: arguments count)."""
+    """Two bindings of one exchange with the same identity are the same binding (arguments count)."""
     return binding.destination, binding.routing_key, _frozen(binding.arguments)
 
 

@@ -17,8 +17,7 @@ class Transaction:
     """What was done since the last commit or rollback.
 
     Settled deliveries are out of the channel's `unacked` at once, so that a second ack of the same tag is an error;
-    a rollback puts them back, still unacked, and does not redeliver them (features 12.16).
-    """
+    a rollback puts them back, still unacked, and does not redeliver them."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -103,7 +103,7 @@ class PublishView:
 
 
 def publish_view_of(envelope: Envelope, keymap: KeyMap) -> PublishView | None:
-    """Kept with the envelope. None: no topic that an MQTT client may see (pitfall 71)."""
+    """Kept with the envelope. None: no topic that an MQTT client may see."""
     encoded = envelope.encoded
     if encoded is not None and "mqtt" in encoded:
         known: PublishView | None = encoded["mqtt"]

@@ -52,7 +52,7 @@ def revived(message: Envelope) -> Envelope:
 
 
 def test_the_first_death() -> None:
-    # pitfalls 12.6-65, features 1 "x-death & co": keys in RabbitMQ's order, and of its types
+    # keys in RabbitMQ's order, and of its types
     dead = dead_letter(envelope(expiration="1500"), reason="expired")
     assert (dead.exchange, dead.routing_key, dead.expiration) == ("dlx", "key", None)
     assert dead.is_dead_letter
@@ -80,7 +80,7 @@ def test_no_expiration_no_original_expiration() -> None:
 
 
 def test_the_same_queue_and_reason_counts() -> None:
-    # pitfalls 12.6-65: moved to the front; time, exchange and keys stay those of the first
+    # moved to the front; time, exchange and keys stay those of the first
     first = dead_letter(envelope("e1", "k1", expiration="5"), now=1000)
     second = dead_letter(
         revived(first), queue="other", reason="expired", exchange="e3", routing_key="k3", now=2000
@@ -124,7 +124,7 @@ def test_first_stays_and_last_moves_on() -> None:
 
 
 def test_a_publishers_account_is_replaced() -> None:
-    # pitfalls 12.6-66: all headers of a dead letter, published again, must not count on
+    # all headers of a dead letter, published again, must not count on
     dead = dead_letter(dead_letter(envelope()))
     republished = Envelope("ex", "key", dead.header)
     assert deaths(dead) == [("q", "rejected", 2)]
@@ -148,7 +148,6 @@ def test_a_publishers_nonsense_does_no_harm(nonsense: Any) -> None:
 
 
 def test_properties_are_kept() -> None:
-    # pitfalls 12.6-67, features 12.32
     kept: dict[str, Any] = {
         "content_type": "a/b", "content_encoding": "", "delivery_mode": 2, "priority": 5, "correlation_id": "c",
         "reply_to": "r", "message_id": "m", "timestamp": 5, "type": "t", "user_id": "u", "app_id": "a",
@@ -191,14 +190,12 @@ def test_any_headers(headers: dict[str, Any], times: int) -> None:
 
 
 def test_cc_is_kept_and_on_record() -> None:
-    # pitfalls 12.4-49, 12.6-67
     dead = dead_letter(envelope(headers={"CC": ["a", b"\xff"], "mine": 1}))
     assert headers_of(dead)["CC"] == ["a", b"\xff"]
     assert headers_of(dead)["x-death"][0]["routing-keys"] == ["key", "a", b"\xff"]
 
 
 def test_cc_goes_with_another_key() -> None:
-    # features 12.32
     dead = dead_letter(envelope(headers={"CC": ["a"], "mine": 1}), routing_key="other")
     assert dead.routing_key == "other"
     assert "CC" not in headers_of(dead)
@@ -219,7 +216,7 @@ def test_names_that_are_not_utf8() -> None:
     assert is_cycle(message, odd, "expired")
 
 
-# Circles: pitfalls 12.6-69, features 12.35
+# Circles of dead-lettering.
 
 
 def history(*events: tuple[str, str]) -> Envelope:

@@ -35,7 +35,7 @@ from leveret.core.fields import (
     type_name,
 )
 
-# pitfalls 12.2-18 to 12.2-21: octets, value, RabbitMQ's name of the type
+# octets, value, RabbitMQ's name of the type
 LETTERS: list[tuple[bytes, Any, str]] = [
     (b"t\x01", True, "bool"),
     (b"t\x00", False, "bool"),
@@ -95,7 +95,6 @@ def test_the_letter_of_a_plain_int(value: int, letter: bytes) -> None:
 
 
 def test_the_first_of_duplicates_counts() -> None:
-    # pitfalls 12.2-22
     assert decode_table(table_of((b"a", b"b\x01"), (b"b", b"V"), (b"a", b"b\x02")))[0] == {"a": 1, "b": None}
 
 
@@ -129,7 +128,7 @@ def test_round_trip(table: dict[str, Any]) -> None:
 BROKEN = {
     "no length": b"\x00\x00",
     "shorter than its length": b"\x00\x00\x00\x05\x01k",
-    "U, the specification's int16": table_of((b"k", b"U\x00\x01")),  # pitfalls 12.2-19
+    "U, the specification's int16": table_of((b"k", b"U\x00\x01")),
     "unknown letter": table_of((b"k", b"?")),
     "no value": table_of((b"k", b"")),
     "short int": table_of((b"k", b"I\x00")),

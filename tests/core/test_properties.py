@@ -50,7 +50,7 @@ def as_dict(properties: Properties) -> dict[str, Any]:
 
 
 def test_all_fourteen() -> None:
-    # pitfalls 12.2-23: cluster_id, too
+    # cluster_id, too
     header = Properties(**EVERYTHING).encode()
     assert header == encode_properties(EVERYTHING)
     assert as_dict(Properties.decode(header)) == EVERYTHING
@@ -68,7 +68,6 @@ def test_each_alone(name: str) -> None:
     [{"content_type": ""}, {"headers": {}}, {"priority": 0}, {"delivery_mode": 0}, {"timestamp": 0}, {}],
 )
 def test_empty_is_not_absent(empty: dict[str, Any]) -> None:
-    # pitfalls 12.2-23
     assert as_dict(Properties.decode(Properties(**empty).encode())) == empty
 
 
@@ -99,7 +98,6 @@ def test_hints_agree_with_decoding(properties: Properties) -> None:
 
 @pytest.mark.parametrize("mode", [0, 1, 3, 255])
 def test_any_delivery_mode_but_two_is_transient(mode: int) -> None:
-    # pitfalls 12.2-25
     assert delivery_hints(Properties(delivery_mode=mode).encode()) == (False, None, None)
 
 
@@ -137,7 +135,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("expiration", REFUSED)
 def test_refused_expirations(expiration: str) -> None:
-    # pitfalls 12.2-25; the reasons as RabbitMQ 3.10 words them
+    # the reasons as RabbitMQ 3.10 words them
     header = Properties(expiration=expiration).encode()
     with pytest.raises(InvalidArgument) as caught:
         delivery_hints(header)

@@ -57,7 +57,7 @@ def test_a_single_confirm_is_not_multiple() -> None:
 
 
 def test_durable_ones_wait_for_their_group_and_later_ones_wait_behind() -> None:
-    # features 12.10: multiple may only cover numbers that are all resolved
+    # multiple may only cover numbers that are all resolved
     confirms, store, outbox = make()
     store.has_pending = True
     confirms.published(2, 0, needs_store=True)
@@ -84,7 +84,7 @@ def test_two_groups_are_confirmed_one_by_one() -> None:
 
 
 def test_rejected_ones_are_nacked_in_their_place() -> None:
-    # features 12.11: nack once for the publish
+    # nack once for the publish
     confirms, _, outbox = make()
     confirms.published(5, 2, needs_store=False)
     confirms.published(1, 1, needs_store=False)

@@ -51,7 +51,7 @@ def decode(data: bytes, frame_max: int) -> list[tuple[methods.BasicDeliver, byte
             assert (kind, channel) == (3, 3)
             assert part
             if frame_max:
-                assert len(part) <= frame_max - 8  # pitfalls 12.1-1: never larger on the way out
+                assert len(part) <= frame_max - 8  # never larger on the way out
             body += part
         messages.append((deliver, payload[12:], body))
     return messages
@@ -109,6 +109,5 @@ def test_runs_of_alike_messages() -> None:
 
 
 def test_an_empty_body_has_no_body_frame() -> None:
-    # features 12.13
     data = b"".join(content_frames(3, b"\x00\x00", b"", 4096))
     assert [kind for kind, _, _ in frames(data)] == [2]

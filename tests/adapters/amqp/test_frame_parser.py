@@ -173,9 +173,9 @@ def test_one_wrong_byte_is_survived_alike_whole_and_split(at: int, value: int, s
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (struct.pack(">BHI", 1, 1, 4) + b"\x00\x14\x00\x0a\xcd", 501),  # wrong end octet, pitfalls 12.1-2
+        (struct.pack(">BHI", 1, 1, 4) + b"\x00\x14\x00\x0a\xcd", 501),  # wrong end octet
         (frame(9, 0, b""), 501),  # unknown frame type
-        (frame(8, 1, b""), 505),  # heartbeat on a channel, features 12.27
+        (frame(8, 1, b""), 505),  # heartbeat on a channel
         (frame(2, 1, struct.pack(">HHQ", 60, 0, 3) + b"\x00\x00"), 505),  # header out of turn
         (frame(3, 1, b"abc"), 505),  # body out of turn
         (frame(1, 9, b"\x00\x3c\x00\x28\x00\x00\x00\x01q\x00"), 504),  # channel not open

@@ -179,7 +179,6 @@ def test_methods_are_values() -> None:
 
 @pytest.mark.parametrize("payload", [b"\x00\x32\x03\xe7", b"\x03\xe7\x00\x0a", b"\xff\xff\xff\xff"])
 def test_unknown_methods(payload: bytes) -> None:
-    # pitfalls 12.1-16
     with pytest.raises(MethodError) as caught:
         decode_method(payload + b"whatever")
     assert caught.value.code == 503
@@ -204,7 +203,6 @@ def test_cut_or_continued(kind: type[Method]) -> None:
 
 
 def test_a_broken_table() -> None:
-    # pitfalls 12.2-19
     with pytest.raises(MethodError) as caught:
         decode_method(encode_method(methods.QueueDeclare(queue="q"))[:-4] + b"\x00\x00\x00\x05\x01aU\x00\x01")
     assert caught.value.code == 502

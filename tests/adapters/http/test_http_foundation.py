@@ -170,7 +170,7 @@ async def test_requests_sent_at_once_are_answered_in_order(area: Area) -> None:
 
 
 async def test_parts_of_the_path_are_decoded_once_after_splitting(area: Area) -> None:
-    # Pitfall 86: %2f as %2F, a plus stays one, a percent sign survives.
+    # %2f as %2F, a plus stays one, a percent sign survives.
     async with listener() as broker:
         client = Client(broker)
         for raw, one, two in [

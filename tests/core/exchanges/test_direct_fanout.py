@@ -32,7 +32,7 @@ def test_fanout_routes_to_all() -> None:
 
 
 def test_a_queue_bound_several_times_gets_one_copy() -> None:
-    """Pitfall 30; seen with the reference."""
+    """Seen with the reference."""
     exchange = DirectExchange({})
     places = bound(exchange, ("q", "k"), ("q", "k", {"a": 1}), ("q", "k", {"a": 2}))
     assert names(exchange, message("k")) == ["q"]

@@ -17,7 +17,7 @@ from leveret.core.fields import ByteArray, Int64, Timestamp
 
 
 def matches(arguments: dict[str, Any], headers: dict[str, Any] | None) -> bool:
-    """The definition (features.md 1; rabbit_exchange_type_headers.erl)."""
+    """The definition (rabbit_exchange_type_headers.erl)."""
     mode = arguments.get("x-match", "all")
     headers = headers or {}
     asked = {

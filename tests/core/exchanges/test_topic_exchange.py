@@ -14,7 +14,7 @@ from leveret.core.exchanges.topic import REMEMBERED_KEYS, TopicExchange, split
 
 
 def matches(pattern: str, key: str) -> bool:
-    """The definition, word for word (features.md 12.3, 41)."""
+    """The definition, word for word."""
     patterns, words = tuple(split(pattern)), tuple(split(key))
 
     @cache

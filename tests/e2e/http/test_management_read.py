@@ -100,7 +100,7 @@ def test_bindings(api: Management, activity: Activity) -> None:
     for binding in every:
         has(binding, BINDING)
         assert binding.keys() == BINDING
-    # The default exchange's bindings are listed (features 12.22).
+    # The default exchange's bindings are listed.
     assert ("", "q1", "q1", "q1") in [
         (one["source"], one["destination"], one["routing_key"], one["properties_key"]) for one in every
     ]
@@ -168,7 +168,7 @@ def test_vhosts(api: Management, activity: Activity) -> None:
     assert first["messages"] == 21
     assert second["description"] == "second"
     assert api.get("/vhosts/%", VHOST)["name"] == VHOST
-    # Pitfall 86: either case of hexadecimal digits.
+    # either case of hexadecimal digits.
     assert api.request("GET", "/vhosts/%2f").json["name"] == "/"
 
 

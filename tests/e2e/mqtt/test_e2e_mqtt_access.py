@@ -70,7 +70,7 @@ def test_subscribing_where_one_may_not(place: Places) -> None:
 
 
 def test_publishing_where_one_may_not_ends_the_connection(place: Places) -> None:
-    """Features 2 "Unauthorized publish": RabbitMQ's default"""
+    """RabbitMQ's default"""
     here = place()
     here.user("alice")
     here.topics("alice", "^mine\\.", ".*")
@@ -114,7 +114,7 @@ def test_publishing_where_one_may_not_may_be_told_by_its_acknowledgement(place: 
 
 
 def test_username_client_id_and_vhost_in_patterns(place: Places) -> None:
-    """Features 5 "Topic permissions": variables; their values are no patterns"""
+    """Variables; their values are no patterns"""
     here = place()
     here.user("alice")
     here.user("a.b")
@@ -239,7 +239,7 @@ def test_another_user_does_not_get_the_session(place: Places) -> None:
 
 
 def test_vhost_in_the_user_name(place: Places) -> None:
-    """Features 2 "vhost selection": the last colon counts"""
+    """The last colon counts"""
     here = place()
     for vhost in ("east", "a:b"):
         here.vhost(vhost)

@@ -49,7 +49,7 @@ def to_amqp(
 @versions
 @pytest.mark.parametrize("rest", ["", "/a", "/a/b", "//", "/a//b", "/*x", "/ü", "/a b"])
 def test_a_topic_is_a_routing_key(client: Client, amqp: Peer, name: str, version: int, rest: str) -> None:
-    """Features 2 "Topic <-> key": `/` is `.`, empty levels are kept"""
+    """`/` is `.`, empty levels are kept"""
     event = to_amqp(client, amqp, name + rest, version=version)
     assert event.exchange == "amq.topic"
     assert event.routing_key == (name + rest).replace("/", ".")
@@ -80,7 +80,7 @@ def test_a_leading_slash(client: Client, connect: Connect, name: str) -> None:
 def test_37_wildcards_in_keys_are_no_wildcards_for_mqtt(
     client: Client, amqp: Peer, name: str, word: str
 ) -> None:
-    """Features 12 line 37, pitfall 71: no topic that a client may be sent; nothing is matched by it either"""
+    """No topic that a client may be sent; nothing is matched by it either"""
     subscriber = client().subscribed(f"{name}/#", f"{name}/a", f"{name}/b", f"{name}/a/x", qos=1)
     amqp.publish_confirmed(2, "amq.topic", f"{name}.{word}", b"x")
     amqp.deliver()
@@ -94,7 +94,7 @@ def test_37_a_dot_in_a_level_is_a_word_of_its_own(client: Client, amqp: Peer, na
 
 
 def test_sparkplug(start: Start) -> None:
-    """Features 2: `spBv1.0` <-> `spBv1___0` with mqtt.sparkplug"""
+    """`spBv1.0` <-> `spBv1___0` with mqtt.sparkplug"""
     mine = start(sparkplug=True)
     with mine.peer() as amqp, MqttPeer.open(mine.ports["mqtt"]) as client:
         queue = amqp.declare(1, exclusive=True)

@@ -141,7 +141,7 @@ def test_packets_that_are_too_large(tuned: int) -> None:
 
 @mosquitto_differs("waits for all of it")
 def test_a_connect_that_is_too_large(client: Client) -> None:
-    """Features 2 "Packet size": 64 KiB before the login"""
+    """64 KiB before the login"""
     peer = client(raw=True)
     peer.send_raw(b"\x10" + mqtt_wire.varint(1 << 20) + b"\0\4MQTT")
     peer.expect_end(0x95, MALFORMED)

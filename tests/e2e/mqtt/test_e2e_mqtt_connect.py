@@ -80,7 +80,7 @@ def test_connack_tells_the_limits(client: Client) -> None:
 
 @pytest.mark.parametrize("level", [2, 6, 77])
 def test_unknown_protocol_level(client: Client, level: int) -> None:
-    """[MQTT-3.1.2-2]; features 2 "Versions": 0x01 to version 3, 0x84 to version 5."""
+    """[MQTT-3.1.2-2]; 0x01 to version 3, 0x84 to version 5."""
     peer = client(raw=True)
     peer.send_raw(mqtt_wire.connect(4 if level < 4 else 5, "x", level=level))
     data = b""

@@ -163,7 +163,7 @@ def test_qos_1_and_2_share_the_ids_but_not_the_meaning(client: Client, name: str
 
 @pytest.mark.parametrize("version", [4, 5], ids=["v3.1.1", "v5"])
 def test_41_what_was_not_acknowledged_is_sent_again(client: Client, name: str, version: int) -> None:
-    """[MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1]; features 12 line 41: same ids, DUP, original order"""
+    """[MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1]; same ids, DUP, original order"""
     first = client(version, name, **durable(version)).subscribed(f"{name}/t", qos=2)
     publisher = client()
     for number in range(6):
@@ -413,7 +413,6 @@ def test_46_nobody_is_subscribed(client: Client, name: str) -> None:
 
 @leveret_only("Mosquitto keeps no queue for a subscription at QoS 0, and has no bound here")
 def test_a_slow_client_at_qos_0_loses_messages_and_does_not_grow_the_server(start: Start) -> None:
-    """Features 2 "QoS0 queue type" """
     mine = start(outbox_bytes=65536)
     port = mine.ports["mqtt"]
     with MqttPeer.open(port) as slow, MqttPeer.open(port) as publisher:

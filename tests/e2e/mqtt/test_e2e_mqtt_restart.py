@@ -251,7 +251,7 @@ def test_41_what_is_in_flight_is_there(restarted: Restarted) -> None:
 
 
 def test_39_the_clocks_have_run_on(restarted: Restarted) -> None:
-    """Features 12 line 39: "broker restart must keep SEI clocks counting" """
+    """Session expiry intervals go on counting while the broker is down."""
     restarted.check(clocks)
 
 

@@ -36,7 +36,7 @@ def test_40_a_new_subscription_gets_the_last_one(client: Client, name: str, vers
 
 @versions
 def test_40_wildcards_match(client: Client, name: str, version: int) -> None:
-    """Features 2 "Retained": "wildcards must match" """
+    """Wildcards must match."""
     publisher = client(version)
     topics = [f"{name}{rest}" for rest in ("", "/a", "/a/b", "/b", "/a/c", "/", "/a//b")]
     for topic in topics:

@@ -68,7 +68,7 @@ def test_a_clean_start_discards(client: Client, version: int, name: str) -> None
 
 @versions
 def test_39_without_being_asked_nothing_is_kept(client: Client, version: int, name: str) -> None:
-    """v5: the default expiry is 0 (3.1.2.11.2); clean start says nothing about the end."""
+    """Version 5: the default expiry is 0 (3.1.2.11.2); clean start says nothing about the end."""
     client(version, name).subscribed(name, qos=1).disconnect()
     assert not client(version, name, **durable(version)).connack.session_present
 
@@ -83,7 +83,6 @@ def test_39_expiry_zero_with_a_session_from_before(client: Client, name: str) ->
 
 
 def test_39_the_expiry_survives_takeover(client: Client, name: str) -> None:
-    """Features 12 line 39"""
     first = client(5, name, session_expiry=600).subscribed(name, qos=1)
     second = client(5, name, clean_start=False, session_expiry=600)
     assert second.connack.session_present
@@ -165,7 +164,7 @@ def test_a_session_that_is_resumed_gets_no_retained_messages(client: Client, nam
 
 
 def test_the_longest_expiry_is_the_servers(brief: int) -> None:
-    """[MQTT-3.2.2-...]: CONNACK tells another expiry; features 2 "Session / clean start": and caps version 3"""
+    """[MQTT-3.2.2-...]: CONNACK tells another expiry; and caps version 3"""
     for asked in (5, FOREVER):
         with MqttPeer.open(brief, 5, "five", session_expiry=asked) as peer:
             assert peer.connack.properties["session_expiry"] == 1

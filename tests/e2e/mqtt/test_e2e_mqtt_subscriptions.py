@@ -118,7 +118,7 @@ INVALID = ["", "a/#/b", "a#", "#a", "a/b#", "a+", "+a", "a/+b/c", "a/++"]
 @versions
 @pytest.mark.parametrize("bad", INVALID)
 def test_filters_that_are_none(client: Client, name: str, version: int, bad: str) -> None:
-    """[MQTT-4.7.0-1] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3]; features 2: refused one by one, 0x8F (0x80 in version 3)"""
+    """[MQTT-4.7.0-1] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3]; refused one by one, 0x8F (0x80 in version 3)"""
     peer = client(version)
     if bad == "":  # malformed as a packet, too: either answer will do
         peer.send_raw(mqtt_wire.subscribe(version, 1, [Sub("")]))
@@ -224,7 +224,7 @@ def test_overlapping_subscriptions(client: Client, name: str, version: int) -> N
     assert sorted(copy.qos for copy in copies) == [0, 1, 2]
 
 
-@leveret_only("a choice of ours: features 2, overlapping subscriptions")
+@leveret_only("a choice of ours: overlapping subscriptions")
 @versions
 def test_overlapping_subscriptions_get_one_copy(client: Client, name: str, version: int) -> None:
     peer = client(version).subscribed(f"{name}/#", f"{name}/a", f"{name}/+", qos=1)
@@ -244,7 +244,7 @@ def test_user_properties_of_subscribe_are_accepted(client: Client, name: str) ->
 @versions
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_shared_subscriptions_take_turns(client: Client, name: str, version: int, qos: int) -> None:
-    """5.0 4.8.2; features 2: round robin. Version 3 may use them as well."""
+    """5.0 4.8.2; round robin. Version 3 may use them as well."""
     members = [client(version).subscribed(f"$share/g/{name}/+", qos=qos) for _ in range(3)]
     publisher = client()
     for number in range(9):
@@ -302,7 +302,7 @@ def test_no_local_on_a_shared_subscription(client: Client, name: str) -> None:
 
 @mosquitto_differs("does not")
 def test_what_a_lost_member_did_not_acknowledge_goes_to_another(client: Client, name: str) -> None:
-    """[MQTT-4.8.2-5]; features 2: "re-dispatch QoS>=1 unacked" """
+    """[MQTT-4.8.2-5]; unacknowledged QoS 1 and 2 messages go to another member."""
     lost, other = (client(receive_maximum=10).subscribed(f"$share/g/{name}", qos=1) for _ in range(2))
     publisher = client()
     for number in range(4):

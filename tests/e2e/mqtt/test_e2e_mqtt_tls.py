@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.amqp.test_tls import Authority
 from e2e.mqtt.mqtt_broker import no_errors
-from e2e.test_tls import Authority
 from support.mqtt_peer import MqttPeer
 from support.server import LeveretServer
 
@@ -60,7 +60,7 @@ def test_a_certificate_may_be_demanded(own_server: Start, authority: Authority) 
 
 
 def test_a_certificate_may_be_enough(own_server: Start, authority: Authority) -> None:
-    """Setting mqtt.ssl_cert_login (features 5 "TLS client cert"): without a user name, the certificate's user."""
+    """Setting mqtt.ssl_cert_login: without a user name, the certificate's user."""
     mine = begin(
         own_server,
         authority,

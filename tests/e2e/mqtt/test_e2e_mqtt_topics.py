@@ -1,4 +1,4 @@
-"""Topics and filters: matching, what is well formed, levels with dots (4.7; features 12 lines 37 and 38)."""
+"""Topics and filters: matching, what is well formed, levels with dots (4.7)."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_deep_topics(client: Client, name: str, version: int) -> None:
 
 @leveret_only("RabbitMQ's mapping of topics to routing keys")
 def test_37_a_dot_and_a_slash_are_the_same_to_routing(client: Client, name: str) -> None:
-    """Features 12 line 37: lossy as in RabbitMQ by default"""
+    """Lossy as in RabbitMQ by default"""
     peers = [client().subscribed(f"{name}/{rest}") for rest in ("a/b", "a.b", "+/b", "#")]
     publisher = client()
     for topic in ("a.b", "a/b"):

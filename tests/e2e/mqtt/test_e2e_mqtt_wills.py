@@ -192,7 +192,7 @@ def test_43_sent_when_an_administrator_closes_the_connection(
 
 
 def test_43_the_permission_is_checked_when_it_is_published(start: Start) -> None:
-    """Features 2 "Will": "will ACL check at publish time" """
+    """Permission for the will is checked when it is published."""
     mine = start()
     port = mine.ports["mqtt"]
     mine.ctl("add_user", "carol", "secret")

@@ -31,7 +31,6 @@ def _confirms(peer: Peer) -> None:
 
 @pytest.mark.parametrize("overflow", [{}, {"overflow": "drop-head"}])
 def test_drop_head(peer: Peer, name: str, overflow: dict[str, str]) -> None:
-    # features 12.33
     declare(peer, name, max_length=2, **overflow)
     assert publish(peer, name, b"1", b"2", b"3", b"4") == ["ack"] * 4
     assert peer.drain(1, name) == [b"3", b"4"]
@@ -39,7 +38,6 @@ def test_drop_head(peer: Peer, name: str, overflow: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("overflow", ["reject-publish", "reject-publish-dlx"])
 def test_reject_publish(peer: Peer, name: str, overflow: str) -> None:
-    # features 12.33, 1 "x-overflow"
     declare(peer, name, max_length=2, overflow=overflow)
     assert publish(peer, name, b"1", b"2", b"3", b"4") == ["ack", "ack", "nack", "nack"]
     assert peer.drain(1, name) == [b"1", b"2"]
@@ -47,7 +45,6 @@ def test_reject_publish(peer: Peer, name: str, overflow: str) -> None:
 
 
 def test_reject_publish_without_confirms_is_silent(peer: Peer, name: str) -> None:
-    # features 1 "x-overflow"
     declare(peer, name, max_length=1, overflow="reject-publish")
     peer.open_channel(2)
     for body in (b"1", b"2"):
@@ -57,7 +54,7 @@ def test_reject_publish_without_confirms_is_silent(peer: Peer, name: str) -> Non
 
 
 def test_a_length_of_zero(peer: Peer, name: str) -> None:
-    # features 1 "x-max-length": 0 is allowed
+    # 0 is allowed
     declare(peer, name, max_length=0)
     publish(peer, name, b"x")
     assert peer.drain(1, name) == []
@@ -68,7 +65,6 @@ def test_a_length_of_zero(peer: Peer, name: str) -> None:
 
 
 def test_bytes_drop_as_many_heads_as_needed(peer: Peer, name: str) -> None:
-    # features 12.33
     declare(peer, name, max_length_bytes=10)
     publish(peer, name, b"aaa", b"bbb", b"ccc")
     assert peer.counts(1, name)[0] == 3
@@ -89,7 +85,6 @@ def test_bytes_reject(peer: Peer, name: str) -> None:
 
 
 def test_both_limits_apply(peer: Peer, name: str) -> None:
-    # features 1 "x-max-length"
     declare(peer, name, max_length=3, max_length_bytes=6)
     publish(peer, name, b"1", b"2", b"3", b"4")
     assert peer.counts(1, name)[0] == 3
@@ -98,7 +93,6 @@ def test_both_limits_apply(peer: Peer, name: str) -> None:
 
 
 def test_limits_count_only_what_is_ready(peer: Peer, name: str) -> None:
-    # pitfalls 12.6-68, features 12.33
     declare(peer, name, max_length=2, overflow="reject-publish")
     publish(peer, name, b"1", b"2")
     assert peer.get(1, name, no_ack=False)
@@ -120,7 +114,6 @@ def test_a_requeue_over_the_limit_drops_heads(peer: Peer, name: str) -> None:
 
 
 def test_one_rejecting_queue_of_two_nacks_once(peer: Peer, name: str) -> None:
-    # pitfalls 12.4-46, features 12.11
     declare(peer, f"{name}-full", max_length=1, overflow="reject-publish")
     declare(peer, f"{name}-free")
     peer.rpc(1, "exchange.declare", exchange=name, type="fanout")
@@ -137,7 +130,6 @@ def test_one_rejecting_queue_of_two_nacks_once(peer: Peer, name: str) -> None:
 
 
 def test_a_nack_is_not_covered_by_a_later_ack(peer: Peer, name: str) -> None:
-    # pitfalls 12.4-45, features 12.10
     declare(peer, f"{name}-full", max_length=1, overflow="reject-publish")
     declare(peer, f"{name}-free")
     publish(peer, f"{name}-full", b"fills")
@@ -210,14 +202,14 @@ def deaths(peer: Peer, queue: str, settle: str, limit: int = 50) -> int:
 
 
 def test_a_delivery_limit(peer: Peer, name: str) -> None:
-    # features 12.36: a limit of 3 is 4 deliveries
+    # a limit of 3 is 4 deliveries
     peer.declare(1, name, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3})
     publish(peer, name, b"x")
     assert deaths(peer, name, "basic.reject") == 4
 
 
 def test_the_delivery_count_is_told(peer: Peer, name: str) -> None:
-    # features 1 "x-delivery-limit": from the second delivery
+    # from the second delivery
     peer.declare(1, name, durable=True, arguments={"x-queue-type": "quorum"})
     publish(peer, name, b"x")
     for count in range(3):
@@ -230,7 +222,6 @@ def test_the_delivery_count_is_told(peer: Peer, name: str) -> None:
 
 
 def test_a_classic_queue_has_no_delivery_limit(peer: Peer, name: str) -> None:
-    # features 1 "x-delivery-limit"
     peer.declare(1, name)
     publish(peer, name, b"x")
     assert deaths(peer, name, "basic.reject") == 50

@@ -25,7 +25,6 @@ def wait_unblocked(peer: Peer) -> None:
 
 
 def test_publishers_are_told_and_held(connect: Connect, name: str, watermark: Callable[[str], None]) -> None:
-    # features 12.59, 1 "connection.blocked"
     publisher, consumer = connect(), connect()
     consumer.declare(1, name)
     consumer.publish(1, "", name, b"before")
@@ -43,7 +42,6 @@ def test_publishers_are_told_and_held(connect: Connect, name: str, watermark: Ca
 
 
 def test_consumers_go_on(connect: Connect, name: str, watermark: Callable[[str], None]) -> None:
-    # features 12.59
     publisher, consumer = connect(), connect()
     consumer.declare(1, name)
     publisher.confirm()
@@ -66,7 +64,6 @@ def test_consumers_go_on(connect: Connect, name: str, watermark: Callable[[str],
 def test_clients_that_do_not_know_it_are_not_told(
     connect: Connect, name: str, watermark: Callable[[str], None]
 ) -> None:
-    # features 1 "connection.blocked"
     old, other = connect(capabilities=CAPABILITIES | {"connection.blocked": False}), connect()
     other.declare(1, name)
     watermark("0")
@@ -83,7 +80,7 @@ def test_clients_that_do_not_know_it_are_not_told(
 def test_a_blocked_publisher_is_not_taken_for_dead(
     connect: Connect, name: str, watermark: Callable[[str], None]
 ) -> None:
-    # pitfalls 12.1-5: the monitor is paused
+    # the monitor is paused
     publisher, other = connect(heartbeat=1), connect()
     other.declare(1, name)
     watermark("0")
@@ -97,7 +94,6 @@ def test_a_blocked_publisher_is_not_taken_for_dead(
 
 @own_server_only("the disk limit is a setting of the server")
 def test_a_full_disk_blocks_too(server: Callable[..., LeveretServer], name: str) -> None:
-    # features 7 "Disk alarm"
     mine = server(settings={"LEVERET_LIMITS_DISK_FREE_LIMIT": str(2**60)})
     with mine.peer() as peer:
         peer.publish(1, "", name, b"x")

@@ -22,7 +22,6 @@ def request(client: Peer, server: Peer, queue: str) -> str:
 
 
 def test_request_and_reply(connect: Connect, name: str) -> None:
-    # features 1 "Direct reply-to"
     client, server = connect(), connect()
     server.declare(1, name)
     tag = client.consume(1, REPLY_TO, no_ack=True)
@@ -54,7 +53,6 @@ def test_a_reply_is_confirmed_and_routed(connect: Connect, name: str) -> None:
 
 
 def test_publishing_without_the_consumer(peer: Peer, name: str) -> None:
-    # pitfalls 12.4-50
     peer.publish(1, "", name, b"x", reply_to=REPLY_TO)
     peer.expect_channel_close(
         1, 406, "basic.publish", "PRECONDITION_FAILED - fast reply consumer does not exist"
@@ -62,7 +60,6 @@ def test_publishing_without_the_consumer(peer: Peer, name: str) -> None:
 
 
 def test_consuming_with_acks(peer: Peer) -> None:
-    # pitfalls 12.4-50
     peer.send(1, "basic.consume", queue=REPLY_TO)
     peer.expect_channel_close(
         1, 406, "basic.consume", "PRECONDITION_FAILED - reply consumer cannot acknowledge"
@@ -70,7 +67,6 @@ def test_consuming_with_acks(peer: Peer) -> None:
 
 
 def test_consuming_twice(peer: Peer) -> None:
-    # pitfalls 12.4-50
     peer.consume(1, REPLY_TO, no_ack=True)
     peer.send(1, "basic.consume", queue=REPLY_TO, no_ack=True)
     peer.expect_channel_close(1, 406, "basic.consume", "PRECONDITION_FAILED - reply consumer already set")
@@ -102,7 +98,6 @@ def test_after_cancel_it_may_be_consumed_again(connect: Connect, name: str) -> N
 
 @pytest.mark.parametrize("how", ["cancelled", "closed", "lost", "never there"])
 def test_replies_to_nobody_are_dropped(connect: Connect, name: str, how: str) -> None:
-    # pitfalls 12.4-50
     client, server = connect(), connect()
     server.declare(1, name)
     tag = client.consume(1, REPLY_TO, no_ack=True)
@@ -120,7 +115,6 @@ def test_replies_to_nobody_are_dropped(connect: Connect, name: str, how: str) ->
 
 
 def test_a_passive_declare_tells_whether_somebody_listens(connect: Connect, name: str) -> None:
-    # features 1 "Direct reply-to"
     client, server = connect(), connect()
     server.declare(1, name)
     client.consume(1, REPLY_TO, no_ack=True)
@@ -144,7 +138,6 @@ def test_other_reply_to_values_are_left_alone(peer: Peer, name: str) -> None:
 
 @reference_differs("3.10: says that there is no such queue")
 def test_binding_it(peer: Peer) -> None:
-    # pitfalls 12.3-40
     peer.send(1, "queue.bind", queue=REPLY_TO, exchange="amq.direct", routing_key="k")
     peer.expect_channel_close(
         1, 403, "queue.bind",
@@ -153,7 +146,6 @@ def test_binding_it(peer: Peer) -> None:
 
 
 def test_a_mandatory_reply_to_nobody_comes_back(connect: Connect, name: str) -> None:
-    # pitfalls 12.4-50
     client, server = connect(), connect()
     server.declare(1, name)
     client.consume(1, REPLY_TO, no_ack=True)

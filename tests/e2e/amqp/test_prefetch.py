@@ -19,7 +19,6 @@ def delivered(peer: Peer, queue: str, channel: int = 1) -> list[Event]:
 
 
 def test_a_window_for_each_consumer(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.5
     peer.declare(1, name)
     publish(peer, name, 10)
     peer.rpc(1, "basic.qos", prefetch_count=2)
@@ -34,7 +33,6 @@ def test_a_window_for_each_consumer(peer: Peer, name: str) -> None:
 
 
 def test_the_window_is_that_of_the_moment_of_consuming(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.5
     peer.declare(1, name)
     peer.rpc(1, "basic.qos", prefetch_count=1)
     peer.consume(1, name, consumer_tag="narrow")
@@ -46,7 +44,6 @@ def test_the_window_is_that_of_the_moment_of_consuming(peer: Peer, name: str) ->
 
 
 def test_zero_is_no_limit(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.5
     peer.declare(1, name)
     publish(peer, name, 300)
     peer.rpc(1, "basic.qos", prefetch_count=5)
@@ -69,7 +66,6 @@ def test_every_way_of_settling_makes_room(peer: Peer, name: str, settle: str) ->
 
 
 def test_a_window_for_the_channel(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.5
     peer.declare(1, name)
     publish(peer, name, 10)
     peer.rpc(1, "basic.qos", prefetch_count=3, **{"global": True})
@@ -83,7 +79,6 @@ def test_a_window_for_the_channel(peer: Peer, name: str) -> None:
 
 
 def test_a_window_for_the_channel_applies_at_once(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.5
     peer.declare(1, name)
     peer.consume(1, name)
     peer.rpc(1, "basic.qos", prefetch_count=2, **{"global": True})
@@ -96,7 +91,7 @@ def test_a_window_for_the_channel_applies_at_once(peer: Peer, name: str) -> None
 
 
 def test_both_windows_hold(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.5: the smaller counts
+    # the smaller counts
     peer.declare(1, name)
     peer.rpc(1, "basic.qos", prefetch_count=2)
     peer.rpc(1, "basic.qos", prefetch_count=3, **{"global": True})
@@ -120,7 +115,6 @@ def test_a_window_is_not_shared_between_channels(peer: Peer, name: str) -> None:
 
 
 def test_no_ack_is_not_limited(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55, features 12.8
     peer.declare(1, name)
     peer.rpc(1, "basic.qos", prefetch_count=1)
     peer.rpc(1, "basic.qos", prefetch_count=1, **{"global": True})
@@ -130,7 +124,6 @@ def test_no_ack_is_not_limited(peer: Peer, name: str) -> None:
 
 
 def test_a_prefetch_size_is_not_implemented(peer: Peer) -> None:
-    # pitfalls 12.5-55
     peer.send(1, "basic.qos", prefetch_size=10)
     peer.expect_connection_close(540, "basic.qos", "NOT_IMPLEMENTED - prefetch_size!=0 (10)")
 

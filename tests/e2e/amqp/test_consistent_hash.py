@@ -41,7 +41,6 @@ class Ring:
 
 
 def test_every_message_goes_to_one_queue(peer: Peer, name: str) -> None:
-    # features 8 "x-consistent-hash"
     ring = Ring(peer, name, [1, 1, 1])
     for number in range(20):
         (first,) = ring.where(f"k{number}")
@@ -71,7 +70,7 @@ def test_a_property_decides(peer: Peer, name: str, prop: str) -> None:
 
 
 def test_messages_without_the_header_go_together(peer: Peer, name: str) -> None:
-    # features 8: the hash of nothing
+    # the hash of nothing
     ring = Ring(peer, name, [1, 1], **{"hash-header": "id"})
     assert len({tuple(ring.where(f"key {n}")) for n in range(10)}) == 1
 
@@ -81,7 +80,6 @@ def test_messages_without_the_header_go_together(peer: Peer, name: str) -> None:
     [("x", "The binding key must be an integer: "), ("", "The binding key must be an integer: ")],
 )
 def test_a_weight_that_is_no_number(peer: Peer, name: str, key: str, text: str) -> None:
-    # features 8 "x-consistent-hash"
     ring = Ring(peer, name, [1])
     peer.declare(1, f"{name}-new", exclusive=True)
     peer.send(1, "queue.bind", queue=f"{name}-new", exchange=ring.name, routing_key=key)

@@ -21,21 +21,18 @@ def publish(peer: Peer, queue: str, *messages: tuple[bytes, int | None]) -> None
 
 
 def test_the_highest_first_and_in_order(peer: Peer, name: str) -> None:
-    # features 1 "x-max-priority"
     declare(peer, name)
     publish(peer, name, (b"a1", 1), (b"b5", 5), (b"c1", 1), (b"d5", 5), (b"e0", 0))
     assert peer.drain(1, name) == [b"b5", b"d5", b"a1", b"c1", b"e0"]
 
 
 def test_no_priority_is_the_lowest(peer: Peer, name: str) -> None:
-    # features 1 "x-max-priority", pitfalls 12.2-25
     declare(peer, name)
     publish(peer, name, (b"none", None), (b"zero", 0), (b"one", 1))
     assert peer.drain(1, name) == [b"one", b"none", b"zero"]
 
 
 def test_a_priority_over_the_maximum_is_capped(peer: Peer, name: str) -> None:
-    # features 12.14, pitfalls 12.2-25
     declare(peer, name, 3)
     publish(peer, name, (b"3", 3), (b"200", 200), (b"2", 2))
     assert peer.drain(1, name) == [b"3", b"200", b"2"]
@@ -59,7 +56,6 @@ def test_a_queue_without_priorities_ignores_them(peer: Peer, name: str) -> None:
 
 
 def test_a_requeue_goes_back_to_its_place(peer: Peer, name: str) -> None:
-    # features 12.1
     declare(peer, name)
     publish(peer, name, (b"a1", 1), (b"b1", 1), (b"c5", 5), (b"d5", 5))
     for _ in range(3):
@@ -80,7 +76,6 @@ def test_what_a_consumer_holds_is_not_overtaken(peer: Peer, name: str) -> None:
 
 
 def test_an_expired_lower_priority_is_not_delivered(peer: Peer, name: str) -> None:
-    # features 1 "x-max-priority"
     declare(peer, name)
     peer.publish(1, "", name, b"low", priority=0, expiration="20")
     peer.publish(1, "", name, b"high", priority=9)
@@ -92,7 +87,6 @@ def test_an_expired_lower_priority_is_not_delivered(peer: Peer, name: str) -> No
 
 @reference_differs("3.10: may deliver it all the same: its timer watches the lower one")
 def test_an_expired_higher_priority_makes_way(peer: Peer, name: str) -> None:
-    # features 1 "x-max-priority"
     declare(peer, name)
     peer.publish(1, "", name, b"low", priority=0)
     peer.publish(1, "", name, b"high", priority=9, expiration="20")

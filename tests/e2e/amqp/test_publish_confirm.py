@@ -31,7 +31,6 @@ def confirmed(peer: Peer, count: int) -> tuple[set[int], set[int], list[Event]]:
 
 
 def test_confirms_count_from_confirm_select(peer: Peer, name: str) -> None:
-    # pitfalls 12.4-44
     peer.declare(1, name, exclusive=True)
     peer.publish(1, "", name, b"before")
     peer.confirm()
@@ -62,7 +61,6 @@ def test_every_publish_is_confirmed_once(peer: Peer, name: str, persistent: bool
 
 
 def test_confirm_select_again_is_fine(peer: Peer) -> None:
-    # pitfalls 12.4-47, features 12.15
     peer.confirm()
     peer.publish_confirmed(1, "", "nowhere")
     peer.confirm()
@@ -83,7 +81,6 @@ def test_confirms_are_per_channel(peer: Peer) -> None:
 
 
 def test_a_return_comes_before_its_ack(peer: Peer) -> None:
-    # pitfalls 12.4-43, features 12.9
     peer.confirm()
     frames = b""
     for number in range(20):
@@ -104,7 +101,6 @@ def test_a_return_comes_before_its_ack(peer: Peer) -> None:
 
 
 def test_a_return_brings_back_everything(peer: Peer) -> None:
-    # pitfalls 12.4-43, features 1 "mandatory"
     properties = {"content_type": "a/b", "headers": {"h": 1}, "message_id": "m"}
     body = bytes(range(256)) * 1000
     peer.publish(1, "amq.direct", "nobody", body, mandatory=True, **properties)
@@ -123,14 +119,12 @@ def test_nothing_comes_back_that_was_routed(peer: Peer, name: str) -> None:
 
 
 def test_without_mandatory_the_unroutable_is_dropped(peer: Peer) -> None:
-    # features 12.12
     peer.publish(1, "", "nowhere", b"x")
     peer.publish(1, "amq.topic", "nowhere", b"x")
     assert peer.barrier() == []
 
 
 def test_publishing_to_a_missing_exchange(peer: Peer, name: str) -> None:
-    # pitfalls 12.4-42, features 12.12
     peer.open_channel(2)
     peer.publish(1, name, "k", b"x")
     peer.expect_channel_close(1, 404, "basic.publish", f"NOT_FOUND - no exchange '{name}' in vhost '/'")
@@ -138,13 +132,11 @@ def test_publishing_to_a_missing_exchange(peer: Peer, name: str) -> None:
 
 
 def test_immediate(peer: Peer) -> None:
-    # pitfalls 12.4-48
     peer.publish(1, "", "nowhere", b"x", immediate=True)
     peer.expect_connection_close(540, "basic.publish", "NOT_IMPLEMENTED - immediate=true")
 
 
 def test_a_queue_deleted_with_its_message_still_confirms(peer: Peer, name: str) -> None:
-    # pitfalls 12.4-46, features 12.11
     peer.declare(1, name, durable=True)
     peer.confirm()
     peer.send_raw(
@@ -156,7 +148,7 @@ def test_a_queue_deleted_with_its_message_still_confirms(peer: Peer, name: str) 
 
 
 def test_confirms_of_many_queues(peer: Peer, name: str) -> None:
-    # features 12.10: durable and transient queues behind one exchange, all confirmed, each once
+    # durable and transient queues behind one exchange, all confirmed, each once
     peer.rpc(1, "exchange.declare", exchange=name, type="fanout")
     for number in range(4):
         peer.declare(1, f"{name}-{number}", durable=number % 2 == 0)

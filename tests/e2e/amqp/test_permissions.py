@@ -39,7 +39,6 @@ def user(shared: Server, name: str) -> Iterator[str]:
 def test_what_permissions_refuse(
     connect: Connect, user: str, method: str, arguments: dict[str, str], permission: str, thing: str
 ) -> None:
-    # features 12.58, 5 "Permission triple"
     admin, peer = connect(), connect(user=user, password="secret")
     for letter in "xrw":
         admin.declare(1, f"{user}-{letter}")
@@ -54,7 +53,7 @@ def test_what_permissions_refuse(
 
 
 def test_what_permissions_allow(connect: Connect, user: str) -> None:
-    # features 5 "Permission triple": expressions are searched for, not anchored at the end
+    # expressions are searched for, not anchored at the end
     admin, peer = connect(), connect(user=user, password="secret")
     admin.declare(1, f"{user}-r-and-more")
     peer.publish(1, "", f"{user}-r-and-more", b"x")  # the default exchange is asked for as amq.default
@@ -63,7 +62,6 @@ def test_what_permissions_allow(connect: Connect, user: str) -> None:
 
 
 def test_any_permission_allows_passive_declares(connect: Connect, user: str) -> None:
-    # features 5 "Permission triple", 1 "Passive declare"
     admin, peer = connect(), connect(user=user, password="secret")
     for letter in "crw":
         admin.declare(1, f"{user}-{letter}")
@@ -72,7 +70,6 @@ def test_any_permission_allows_passive_declares(connect: Connect, user: str) -> 
 
 @reference_differs("3.10: passive declares need no permission")
 def test_no_permission_does_not(connect: Connect, user: str) -> None:
-    # features 5 "Permission triple", 1 "Passive declare"
     admin, peer = connect(), connect(user=user, password="secret")
     admin.declare(1, f"{user}-x")
     peer.send(1, "queue.declare", queue=f"{user}-x", passive=True)
@@ -87,7 +84,7 @@ def test_no_permission_does_not(connect: Connect, user: str) -> None:
 def test_dead_lettering_needs_permissions(
     shared: Server, connect: Connect, user: str, queue: str, exchange: str, refused: str | None
 ) -> None:
-    # pitfalls 12.3-36: read the queue, write to the exchange
+    # read the queue, write to the exchange
     shared.ctl("set_permissions", "-p", "/", user, f"^{user}-c", f"^{user}-w", f"^{user}-c-r")
     peer = connect(user=user, password="secret")
     peer.send(
@@ -104,7 +101,6 @@ def test_dead_lettering_needs_permissions(
 
 
 def test_topic_permissions(shared: Server, connect: Connect, name: str) -> None:
-    # features 5 "Topic permissions"
     shared.ctl("add_user", name, "secret")
     try:
         shared.ctl("set_permissions", "-p", "/", name, ".*", ".*", ".*")
@@ -126,7 +122,6 @@ def test_topic_permissions(shared: Server, connect: Connect, name: str) -> None:
 
 
 def test_an_impersonator_may_say_who_sends(shared: Server, connect: Connect, name: str) -> None:
-    # features 1 "user-id check"
     shared.ctl("add_user", name, "secret")
     try:
         shared.ctl("set_permissions", "-p", "/", name, ".*", ".*", ".*")

@@ -26,7 +26,6 @@ def fill(peer: Peer, queue: str, count: int, **declare: object) -> list[bytes]:
 
 
 def test_delivery_tags_are_the_channels(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-51, features 12.3
     fill(peer, name, 6)
     peer.open_channel(2)
     assert [event.delivery_tag for _ in range(2) if (event := peer.get(1, name, no_ack=False))] == [1, 2]
@@ -45,7 +44,6 @@ def test_delivery_tags_are_the_channels(peer: Peer, name: str) -> None:
 
 @pytest.mark.parametrize("method", ["basic.ack", "basic.nack"])
 def test_multiple_covers_all_consumers_of_the_channel(peer: Peer, name: str, method: str) -> None:
-    # features 12.3
     fill(peer, name, 4)
     peer.rpc(1, "basic.qos", prefetch_count=2)
     peer.consume(1, name)
@@ -60,7 +58,6 @@ def test_multiple_covers_all_consumers_of_the_channel(peer: Peer, name: str, met
 
 
 def test_tag_0_is_everything(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-51, features 12.3
     fill(peer, name, 3)
     peer.send(1, "basic.ack", delivery_tag=0, multiple=True)  # nothing outstanding: fine
     for _ in range(3):
@@ -74,7 +71,6 @@ UNKNOWN = "PRECONDITION_FAILED - unknown delivery tag {0}"
 
 @pytest.mark.parametrize("method", ["basic.ack", "basic.nack", "basic.reject"])
 def test_an_unknown_tag(peer: Peer, method: str) -> None:
-    # features 12.4
     peer.send(1, method, delivery_tag=7)
     peer.expect_channel_close(1, 406, method, UNKNOWN.format(7))
 
@@ -85,7 +81,6 @@ def test_tag_0_alone_is_unknown(peer: Peer) -> None:
 
 
 def test_acking_twice(peer: Peer, name: str) -> None:
-    # features 12.4
     fill(peer, name, 1)
     peer.get(1, name, no_ack=False)
     peer.send(1, "basic.ack", delivery_tag=1)
@@ -94,7 +89,6 @@ def test_acking_twice(peer: Peer, name: str) -> None:
 
 
 def test_acking_what_needed_no_ack(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-52, features 12.4
     fill(peer, name, 1)
     peer.get(1, name)
     peer.send(1, "basic.ack", delivery_tag=1)
@@ -102,7 +96,6 @@ def test_acking_what_needed_no_ack(peer: Peer, name: str) -> None:
 
 
 def test_acking_on_another_channel(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-52
     fill(peer, name, 1)
     peer.open_channel(2)
     peer.get(1, name, no_ack=False)
@@ -111,7 +104,6 @@ def test_acking_on_another_channel(peer: Peer, name: str) -> None:
 
 
 def test_multiple_up_to_a_tag_that_is_not_outstanding(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-51, features 12.3
     fill(peer, name, 3)
     for _ in range(3):
         peer.get(1, name, no_ack=False)
@@ -156,7 +148,6 @@ def requeue(peer: Peer, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["nack", "nack upwards", "reject downwards", "recover", "channel close"])
 def test_a_requeue_goes_back_to_its_place(peer: Peer, name: str, how: str) -> None:
-    # pitfalls 12.5-53, features 12.1
     fill(peer, name, 5)
     for _ in range(3):
         peer.get(1, name, no_ack=False)
@@ -165,7 +156,6 @@ def test_a_requeue_goes_back_to_its_place(peer: Peer, name: str, how: str) -> No
 
 
 def test_a_requeue_into_the_middle(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-53, features 12.1
     fill(peer, name, 6)
     for _ in range(4):
         peer.get(1, name, no_ack=False)
@@ -176,7 +166,6 @@ def test_a_requeue_into_the_middle(peer: Peer, name: str) -> None:
 
 @pytest.mark.parametrize("how", ["nack", "reject downwards", "recover", "channel close"])
 def test_redelivered_after_a_requeue(peer: Peer, name: str, how: str) -> None:
-    # pitfalls 12.5-54, features 12.2
     fill(peer, name, 5)
     for _ in range(3):
         event = peer.get(1, name, no_ack=False)
@@ -188,7 +177,6 @@ def test_redelivered_after_a_requeue(peer: Peer, name: str, how: str) -> None:
 
 
 def test_redelivered_though_never_read(connect: Connect, name: str) -> None:
-    # pitfalls 12.5-54, features 12.2
     peer, other = connect(), connect()
     fill(peer, name, 2)
     other.consume(1, name)
@@ -223,13 +211,11 @@ def test_a_requeued_message_goes_to_another_consumer(connect: Connect, name: str
 
 
 def test_recover_false_is_not_implemented(peer: Peer) -> None:
-    # pitfalls 12.5-62
     peer.send(1, "basic.recover", requeue=False)
     peer.expect_connection_close(540, "basic.recover", "NOT_IMPLEMENTED - requeue=false")
 
 
 def test_recover_async_is_not_answered(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-62
     fill(peer, name, 2)
     peer.get(1, name, no_ack=False)
     peer.send(1, "basic.recover-async", requeue=True)
@@ -254,21 +240,18 @@ def test_recover_redelivers_to_the_same_consumer(peer: Peer, name: str) -> None:
 
 
 def test_get_from_an_empty_queue(peer: Peer, name: str) -> None:
-    # features 12.7
     peer.declare(1, name)
     peer.send(1, "basic.get", queue=name)
     assert peer.expect(1, "basic.get-empty").cluster_id == ""
 
 
 def test_get_counts_what_is_left(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-56, features 12.7
     fill(peer, name, 3)
     got = [peer.get(1, name, no_ack=False) for _ in range(3)]
     assert [event.message_count for event in got if event] == [2, 1, 0]
 
 
 def test_get_is_not_limited_by_prefetch(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-55
     fill(peer, name, 3)
     peer.rpc(1, "basic.qos", prefetch_count=1)
     assert all(peer.get(1, name, no_ack=False) for _ in range(3))
@@ -278,7 +261,6 @@ def test_get_is_not_limited_by_prefetch(peer: Peer, name: str) -> None:
 
 
 def test_consume_ok_comes_before_the_first_delivery(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-60
     fill(peer, name, 3)
     peer.send(1, "basic.consume", queue=name, no_ack=True)
     peer.expect(1, "basic.consume-ok")
@@ -292,7 +274,6 @@ def test_consuming_without_an_answer(peer: Peer, name: str) -> None:
 
 
 def test_server_named_consumers(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-59, features 12.26
     peer.declare(1, name)
     one, two = peer.consume(1, name), peer.consume(1, name)
     assert one != two
@@ -301,7 +282,6 @@ def test_server_named_consumers(peer: Peer, name: str) -> None:
 
 
 def test_a_consumer_tag_used_twice(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-59, features 12.26
     peer.declare(1, name)
     peer.open_channel(2)
     peer.consume(1, name, consumer_tag="x")
@@ -323,7 +303,6 @@ def test_consuming_from_what_is_missing(peer: Peer, name: str) -> None:
 
 
 def test_exclusive_consumers(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-61
     peer.declare(1, name)
     text = f"ACCESS_REFUSED - queue '{name}' in vhost '/' in exclusive use"
     for channel in (2, 3):
@@ -338,14 +317,12 @@ def test_exclusive_consumers(peer: Peer, name: str) -> None:
 
 
 def test_no_local_is_ignored(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-62
     fill(peer, name, 1)
     peer.consume(1, name, no_local=True, no_ack=True)
     peer.deliver()
 
 
 def test_no_ack_messages_are_gone_when_sent(peer: Peer, name: str) -> None:
-    # features 12.8
     fill(peer, name, 3)
     peer.open_channel(2)
     peer.rpc(2, "basic.qos", prefetch_count=1)
@@ -377,7 +354,6 @@ def test_consumers_on_one_channel_take_turns(peer: Peer, name: str) -> None:
 
 
 def test_consumer_priorities(peer: Peer, name: str) -> None:
-    # features 1 "Consumer priority"
     peer.declare(1, name)
     peer.rpc(1, "basic.qos", prefetch_count=2)
     peer.consume(1, name, consumer_tag="low")
@@ -398,7 +374,7 @@ def test_an_invalid_consumer_priority(peer: Peer, name: str) -> None:
 
 
 def test_cancel(peer: Peer, name: str) -> None:
-    # features 12.6: deliveries on the way come before cancel-ok, none after
+    # deliveries on the way come before cancel-ok, none after
     fill(peer, name, 3)
     tag = peer.consume(1, name)
     peer.send(1, "basic.cancel", consumer_tag=tag)
@@ -415,7 +391,6 @@ def test_cancel(peer: Peer, name: str) -> None:
 
 
 def test_cancelling_an_unknown_consumer(peer: Peer) -> None:
-    # pitfalls 12.5-57
     assert peer.rpc(1, "basic.cancel", consumer_tag="nobody").consumer_tag == "nobody"
 
 
@@ -429,7 +404,6 @@ def test_cancelling_without_an_answer(peer: Peer, name: str) -> None:
 
 @pytest.mark.parametrize("where", ["this channel", "another channel", "another connection"])
 def test_a_deleted_queue_cancels_its_consumers(connect: Connect, name: str, where: str) -> None:
-    # pitfalls 12.5-63, features 12.28
     peer, other = connect(), connect()
     peer.open_channel(2)
     peer.declare(1, name)
@@ -449,7 +423,6 @@ def test_a_deleted_queue_cancels_its_consumers(connect: Connect, name: str, wher
 
 @reference_differs("3.10: does not know it")
 def test_a_clients_cancel_ok_is_accepted(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-58
     peer.declare(1, name)
     peer.consume(1, name, consumer_tag="x")
     peer.open_channel(2)
@@ -460,7 +433,6 @@ def test_a_clients_cancel_ok_is_accepted(peer: Peer, name: str) -> None:
 
 
 def test_no_cancel_for_clients_that_do_not_know_it(connect: Connect, name: str) -> None:
-    # pitfalls 12.5-63, features 12.28
     peer, other = connect(capabilities=CAPABILITIES | {"consumer_cancel_notify": False}), connect()
     peer.declare(1, name)
     peer.consume(1, name)
@@ -482,7 +454,6 @@ def test_what_a_deleted_queue_delivered_may_still_be_acked(peer: Peer, name: str
 
 
 def test_a_consumer_that_takes_too_long(server: Callable[..., LeveretServer], name: str) -> None:
-    # pitfalls 12.5-64
     with server(settings={"LEVERET_LIMITS_CONSUMER_TIMEOUT_MS": "300"}).peer() as peer:
         fill(peer, name, 2)
         peer.get(1, name, no_ack=False)

@@ -17,13 +17,11 @@ QUORUM = {"x-queue-type": "quorum"}
     ids=["transient", "exclusive", "auto-delete", "priorities"],
 )  # fmt: skip
 def test_what_a_quorum_queue_cannot_be(peer: Peer, name: str, options: dict[str, Any]) -> None:
-    # features 1 "Quorum refusals"
     peer.send(1, "queue.declare", **({"queue": name, "durable": True, "arguments": QUORUM} | options))
     peer.expect_channel_close(1, 406, "queue.declare")
 
 
 def test_a_server_named_one(peer: Peer) -> None:
-    # pitfalls 12.3-37
     peer.send(1, "queue.declare", durable=True, arguments=QUORUM)
     text = peer.expect_channel_close(1, 406, "queue.declare")
     assert text.startswith("PRECONDITION_FAILED - Cannot declare a server-named queue for type")
@@ -33,7 +31,6 @@ def test_a_server_named_one(peer: Peer) -> None:
     ("first", "second"), [(QUORUM, {}), ({}, QUORUM), (QUORUM, {"x-queue-type": "classic"})], ids=str
 )
 def test_the_type_is_compared(peer: Peer, name: str, first: dict[str, Any], second: dict[str, Any]) -> None:
-    # pitfalls 12.3-32
     peer.declare(1, name, durable=True, arguments=first)
     peer.send(1, "queue.declare", queue=name, durable=True, arguments=second)
     text = peer.expect_channel_close(1, 406, "queue.declare")
@@ -44,14 +41,12 @@ def test_the_type_is_compared(peer: Peer, name: str, first: dict[str, Any], seco
 
 @reference_differs("3.10: allows it")
 def test_an_exclusive_consumer(peer: Peer, name: str) -> None:
-    # features 1 "Quorum refusals"
     peer.declare(1, name, durable=True, arguments=QUORUM)
     peer.send(1, "basic.consume", queue=name, exclusive=True)
     peer.expect_channel_close(1, 403, "basic.consume")
 
 
 def test_a_window_for_the_channel(peer: Peer, name: str) -> None:
-    # features 1 "Quorum refusals"
     peer.declare(1, name, durable=True, arguments=QUORUM)
     peer.rpc(1, "basic.qos", prefetch_count=5, **{"global": True})
     peer.send(1, "basic.consume", queue=name)

@@ -31,7 +31,6 @@ def traces(peer: Peer, name: str, count: int) -> list[Event]:
 
 
 def test_publish_and_deliver_are_traced(connect: Connect, traced: Peer, name: str) -> None:
-    # features 6 "Tracing"
     peer = connect()
     peer.declare(1, name, exclusive=True)
     peer.rpc(1, "queue.bind", queue=name, exchange="amq.direct", routing_key="k")
@@ -55,7 +54,7 @@ def test_publish_and_deliver_are_traced(connect: Connect, traced: Peer, name: st
 
 
 def test_redeliveries_are_marked(connect: Connect, traced: Peer, name: str) -> None:
-    # features 6 "Tracing": redelivered is an int
+    # redelivered is an int
     peer = connect()
     peer.declare(1, name, exclusive=True)
     peer.publish(1, "", name, b"x")
@@ -82,6 +81,6 @@ def test_off_is_off(shared: Server, connect: Connect, traced: Peer, name: str) -
 
 
 def test_nobody_may_publish_to_it(peer: Peer) -> None:
-    # features 1 "Pre-declared": internal
+    # internal
     peer.publish(1, "amq.rabbitmq.trace", "k", b"x")
     peer.expect_channel_close(1, 403, "basic.publish")

@@ -72,7 +72,6 @@ def test_fanout(bench: Bench) -> None:
 
 
 TOPICS = [
-    # pitfalls 12.3-41, features 12.29
     ("#", ["", "a", "a.b", "."], []),
     ("*", ["a"], ["", "a.b"]),
     ("a.#", ["a", "a.b", "a.b.c", "a."], ["b", "", "aa"]),
@@ -96,7 +95,6 @@ TOPICS = [
     ("pattern", "matching", "others"), TOPICS, ids=[repr(pattern) for pattern, _, _ in TOPICS]
 )
 def test_topic(bench: Bench, pattern: str, matching: list[str], others: list[str]) -> None:
-    # pitfalls 12.3-41, features 12.29
     exchange, queue = bench.exchange("topic"), bench.queue()
     bench.bind(queue, exchange, pattern)
     assert [key for key in matching + others if bench.routed(exchange, key)] == matching
@@ -110,7 +108,6 @@ def test_topic_wildcards_are_letters_in_a_routing_key(bench: Bench) -> None:
 
 
 def test_overlapping_topics_give_one_copy(bench: Bench) -> None:
-    # pitfalls 12.4-49, features 12.30
     exchange, queue = bench.exchange("topic"), bench.queue()
     for pattern in ("#", "a.*", "*.b", "a.b"):
         bench.bind(queue, exchange, pattern)
@@ -123,7 +120,6 @@ def test_overlapping_topics_give_one_copy(bench: Bench) -> None:
 
 
 HEADERS: list[tuple[dict[str, Any], dict[str, Any] | None, bool]] = [
-    # features 1 "Headers exchange"
     ({"x-match": "all", "a": 1, "b": "x"}, {"a": 1, "b": "x", "c": 0}, True),
     ({"x-match": "all", "a": 1, "b": "x"}, {"a": 1}, False),
     ({"a": 1, "b": 2}, {"a": 1}, False),
@@ -152,7 +148,6 @@ HEADERS: list[tuple[dict[str, Any], dict[str, Any] | None, bool]] = [
 def test_headers(
     bench: Bench, arguments: dict[str, Any], headers: dict[str, Any] | None, expected: bool
 ) -> None:
-    # features 1 "Headers exchange"
     exchange, queue = bench.exchange("headers"), bench.queue()
     bench.bind(queue, exchange, "ignored", **arguments)
     properties = {} if headers is None else {"headers": headers}
@@ -161,14 +156,12 @@ def test_headers(
 
 @pytest.mark.parametrize("match", ["some", 5, "ALL"])
 def test_headers_with_an_unknown_match(bench: Bench, match: Any) -> None:
-    # features 1 "Headers exchange"
     exchange, queue = bench.exchange("headers"), bench.queue()
     bench.peer.send(1, "queue.bind", queue=queue, exchange=exchange, arguments={"x-match": match})
     bench.peer.expect_channel_close(1, 406, "queue.bind")
 
 
 def test_arguments_are_part_of_a_bindings_identity(bench: Bench) -> None:
-    # pitfalls 12.3-40, features 12.29
     exchange, queue = bench.exchange("headers"), bench.queue()
     bench.bind(queue, exchange, "k", a=1)
     bench.bind(queue, exchange, "k", a=2)
@@ -179,7 +172,6 @@ def test_arguments_are_part_of_a_bindings_identity(bench: Bench) -> None:
 
 
 def test_binding_twice_is_binding_once(bench: Bench) -> None:
-    # pitfalls 12.3-40, features 12.30
     exchange, queue = bench.exchange("direct"), bench.queue()
     for _ in range(2):
         bench.bind(queue, exchange, "k")
@@ -189,14 +181,12 @@ def test_binding_twice_is_binding_once(bench: Bench) -> None:
 
 
 def test_unbinding_what_is_not_bound_is_fine(bench: Bench) -> None:
-    # pitfalls 12.3-40, features 12.25
     exchange, queue = bench.exchange("direct"), bench.queue()
     bench.unbind(queue, exchange, "nothing")
 
 
 @pytest.mark.parametrize("missing", ["queue", "exchange"])
 def test_binding_what_is_missing(bench: Bench, missing: str) -> None:
-    # pitfalls 12.3-40
     exchange, queue = bench.exchange("direct"), bench.queue()
     if missing == "queue":
         queue += "-missing"
@@ -208,7 +198,6 @@ def test_binding_what_is_missing(bench: Bench, missing: str) -> None:
 
 
 def test_the_default_exchange_routes_by_queue_name(bench: Bench) -> None:
-    # pitfalls 12.4-42
     bench.queue(), bench.queue()
     assert bench.routed("", bench.queues[1]) == [1]
     assert bench.routed("", "no-such-queue") == []
@@ -234,7 +223,6 @@ def test_deleting_an_exchange_takes_its_bindings(bench: Bench) -> None:
 
 
 def test_exchanges_bound_to_exchanges(bench: Bench) -> None:
-    # features 1 "Exchange-to-exchange"
     source, middle = bench.exchange("topic", "s"), bench.exchange("direct", "m")
     bench.bind(bench.queue(), middle, "a.b")
     bench.peer.rpc(1, "exchange.bind", source=source, destination=middle, routing_key="a.*")
@@ -245,7 +233,6 @@ def test_exchanges_bound_to_exchanges(bench: Bench) -> None:
 
 
 def test_many_paths_give_one_copy(bench: Bench) -> None:
-    # pitfalls 12.4-49, features 12.30
     source, left, right = (bench.exchange("fanout", letter) for letter in "slr")
     queue = bench.queue()
     for middle in (left, right):
@@ -256,7 +243,7 @@ def test_many_paths_give_one_copy(bench: Bench) -> None:
 
 
 def test_a_circle_of_exchanges(bench: Bench) -> None:
-    # features 1 "Exchange-to-exchange": cycles are safe
+    # cycles are safe
     one, two = bench.exchange("fanout", "1"), bench.exchange("fanout", "2")
     bench.peer.rpc(1, "exchange.bind", source=one, destination=two)
     bench.peer.rpc(1, "exchange.bind", source=two, destination=one)
@@ -287,7 +274,6 @@ def test_binding_exchanges_that_are_missing(bench: Bench, missing: str) -> None:
 
 
 def test_an_alternate_exchange_takes_what_is_unroutable(bench: Bench) -> None:
-    # features 1 "Alternate exchange"
     last = bench.exchange("fanout", "last")
     middle = bench.exchange("direct", "middle", arguments={"alternate-exchange": last})
     first = bench.exchange("direct", "first", arguments={"alternate-exchange": middle})
@@ -299,20 +285,18 @@ def test_an_alternate_exchange_takes_what_is_unroutable(bench: Bench) -> None:
 
 
 def test_a_missing_alternate_exchange_is_as_none(bench: Bench) -> None:
-    # features 1 "Alternate exchange"
     exchange = bench.exchange("direct", arguments={"alternate-exchange": f"{bench.name}-missing"})
     assert bench.routed(exchange, "k") == []
 
 
 def test_a_circle_of_alternates(bench: Bench) -> None:
-    # features 1 "Alternate exchange": loop-safe
+    # loop-safe
     one = bench.exchange("direct", "1", arguments={"alternate-exchange": f"{bench.name}-2"})
     bench.exchange("direct", "2", arguments={"alternate-exchange": one})
     assert bench.routed(one, "k") == []
 
 
 def test_an_internal_exchange(bench: Bench) -> None:
-    # features 1 "Internal exchange"
     inner, outer = bench.exchange("fanout", "i", internal=True), bench.exchange("fanout", "o")
     bench.bind(bench.queue(), inner)
     bench.peer.rpc(1, "exchange.bind", source=outer, destination=inner)
@@ -328,7 +312,6 @@ def test_an_internal_exchange(bench: Bench) -> None:
 
 
 def test_cc_and_bcc_are_keys_too(bench: Bench) -> None:
-    # features 1 "CC / BCC", pitfalls 12.4-49
     one, two, three = bench.queue(), bench.queue(), bench.queue()
     headers = {"CC": [two, one], "BCC": [three], "a": 1}
     bench.peer.publish(1, "", one, b"x", headers=headers)
@@ -351,7 +334,7 @@ def test_cc_through_a_topic(bench: Bench) -> None:
 
 
 def test_more_than_two_wildcards_are_accepted(bench: Bench) -> None:
-    # pitfalls 12.3-41: older users have them
+    # older users have them
     exchange, queue = bench.exchange("topic"), bench.queue()
     bench.bind(queue, exchange, "#.a.#.b.#.c.#")
     assert bench.routed(exchange, "x.a.b.y.z.c") == [0]

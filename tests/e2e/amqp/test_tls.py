@@ -102,7 +102,6 @@ def test_a_client_that_only_connects(server: Start, authority: Authority) -> Non
 
 
 def test_a_certificate_may_be_demanded(server: Start, authority: Authority) -> None:
-    # features 5 "TLS client cert"
     mine = start(server, authority, VERIFY_PEER="true", FAIL_IF_NO_PEER_CERT="true")
     with tls_peer(mine, authority.client("alice")) as peer:
         peer.barrier()
@@ -115,7 +114,7 @@ def test_a_certificate_may_be_demanded(server: Start, authority: Authority) -> N
 
 
 def test_a_certificate_may_be_enough(server: Start, authority: Authority) -> None:
-    # features 5 "SASL": EXTERNAL
+    # EXTERNAL
     mine = start(server, authority, VERIFY_PEER="true")
     mine.ctl("add_user", "CN=alice,O=trustme v1.2.1", "unused", check=False)
     with Peer(mine.ports["amqps"], tls=authority.client("alice")) as peer:

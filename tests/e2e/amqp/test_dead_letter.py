@@ -64,7 +64,6 @@ def test_rejected(graveyard: Graveyard, method: str) -> None:
 
 
 def test_x_death(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-65, features 1 "x-death & co"
     graveyard.declare()
     before = int(time.time())
     graveyard.publish(headers={"mine": 1})
@@ -84,7 +83,6 @@ def test_x_death(graveyard: Graveyard) -> None:
 
 @reference_differs("3.10: no x-last-death-* headers")
 def test_x_last_death(graveyard: Graveyard) -> None:
-    # features 1 "x-death & co"
     graveyard.declare()
     graveyard.publish()
     graveyard.reject()
@@ -95,7 +93,6 @@ def test_x_last_death(graveyard: Graveyard) -> None:
 
 
 def test_dead_letters_are_not_redelivered(graveyard: Graveyard) -> None:
-    # pitfalls 12.5-54, features 12.2
     graveyard.declare()
     graveyard.publish()
     event = graveyard.peer.get(1, graveyard.queue, no_ack=False)
@@ -107,7 +104,6 @@ def test_dead_letters_are_not_redelivered(graveyard: Graveyard) -> None:
 
 @pytest.mark.parametrize("by", ["queue", "message"])
 def test_expired(graveyard: Graveyard, by: str) -> None:
-    # pitfalls 12.6-67, features 12.32
     graveyard.declare(**({"message_ttl": 20} if by == "queue" else {}))
     graveyard.publish(b"e", **({"expiration": "20"} if by == "message" else {}))
     event = graveyard.take()
@@ -118,7 +114,7 @@ def test_expired(graveyard: Graveyard, by: str) -> None:
 
 
 def test_a_long_expiration_is_removed_too(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-67: so that it does not expire in the dead-letter queue
+    # so that it does not expire in the dead-letter queue
     graveyard.declare()
     graveyard.publish(expiration="60000")
     graveyard.reject()
@@ -128,7 +124,7 @@ def test_a_long_expiration_is_removed_too(graveyard: Graveyard) -> None:
 
 
 def test_maxlen(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-69, features 12.33: the old head goes
+    # the old head goes
     graveyard.declare(max_length=1)
     for body in (b"1", b"2", b"3"):
         graveyard.publish(body)
@@ -139,7 +135,7 @@ def test_maxlen(graveyard: Graveyard) -> None:
 
 
 def test_maxlen_by_bytes(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-69: the reason is maxlen here, too
+    # the reason is maxlen here, too
     graveyard.declare(max_length_bytes=5)
     for body in (b"1111", b"2222"):
         graveyard.publish(body)
@@ -149,7 +145,7 @@ def test_maxlen_by_bytes(graveyard: Graveyard) -> None:
 
 
 def test_reject_publish_dlx(graveyard: Graveyard) -> None:
-    # features 1 "x-overflow": the new one dies
+    # the new one dies
     graveyard.declare(max_length=1, overflow="reject-publish-dlx")
     for body in (b"1", b"2"):
         graveyard.publish(body)
@@ -167,7 +163,6 @@ def test_reject_publish_does_not_dead_letter(graveyard: Graveyard) -> None:
 
 
 def test_purge_and_delete_do_not_dead_letter(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-68
     graveyard.declare()
     graveyard.publish()
     graveyard.peer.rpc(1, "queue.purge", queue=graveyard.queue)
@@ -178,7 +173,6 @@ def test_purge_and_delete_do_not_dead_letter(graveyard: Graveyard) -> None:
 
 
 def test_delivery_limit(graveyard: Graveyard) -> None:
-    # features 12.36
     graveyard.peer.declare(
         1, graveyard.queue, durable=True,
         arguments={
@@ -218,7 +212,7 @@ def test_another_key(graveyard: Graveyard) -> None:
 
 
 def test_the_default_exchange(peer: Peer, name: str) -> None:
-    # features 1 "x-dead-letter-exchange": "" is the default exchange
+    # "" is the default exchange
     peer.declare(1, f"{name}-dead")
     peer.declare(
         1,
@@ -234,7 +228,7 @@ def test_the_default_exchange(peer: Peer, name: str) -> None:
 
 
 def test_a_missing_exchange(peer: Peer, name: str) -> None:
-    # features 1 "x-dead-letter-exchange": silently dropped
+    # silently dropped
     peer.declare(1, name, arguments={"x-dead-letter-exchange": f"{name}-missing", "x-message-ttl": 0})
     peer.publish(1, "", name, b"x")
     poll(lambda: peer.counts(1, name)[0] == 0, "not expired")
@@ -242,7 +236,6 @@ def test_a_missing_exchange(peer: Peer, name: str) -> None:
 
 
 def test_cc_is_kept_without_another_key(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-67, features 12.32
     peer = graveyard.peer
     peer.rpc(1, "exchange.declare", exchange=f"{graveyard.name}-direct", type="direct")
     for key in ("cc", "bcc"):
@@ -264,7 +257,6 @@ def test_cc_is_kept_without_another_key(graveyard: Graveyard) -> None:
 
 
 def test_cc_is_dropped_with_another_key(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-67, features 12.32
     peer = graveyard.peer
     direct = f"{graveyard.name}-direct"
     peer.rpc(1, "exchange.declare", exchange=direct, type="direct")
@@ -280,7 +272,6 @@ def test_cc_is_dropped_with_another_key(graveyard: Graveyard) -> None:
 
 
 def test_properties_are_kept(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-67, features 12.32
     graveyard.declare()
     properties = {
         "content_type": "a/b", "delivery_mode": 2, "priority": 5, "correlation_id": "c", "reply_to": "r",
@@ -303,7 +294,7 @@ def test_order_is_kept(graveyard: Graveyard) -> None:
 
 
 def test_dying_again_counts(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-65, features 12.31: rejected messages may go round for ever
+    # rejected messages may go round for ever
     peer = graveyard.peer
     peer.declare(
         1, f"{graveyard.name}-retry",
@@ -329,7 +320,6 @@ def test_dying_again_counts(graveyard: Graveyard) -> None:
 
 
 def test_the_same_queue_for_another_reason_is_another_entry(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-65
     peer = graveyard.peer
     graveyard.declare(dead_letter_exchange="", dead_letter_routing_key=f"{graveyard.name}-back")
     peer.declare(
@@ -346,7 +336,6 @@ def test_the_same_queue_for_another_reason_is_another_entry(graveyard: Graveyard
 
 
 def test_a_cycle_without_a_rejection_is_cut(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-69, features 12.35
     peer = graveyard.peer
     graveyard.declare(dead_letter_exchange="", dead_letter_routing_key=f"{graveyard.name}-2", message_ttl=5)
     peer.declare(
@@ -362,7 +351,6 @@ def test_a_cycle_without_a_rejection_is_cut(graveyard: Graveyard) -> None:
 
 
 def test_a_queue_that_dead_letters_to_itself(peer: Peer, name: str) -> None:
-    # features 12.35
     peer.declare(
         1,
         name,
@@ -382,7 +370,6 @@ def test_a_queue_that_dead_letters_to_itself(peer: Peer, name: str) -> None:
 
 @reference_differs("3.10: counts on from what the publisher sent")
 def test_a_publishers_x_death_is_not_believed(graveyard: Graveyard) -> None:
-    # pitfalls 12.6-66
     graveyard.declare()
     forged = [
         {

@@ -13,7 +13,6 @@ ACTIVE = {"x-single-active-consumer": True}
 
 
 def test_only_the_first_consumer_gets_messages(connect: Connect, name: str) -> None:
-    # features 1 "x-single-active-consumer"
     one, two = connect(), connect()
     one.declare(1, name, arguments=ACTIVE)
     one.consume(1, name, no_ack=True)
@@ -26,7 +25,6 @@ def test_only_the_first_consumer_gets_messages(connect: Connect, name: str) -> N
 
 @pytest.mark.parametrize("how", ["cancel", "channel", "connection", "lost"])
 def test_the_next_takes_over(connect: Connect, name: str, how: str) -> None:
-    # features 1 "x-single-active-consumer"
     peers = [connect() for _ in range(3)]
     peers[0].declare(1, name, arguments=ACTIVE)
     for number, peer in enumerate(peers):
@@ -76,7 +74,6 @@ def test_a_full_active_consumer_stays_the_active_one(connect: Connect, name: str
 
 
 def test_an_exclusive_consumer_is_refused(peer: Peer, name: str) -> None:
-    # features 1 "x-single-active-consumer"
     peer.declare(1, name, arguments=ACTIVE)
     peer.send(1, "basic.consume", queue=name, exclusive=True)
     peer.expect_channel_close(1, 403, "basic.consume")
@@ -89,7 +86,6 @@ def test_get_still_works(peer: Peer, name: str) -> None:
 
 
 def test_get_from_a_quorum_queue_does_not(peer: Peer, name: str) -> None:
-    # pitfalls 12.5-56
     peer.declare(1, name, durable=True, arguments=ACTIVE | {"x-queue-type": "quorum"})
     peer.send(1, "basic.get", queue=name)
     peer.expect_channel_close(1, 405, "basic.get")

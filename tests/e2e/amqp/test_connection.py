@@ -36,21 +36,18 @@ def tune_of(server: Server) -> Peer:
     ids=["revision", "version", "word", "http"],
 )
 def test_wrong_protocol_header_is_answered_with_ours(shared: Server, greeting: bytes) -> None:
-    # pitfalls 12.1-4
     with Peer(shared.port) as peer:
         peer.send_raw(greeting)
         assert peer.expect_eof() == PROTOCOL
 
 
 def test_tls_hello_on_the_plain_port_is_answered_with_ours(shared: Server) -> None:
-    # pitfalls 12.1-4
     with Peer(shared.port) as peer:
         peer.send_raw(bytes.fromhex("16030100c8010000c40303") + bytes(64))
         assert peer.expect_eof() == PROTOCOL
 
 
 def test_the_0_9_header_is_taken_as_0_9_1(shared: Server) -> None:
-    # pitfalls 12.1-4
     with Peer(shared.port) as peer:
         peer.send_raw(b"AMQP\x01\x01\0\x09")
         start = peer.expect(0, "connection.start")
@@ -68,7 +65,6 @@ def test_a_protocol_header_in_pieces(shared: Server) -> None:
 
 
 def test_start_tells_what_the_server_can(shared: Server) -> None:
-    # features 1 "Protocol / server-properties"
     with start_of(shared) as peer:
         properties = peer.start["server_properties"]
         mechanisms = peer.start["mechanisms"].decode().split()
@@ -89,7 +85,6 @@ def test_start_tells_what_the_server_can(shared: Server) -> None:
 
 
 def test_tune_offers_the_defaults(shared: Server) -> None:
-    # features 1 "Tune"
     with tune_of(shared) as peer:
         assert peer.tune == {"channel_max": 2047, "frame_max": 131072, "heartbeat": 60}
 
@@ -116,7 +111,6 @@ def test_tune_offers_the_defaults(shared: Server) -> None:
     ids=["any channels", "any frames", "channels", "frames", "small frames"],
 )
 def test_tune_ok_outside_the_offer_is_refused(shared: Server, answer: dict[str, int], text: str) -> None:
-    # pitfalls 12.1-6
     with tune_of(shared) as peer:
         peer.send(0, "connection.tune-ok", **(peer.tune | answer))
         said = peer.expect_connection_close(530, "connection.tune-ok")
@@ -124,12 +118,12 @@ def test_tune_ok_outside_the_offer_is_refused(shared: Server, answer: dict[str, 
 
 
 def test_frame_max_4096_is_still_accepted(connect: Connect) -> None:
-    # features 1 "Tune": older clients send 4096
+    # older clients send 4096
     connect(frame_max=4096).barrier()
 
 
 def test_one_channel_too_many(connect: Connect) -> None:
-    # AMQP 4.9; features 1 "Tune"
+    # AMQP 4.9
     peer = connect(channel_max=3)
     peer.open_channel(2)
     peer.open_channel(3)
@@ -142,7 +136,6 @@ def test_one_channel_too_many(connect: Connect) -> None:
 
 
 def test_amqplain(connect: Connect) -> None:
-    # features 5 "SASL"
     response = encode_table({"LOGIN": "guest", "PASSWORD": "guest"})[4:]
     connect(mechanism="AMQPLAIN", response=response).barrier()
 
@@ -155,7 +148,6 @@ def test_amqplain_without_a_password(shared: Server) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "AMQPLAIN"])
 def test_a_refused_login_says_so_to_clients_that_understand(shared: Server, mechanism: str) -> None:
-    # pitfalls 12.1-7, features 5 "SASL"
     with start_of(shared) as peer:
         response = (
             encode_table({"LOGIN": "guest", "PASSWORD": "wrong"})[4:] if mechanism == "AMQPLAIN" else None
@@ -170,7 +162,6 @@ def test_a_refused_login_says_so_to_clients_that_understand(shared: Server, mech
 
 
 def test_a_refused_login_is_silent_to_others(shared: Server) -> None:
-    # pitfalls 12.1-7
     with start_of(shared) as peer:
         peer.authenticate("nobody", "wrong", capabilities={})
         assert peer.expect_eof() == b""
@@ -178,7 +169,6 @@ def test_a_refused_login_is_silent_to_others(shared: Server) -> None:
 
 @own_server_only("the delay is a setting of the server")
 def test_a_refused_login_waits_for_the_delay(server: Callable[..., LeveretServer]) -> None:
-    # pitfalls 12.1-7
     mine = server(settings={"LEVERET_AMQP_LOGIN_FAILURE_DELAY_S": "0.5"})
     with start_of(mine) as peer:
         began = time.monotonic()
@@ -189,7 +179,6 @@ def test_a_refused_login_waits_for_the_delay(server: Callable[..., LeveretServer
 
 @reference_differs("3.10: drops the connection without a word")
 def test_an_unknown_mechanism(shared: Server) -> None:
-    # pitfalls 12.1-8
     with start_of(shared) as peer:
         peer.authenticate(mechanism="SCRAM")
         peer.expect_connection_close(
@@ -198,7 +187,6 @@ def test_an_unknown_mechanism(shared: Server) -> None:
 
 
 def test_an_unknown_virtual_host(shared: Server) -> None:
-    # pitfalls 12.1-9
     with tune_of(shared) as peer:
         peer.send(0, "connection.tune-ok", **peer.tune)
         peer.send(0, "connection.open", virtual_host="nowhere")
@@ -206,7 +194,6 @@ def test_an_unknown_virtual_host(shared: Server) -> None:
 
 
 def test_a_virtual_host_without_permissions(shared: Server, name: str) -> None:
-    # pitfalls 12.1-9, features 12.58
     shared.ctl("add_user", name, "secret")
     try:
         with start_of(shared) as peer:
@@ -224,7 +211,6 @@ def test_a_virtual_host_without_permissions(shared: Server, name: str) -> None:
 @own_server_only("the time limit is a setting of the server")
 @pytest.mark.parametrize("stage", ["silent", "half a header", "start"])
 def test_whoever_does_not_shake_hands_is_dropped(server: Callable[..., LeveretServer], stage: str) -> None:
-    # features 7 "Handshake timeout"
     mine = server(settings={"LEVERET_AMQP_HANDSHAKE_TIMEOUT_S": "0.3"})
     with Peer(mine.port) as peer:
         if stage == "half a header":
@@ -244,7 +230,7 @@ def test_a_method_before_the_handshake_is_over(shared: Server) -> None:
 
 
 def test_the_server_sends_heartbeats(connect: Connect) -> None:
-    # pitfalls 12.1-5: every half interval
+    # every half interval
     peer = connect(heartbeat=1)
     began = time.monotonic()
     assert peer.expect(0, "heartbeat", timeout=3).name == "heartbeat"
@@ -254,7 +240,6 @@ def test_the_server_sends_heartbeats(connect: Connect) -> None:
 
 
 def test_a_silent_client_is_dropped_after_two_to_three_intervals(connect: Connect) -> None:
-    # pitfalls 12.1-5
     peer = connect(heartbeat=1)
     began = time.monotonic()
     peer.expect_eof(timeout=6)
@@ -262,7 +247,6 @@ def test_a_silent_client_is_dropped_after_two_to_three_intervals(connect: Connec
 
 
 def test_any_octet_counts_as_a_heartbeat(connect: Connect) -> None:
-    # pitfalls 12.1-5
     peer = connect(heartbeat=1)
     frame = Peer.frame(8, 0, b"")
     until = time.monotonic() + 3.6
@@ -274,7 +258,6 @@ def test_any_octet_counts_as_a_heartbeat(connect: Connect) -> None:
 
 
 def test_a_heartbeat_on_a_channel(peer: Peer) -> None:
-    # pitfalls 12.1-2, features 12.27
     peer.send_raw(Peer.frame(8, 1, b""))
     peer.expect_connection_close(505, "any")
 
@@ -283,14 +266,12 @@ def test_a_heartbeat_on_a_channel(peer: Peer) -> None:
 
 
 def test_opening_a_channel_twice(peer: Peer) -> None:
-    # pitfalls 12.1-12
     peer.send(1, "channel.open")
     peer.expect_connection_close(504, "channel.open", "CHANNEL_ERROR - second 'channel.open' seen")
 
 
 @pytest.mark.parametrize("method", ["queue.declare", "basic.publish", "basic.ack", "tx.select"])
 def test_a_method_on_a_channel_never_opened(peer: Peer, method: str) -> None:
-    # pitfalls 12.1-12
     if method == "basic.publish":
         peer.publish(5, "", "k", b"x")
     else:
@@ -307,7 +288,6 @@ def test_a_channel_number_may_be_used_again_after_close(peer: Peer) -> None:
 
 
 def test_channels_are_independent(peer: Peer, name: str) -> None:
-    # pitfalls 12.1-13
     peer.open_channel(2)
     peer.send(1, "queue.purge", queue=name)
     peer.expect_channel_close(1, 404, "queue.purge")
@@ -317,7 +297,6 @@ def test_channels_are_independent(peer: Peer, name: str) -> None:
 
 
 def test_after_a_channel_error_everything_is_ignored_until_close_ok(peer: Peer, name: str) -> None:
-    # pitfalls 12.1-14, features 12.12, 12.27
     peer.confirm()
     peer.declare(1, name)
     peer.open_channel(2)
@@ -338,7 +317,6 @@ def test_after_a_channel_error_everything_is_ignored_until_close_ok(peer: Peer, 
 
 
 def test_closes_of_a_channel_that_cross(peer: Peer, name: str) -> None:
-    # pitfalls 12.1-11
     peer.open_channel(2)
     peer.send_raw(
         peer.method_frame(1, "queue.purge", queue=name)
@@ -353,7 +331,6 @@ def test_closes_of_a_channel_that_cross(peer: Peer, name: str) -> None:
 
 
 def test_unacked_messages_are_back_before_channel_close_ok(connect: Connect, name: str) -> None:
-    # pitfalls 12.1-11
     peer, other = connect(), connect()
     peer.declare(1, name)
     peer.confirm()
@@ -368,25 +345,21 @@ def test_unacked_messages_are_back_before_channel_close_ok(connect: Connect, nam
 
 
 def test_channel_flow_on(peer: Peer) -> None:
-    # pitfalls 12.1-15
     assert peer.rpc(1, "channel.flow", active=True).active is True
 
 
 def test_channel_flow_off(peer: Peer) -> None:
-    # pitfalls 12.1-15
     peer.send(1, "channel.flow", active=False)
     peer.expect_connection_close(540, "channel.flow", "NOT_IMPLEMENTED - active=false")
 
 
 def test_access_request(peer: Peer) -> None:
-    # pitfalls 12.1-16
     assert peer.rpc(1, "access.request", realm="/data", active=True, read=True).ticket == 1
 
 
 @reference_differs("3.10: drops the connection without a word")
 @pytest.mark.parametrize("ids", [(60, 999), (77, 10)], ids=["method", "class"])
 def test_an_unknown_method(peer: Peer, ids: tuple[int, int]) -> None:
-    # pitfalls 12.1-16
     peer.send_raw(Peer.frame(1, 1, b"".join(number.to_bytes(2, "big") for number in ids)))
     peer.expect_connection_close(503, "any")
 
@@ -398,7 +371,6 @@ def test_a_method_that_only_servers_send(peer: Peer, method: str) -> None:
 
 
 def test_methods_may_be_pipelined(peer: Peer, name: str) -> None:
-    # pitfalls 12.1-17
     peer.send_raw(
         peer.method_frame(1, "queue.declare", queue=name)
         + peer.method_frame(1, "queue.bind", queue=name, exchange="amq.direct", routing_key="k")
@@ -415,7 +387,7 @@ def test_methods_may_be_pipelined(peer: Peer, name: str) -> None:
 
 
 def test_a_connection_opened_in_one_breath(shared: Server) -> None:
-    # pitfalls 12.1-17: a client that knows the answers need not wait for them
+    # a client that knows the answers need not wait for them
     with Peer(shared.port) as peer:
         peer.send_raw(
             PROTOCOL
@@ -437,13 +409,11 @@ def test_a_connection_opened_in_one_breath(shared: Server) -> None:
 
 
 def test_update_secret(peer: Peer) -> None:
-    # features 1 "connection.update-secret"
     peer.rpc(0, "connection.update-secret", new_secret=b"guest", reason="rotation")
     peer.barrier()
 
 
 def test_closing_from_the_client(connect: Connect, name: str) -> None:
-    # pitfalls 12.1-10
     peer, other = connect(), connect()
     peer.declare(1, name)
     peer.confirm()
@@ -462,14 +432,12 @@ def test_closing_from_the_client(connect: Connect, name: str) -> None:
 
 
 def test_a_second_close_is_answered_too(peer: Peer) -> None:
-    # pitfalls 12.1-10
     close = peer.method_frame(0, "connection.close", reply_code=200)
     peer.send_raw(close + close)
     peer.expect(0, "connection.close-ok")
 
 
 def test_close_crossing_a_server_close(peer: Peer) -> None:
-    # pitfalls 12.1-10
     peer.send(1, "channel.flow", active=False)
     assert peer.expect(0, "connection.close").reply_code == 540
     peer.send(0, "connection.close", reply_code=200)
@@ -487,7 +455,7 @@ def test_client_properties_of_any_type(connect: Connect) -> None:
 
 
 def test_unknown_connection_methods_name_themselves(peer: Peer) -> None:
-    # pitfalls 12.1-13: ids of the offending method
+    # ids of the offending method
     peer.send(1, "basic.publish", immediate=True)
     peer.send_raw(Peer.frame(2, 1, (60).to_bytes(2, "big") + bytes(12)))
     close = peer.expect(0, "connection.close")

@@ -107,7 +107,6 @@ def test_confirmed_persistent_messages_survive(mine: LeveretServer, again: Calla
 
 
 def test_transient_messages_do_not(mine: LeveretServer, again: Callable[[], Peer]) -> None:
-    # features 7 "Store"
     with mine.peer() as peer:
         peer.declare(1, "q", durable=True)
         peer.confirm()
@@ -139,7 +138,6 @@ def test_order_and_acks_survive(mine: LeveretServer, again: Callable[[], Peer]) 
 
 
 def test_what_was_delivered_is_redelivered(mine: LeveretServer, again: Callable[[], Peer]) -> None:
-    # features 12.2
     with mine.peer() as peer:
         peer.declare(1, "q", durable=True)
         peer.confirm()

@@ -40,7 +40,6 @@ def exchange_exists(peer: Peer, exchange: str) -> bool:
 
 
 def test_line_ends_are_removed_from_names(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-27
     assert peer.declare(1, f"\r{name}\r\n", exclusive=True) == name
     peer.rpc(1, "exchange.declare", exchange=f"{name}\n", type="fanout")
     peer.rpc(1, "exchange.declare", exchange=name, type="fanout", passive=True)
@@ -49,7 +48,6 @@ def test_line_ends_are_removed_from_names(peer: Peer, name: str) -> None:
 
 @reference_differs("3.10: only in declare, delete and bind")
 def test_line_ends_are_removed_from_names_to_get_from(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-27
     peer.declare(1, name, exclusive=True)
     assert peer.get(1, f"{name}\n") is None
     peer.consume(1, f"{name}\r\n")
@@ -57,7 +55,6 @@ def test_line_ends_are_removed_from_names_to_get_from(peer: Peer, name: str) -> 
 
 @pytest.mark.parametrize("tail", ["", " with spaces ", "/slash", "é", "%41"])
 def test_names_of_any_characters(peer: Peer, name: str, tail: str) -> None:
-    # pitfalls 12.3-27
     queue = f"{name}{tail}"
     assert peer.declare(1, queue, exclusive=True) == queue
     peer.publish(1, "", queue, b"x")
@@ -70,7 +67,6 @@ def test_a_name_of_255_octets(peer: Peer, name: str) -> None:
 
 
 def test_server_named_queues(peer: Peer) -> None:
-    # features 1 "Server-named queue"
     one, two = peer.declare(1, exclusive=True), peer.declare(1, exclusive=True)
     assert one != two
     assert one.startswith("amq.gen-")
@@ -84,13 +80,11 @@ def test_server_named_queues(peer: Peer) -> None:
     ],
 )  # fmt: skip
 def test_no_name_on_a_new_channel(peer: Peer, method: str, arguments: dict[str, Any]) -> None:
-    # pitfalls 12.3-28, features 12.24
     peer.send(1, method, **arguments)
     peer.expect_channel_close(1, 404, method, "NOT_FOUND - no previously declared queue")
 
 
 def test_no_name_means_the_last_declared(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-28, features 12.24
     peer.declare(1, f"{name}-1", exclusive=True)
     peer.declare(1, f"{name}-2", exclusive=True)
     peer.rpc(1, "queue.bind", exchange="amq.direct")  # no key either: the queue's name is the key
@@ -110,7 +104,6 @@ def test_no_name_means_the_last_declared(peer: Peer, name: str) -> None:
 
 
 def test_no_name_means_the_last_declared_on_this_channel(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-28
     peer.open_channel(2)
     peer.declare(1, name, exclusive=True)
     peer.send(2, "basic.get")
@@ -121,7 +114,6 @@ def test_no_name_means_the_last_declared_on_this_channel(peer: Peer, name: str) 
 
 
 def test_queues_may_not_be_called_amq(peer: Peer) -> None:
-    # pitfalls 12.3-29, features 12.21
     peer.send(1, "queue.declare", queue="amq.mine")
     peer.expect_channel_close(
         1, 403, "queue.declare",
@@ -130,7 +122,6 @@ def test_queues_may_not_be_called_amq(peer: Peer) -> None:
 
 
 def test_redeclaring_a_server_named_queue_by_name(peer: Peer) -> None:
-    # pitfalls 12.3-29, features 12.21
     queue = peer.declare(1, exclusive=True)
     peer.counts(1, queue)
     peer.send(1, "queue.declare", queue=queue, exclusive=True)
@@ -141,13 +132,11 @@ def test_redeclaring_a_server_named_queue_by_name(peer: Peer) -> None:
 
 
 def test_the_prefix_is_compared_octet_by_octet(peer: Peer, name: str) -> None:
-    # features 12.21
     assert peer.declare(1, f"AMQ.{name}", exclusive=True) == f"AMQ.{name}"
     assert peer.declare(1, f"amq{name}", exclusive=True) == f"amq{name}"
 
 
 def test_exchanges_may_not_be_called_amq(peer: Peer) -> None:
-    # pitfalls 12.3-29
     peer.send(1, "exchange.declare", exchange="amq.mine", type="direct")
     peer.expect_channel_close(
         1, 403, "exchange.declare",
@@ -163,12 +152,10 @@ def test_exchanges_may_not_be_called_amq(peer: Peer) -> None:
     ],
 )  # fmt: skip
 def test_predeclared_exchanges_may_be_redeclared(peer: Peer, exchange: str, kind: str) -> None:
-    # features 12.21, 1 "Pre-declared"
     peer.rpc(1, "exchange.declare", exchange=exchange, type=kind, durable=True)
 
 
 def test_predeclared_exchanges_may_not_be_deleted(peer: Peer) -> None:
-    # pitfalls 12.3-30
     peer.send(1, "exchange.delete", exchange="amq.topic")
     text = peer.expect_channel_close(1, 403, "exchange.delete")
     assert text in (
@@ -191,7 +178,6 @@ def test_predeclared_exchanges_may_not_be_deleted(peer: Peer) -> None:
 def test_the_default_exchange_is_not_to_be_touched(
     peer: Peer, name: str, method: str, arguments: dict[str, Any]
 ) -> None:
-    # pitfalls 12.3-30, features 12.22
     if method.startswith("queue"):
         arguments = arguments | {"queue": peer.declare(1, name, exclusive=True)}
     peer.send(1, method, **arguments)
@@ -224,7 +210,6 @@ def test_the_default_exchange_is_not_to_be_touched(
 def test_an_inequivalent_queue(
     peer: Peer, name: str, first: dict[str, Any], second: dict[str, Any], text: str
 ) -> None:
-    # pitfalls 12.3-31, features 12.17
     peer.declare(1, name, **first)
     peer.send(1, "queue.declare", queue=name, **second)
     peer.expect_channel_close(1, 406, "queue.declare", "PRECONDITION_FAILED - " + text.format(name))
@@ -243,7 +228,6 @@ def test_an_inequivalent_queue(
     ids=["long", "byte", "unknown", "unknown added", "no type", "classic"],
 )
 def test_an_equivalent_queue(peer: Peer, name: str, first: dict[str, Any], second: dict[str, Any]) -> None:
-    # pitfalls 12.3-32, features 12.18
     peer.declare(1, name, durable=True, arguments=first)
     peer.declare(1, name, durable=True, arguments=second)
 
@@ -261,21 +245,18 @@ def test_an_equivalent_queue(peer: Peer, name: str, first: dict[str, Any], secon
     ids=["type", "durable", "auto-delete", "internal", "alternate"],
 )  # fmt: skip
 def test_an_inequivalent_exchange(peer: Peer, name: str, second: dict[str, Any], text: str) -> None:
-    # features 12.18, 1 "Redeclare equivalence"
     peer.rpc(1, "exchange.declare", exchange=name, type="direct")
     peer.send(1, "exchange.declare", **({"exchange": name, "type": "direct"} | second))
     peer.expect_channel_close(1, 406, "exchange.declare", "PRECONDITION_FAILED - " + text.format(name))
 
 
 def test_an_exchange_with_other_unknown_arguments_is_equivalent(peer: Peer, name: str) -> None:
-    # features 12.18
     peer.rpc(1, "exchange.declare", exchange=name, type="direct", arguments={"x-mine": 1})
     peer.rpc(1, "exchange.declare", exchange=name, type="direct", arguments={"x-mine": 2})
 
 
 @reference_differs("3.10: closes the connection with 503")
 def test_an_unknown_exchange_type(peer: Peer, name: str) -> None:
-    # features 1 "Unknown exchange type"
     peer.send(1, "exchange.declare", exchange=name, type="x-nonsense")
     peer.expect_channel_close(
         1, 406, "exchange.declare", "PRECONDITION_FAILED - unknown exchange type 'x-nonsense'"
@@ -306,13 +287,11 @@ def test_declaring_without_an_answer(peer: Peer, name: str) -> None:
     ids=str,
 )  # fmt: skip
 def test_an_invalid_queue_argument(peer: Peer, name: str, arguments: dict[str, Any]) -> None:
-    # features 1, pitfalls 12.3-36
     peer.send(1, "queue.declare", queue=name, arguments=arguments)
     peer.expect_channel_close(1, 406, "queue.declare")
 
 
 def test_the_text_for_an_argument_of_a_wrong_type(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-36
     peer.send(1, "queue.declare", queue=name, arguments={"x-dead-letter-exchange": 5})
     text = peer.expect_channel_close(1, 406, "queue.declare")
     assert text.startswith("PRECONDITION_FAILED - invalid ")
@@ -326,14 +305,12 @@ def test_the_text_for_an_argument_of_a_wrong_type(peer: Peer, name: str) -> None
 
 
 def test_passive_declares_compare_nothing(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-35, features 12.20
     peer.declare(1, name, durable=True, arguments={"x-max-length": 5})
     peer.rpc(1, "queue.declare", queue=name, passive=True, auto_delete=True, arguments={"x-max-length": 9})
     peer.rpc(1, "exchange.declare", exchange="amq.topic", type="fanout", passive=True, auto_delete=True)
 
 
 def test_passive_declares_of_what_is_missing(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-35, features 12.20
     peer.send(1, "queue.declare", queue=name, passive=True)
     peer.expect_channel_close(1, 404, "queue.declare", f"NOT_FOUND - no queue '{name}' in vhost '/'")
     peer.open_channel(1)
@@ -342,7 +319,6 @@ def test_passive_declares_of_what_is_missing(peer: Peer, name: str) -> None:
 
 
 def test_declare_ok_counts_ready_messages_and_consumers(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-35, features 12.7
     peer.declare(1, name)
     for _ in range(3):
         peer.publish(1, "", name, b"x")
@@ -361,7 +337,6 @@ def test_declare_ok_counts_ready_messages_and_consumers(peer: Peer, name: str) -
 
 
 def test_an_exclusive_queue_is_locked_to_other_connections(connect: Connect, name: str) -> None:
-    # pitfalls 12.3-33, features 12.19
     owner, other = connect(), connect()
     owner.declare(1, name, exclusive=True)
     owner.open_channel(2)
@@ -389,7 +364,6 @@ def test_anybody_may_publish_to_an_exclusive_queue(connect: Connect, name: str) 
 
 
 def test_redeclaring_with_another_exclusive_flag(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-33, features 12.19
     peer.declare(1, name, exclusive=True)
     peer.send(1, "queue.declare", queue=name)
     peer.expect_channel_close(1, 405, "queue.declare", LOCKED.format(name))
@@ -401,7 +375,6 @@ def test_redeclaring_with_another_exclusive_flag(peer: Peer, name: str) -> None:
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_exclusive_queues_live_with_the_connection(connect: Connect, name: str, durable: bool) -> None:
-    # pitfalls 12.3-34
     owner, other = connect(), connect()
     owner.open_channel(2)
     owner.declare(2, name, exclusive=True, durable=durable)
@@ -422,7 +395,6 @@ def test_exclusive_queues_die_with_a_lost_connection(connect: Connect, name: str
 
 
 def test_an_auto_delete_queue_waits_for_its_first_consumer(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-38, features 12.23
     peer.open_channel(2)
     peer.declare(1, name, auto_delete=True)
     peer.publish(1, "", name, b"x")
@@ -437,7 +409,6 @@ def test_an_auto_delete_queue_waits_for_its_first_consumer(peer: Peer, name: str
 
 @pytest.mark.parametrize("how", ["channel", "channel error", "connection", "lost connection"])
 def test_an_auto_delete_queue_goes_with_its_last_consumer(connect: Connect, name: str, how: str) -> None:
-    # pitfalls 12.3-38, features 12.23
     peer, other = connect(), connect()
     peer.declare(1, name, auto_delete=True)
     peer.consume(1, name)
@@ -454,7 +425,6 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer(connect: Connect, name
 
 
 def test_an_auto_delete_exchange_goes_with_its_last_outgoing_binding(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-38, features 12.23
     peer.rpc(1, "exchange.declare", exchange=name, type="fanout", auto_delete=True)
     peer.declare(1, name, exclusive=True)
     peer.rpc(1, "exchange.bind", source="amq.fanout", destination=name)
@@ -469,7 +439,6 @@ def test_an_auto_delete_exchange_goes_with_its_last_outgoing_binding(peer: Peer,
 
 
 def test_an_auto_delete_exchange_goes_with_its_last_queue(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-38, features 12.23
     peer.rpc(1, "exchange.declare", exchange=name, type="fanout", auto_delete=True)
     peer.declare(1, name, exclusive=True)
     peer.rpc(1, "queue.bind", queue=name, exchange=name)
@@ -481,19 +450,16 @@ def test_an_auto_delete_exchange_goes_with_its_last_queue(peer: Peer, name: str)
 
 
 def test_deleting_what_is_missing_is_fine(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-39, features 12.25
     assert peer.rpc(1, "queue.delete", queue=name).message_count == 0
     peer.rpc(1, "exchange.delete", exchange=name)
 
 
 def test_purging_what_is_missing_is_not(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-39, features 12.25
     peer.send(1, "queue.purge", queue=name)
     peer.expect_channel_close(1, 404, "queue.purge", f"NOT_FOUND - no queue '{name}' in vhost '/'")
 
 
 def test_purge_takes_only_what_is_ready(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-39
     peer.declare(1, name)
     for number in range(4):
         peer.publish(1, "", name, b"%d" % number)
@@ -504,7 +470,6 @@ def test_purge_takes_only_what_is_ready(peer: Peer, name: str) -> None:
 
 
 def test_delete_counts_what_was_ready(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-39
     peer.declare(1, name)
     for _ in range(3):
         peer.publish(1, "", name, b"x")
@@ -513,7 +478,6 @@ def test_delete_counts_what_was_ready(peer: Peer, name: str) -> None:
 
 
 def test_deleting_a_queue_only_if_unused(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-39
     peer.declare(1, name)
     peer.open_channel(2)
     peer.consume(2, name)
@@ -524,7 +488,6 @@ def test_deleting_a_queue_only_if_unused(peer: Peer, name: str) -> None:
 
 
 def test_deleting_a_queue_only_if_empty(peer: Peer, name: str) -> None:
-    # pitfalls 12.3-39
     peer.declare(1, name)
     peer.publish(1, "", name, b"x")
     peer.send(1, "queue.delete", queue=name, if_empty=True)

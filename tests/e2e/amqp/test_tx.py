@@ -13,7 +13,6 @@ def queue(peer: Peer, name: str) -> str:
 
 
 def test_publishes_wait_for_the_commit(peer: Peer, queue: str) -> None:
-    # features 1 "Transactions"
     peer.open_channel(2)
     peer.rpc(1, "tx.select")
     for body in (b"1", b"2"):
@@ -42,7 +41,6 @@ def test_closing_the_channel_rolls_back(peer: Peer, queue: str) -> None:
 
 
 def test_acks_wait_for_the_commit(peer: Peer, queue: str) -> None:
-    # features 12.16
     peer.publish(1, "", queue, b"x")
     peer.rpc(1, "tx.select")
     assert peer.get(1, queue, no_ack=False)
@@ -61,7 +59,6 @@ def test_acks_wait_for_the_commit(peer: Peer, queue: str) -> None:
 
 
 def test_after_a_rollback_messages_are_unacked_still(peer: Peer, queue: str) -> None:
-    # features 12.16
     peer.publish(1, "", queue, b"x")
     peer.rpc(1, "tx.select")
     assert peer.get(1, queue, no_ack=False)
@@ -107,13 +104,11 @@ def test_an_unknown_delivery_tag(peer: Peer) -> None:
 
 @pytest.mark.parametrize("method", ["tx.commit", "tx.rollback"])
 def test_without_select(peer: Peer, method: str) -> None:
-    # pitfalls 12.4-47
     peer.send(1, method)
     peer.expect_channel_close(1, 406, method, "PRECONDITION_FAILED - channel is not transactional")
 
 
 def test_selecting_twice(peer: Peer) -> None:
-    # pitfalls 12.4-47, features 12.15
     peer.rpc(1, "tx.select")
     peer.rpc(1, "tx.select")
 
@@ -126,7 +121,6 @@ def test_selecting_twice(peer: Peer) -> None:
     ],
 )
 def test_no_mixing_with_confirms(peer: Peer, first: str, then: str, text: str) -> None:
-    # pitfalls 12.4-47, features 12.15
     peer.rpc(1, first)
     peer.send(1, then)
     peer.expect_channel_close(1, 406, then, f"PRECONDITION_FAILED - {text}")
@@ -142,7 +136,6 @@ def test_commits_may_be_empty_and_many(peer: Peer, queue: str) -> None:
 
 
 def test_a_full_queue_fails_the_commit(peer: Peer, name: str) -> None:
-    # features 1 "Transactions"
     peer.declare(1, f"{name}-full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     peer.publish(1, "", f"{name}-full", b"fills")
     peer.rpc(1, "tx.select")

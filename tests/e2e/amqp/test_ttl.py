@@ -55,14 +55,12 @@ def test_messages_expire_as_their_publisher_says(peer: Peer, name: str) -> None:
 
 @pytest.mark.parametrize(("queue_ttl", "expiration"), [(50, "60000"), (60000, "50")])
 def test_the_shorter_time_counts(peer: Peer, name: str, queue_ttl: int, expiration: str) -> None:
-    # features 1 "x-message-ttl"
     declare(peer, name, message_ttl=queue_ttl)
     put(peer, name, b"x", expiration=expiration)
     wait_empty(peer, name)
 
 
 def test_only_the_head_expires(peer: Peer, name: str) -> None:
-    # pitfalls 12.6-68, features 12.34
     peer.declare(1, name)
     put(peer, name, b"long", expiration="60000")
     put(peer, name, b"short", expiration="1")
@@ -75,7 +73,6 @@ def test_only_the_head_expires(peer: Peer, name: str) -> None:
 
 
 def test_the_head_expires_before_it_is_delivered(peer: Peer, name: str) -> None:
-    # features 12.34
     declare(peer, name, message_ttl=30)
     for number in range(3):
         put(peer, name, b"%d" % number)
@@ -86,7 +83,6 @@ def test_the_head_expires_before_it_is_delivered(peer: Peer, name: str) -> None:
 
 
 def test_a_ttl_of_zero_with_an_idle_consumer(peer: Peer, name: str) -> None:
-    # pitfalls 12.6-68, features 12.34
     declare(peer, name, message_ttl=0)
     peer.consume(1, name, no_ack=True)
     put(peer, name, b"x")
@@ -96,7 +92,6 @@ def test_a_ttl_of_zero_with_an_idle_consumer(peer: Peer, name: str) -> None:
 
 
 def test_a_ttl_of_zero_without_a_consumer(peer: Peer, name: str) -> None:
-    # pitfalls 12.6-68
     declare(peer, name, message_ttl=0)
     put(peer, name, b"x")
     wait_empty(peer, name)
@@ -104,7 +99,6 @@ def test_a_ttl_of_zero_without_a_consumer(peer: Peer, name: str) -> None:
 
 
 def test_unacked_messages_do_not_expire(peer: Peer, name: str) -> None:
-    # pitfalls 12.6-68
     declare(peer, name, message_ttl=100)
     put(peer, name, b"held")
     put(peer, name, b"ready")
@@ -116,7 +110,7 @@ def test_unacked_messages_do_not_expire(peer: Peer, name: str) -> None:
 
 
 def test_a_requeued_message_keeps_its_time(peer: Peer, name: str) -> None:
-    # features 7 "Message expiry of unacked": evaluated at the head after a requeue
+    # evaluated at the head after a requeue
     declare(peer, name, message_ttl=100)
     put(peer, name, b"held")
     began = time.monotonic()
@@ -146,7 +140,7 @@ def gone(peer: Peer, queue: str) -> bool:
 
 
 def test_a_queue_expires_unused(peer: Peer, name: str) -> None:
-    # features 1 "x-expires": a publish does not renew it
+    # a publish does not renew it
     began = time.monotonic()
     declare(peer, name, expires=150)
     poll(lambda: gone(peer, name), "the queue has not expired")
@@ -155,7 +149,6 @@ def test_a_queue_expires_unused(peer: Peer, name: str) -> None:
 
 @pytest.mark.parametrize("use", ["get", "redeclare"])
 def test_use_renews_a_queue(peer: Peer, name: str, use: str) -> None:
-    # features 1 "x-expires"
     declare(peer, name, expires=300)
     until = time.monotonic() + 0.6
     while time.monotonic() < until:
@@ -168,7 +161,6 @@ def test_use_renews_a_queue(peer: Peer, name: str, use: str) -> None:
 
 
 def test_a_consumer_keeps_a_queue(peer: Peer, name: str) -> None:
-    # features 1 "x-expires"
     declare(peer, name, expires=100)
     tag = peer.consume(1, name, no_ack=True)
     until = time.monotonic() + 0.3
@@ -180,7 +172,6 @@ def test_a_consumer_keeps_a_queue(peer: Peer, name: str) -> None:
 
 
 def test_an_expired_queue_does_not_dead_letter(peer: Peer, name: str) -> None:
-    # pitfalls 12.6-68, features 12.34
     peer.declare(1, f"{name}-dead")
     declare(peer, name, expires=100, dead_letter_exchange="", dead_letter_routing_key=f"{name}-dead")
     put(peer, name, b"x")
