@@ -1,18 +1,22 @@
-"""Loading: the file, over it the environment, over that the flags; all mistakes are found at once."""
+"""Loading: the file, over it the environment, over that the flags; all mistakes are found at once.
+
+The shared sections are always known. What adapters, backends, stores, exchange types and plugins declare comes from the
+composition root as `Declarations`, and is imported only if the configuration names its owner.
+"""
 
 from __future__ import annotations
 
 import difflib
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from leveret.conf.settings import Setting, Settings, declarations
+from leveret.conf.declare import DeclarationError, Setting, declared, environment_name
+from leveret.conf.settings import Settings, declarations, shared_sections
+from leveret.conf.values import parse_bytes, typed
 
-__all__ = ["Reload", "SettingsError", "load", "merge_reloadable", "parse_bytes"]
+__all__ = ["Declarations", "Reload", "SettingsError", "load", "merge_reloadable", "parse_bytes"]
 
 CONFIG_VARIABLE = "LEVERET_CONFIG"  # the file itself; read by the command line
 
@@ -22,10 +26,6 @@ RABBITMQ_VARIABLES = {
     "RABBITMQ_DEFAULT_PASS": "auth.default_pass",
     "RABBITMQ_DEFAULT_VHOST": "auth.default_vhost",
 }
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTP]?)(i?)(?:[bB])?")
-SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-TRUE, FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
-KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", tuple: "a list of strings"}
 
 
 class SettingsError(Exception):
@@ -36,217 +36,238 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
 
 
-class _Wrong(Exception):
-    """Why a value does not fit its setting, as the end of a sentence."""
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What is declared beside the shared settings.
+
+    sections: by name, a function that imports the owner and returns the dataclass that it declares, or None if it
+    declares none; it raises DeclarationError if the owner cannot be had.
+    always: names of those that are loaded whatever the configuration says: the adapters'.
+    """
+
+    sections: Mapping[str, Callable[[], type | None]] = field(default_factory=dict)
+    always: tuple[str, ...] = ()
 
 
-def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+def load(
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any],
+    owned: Declarations | None = None,
+    *,
+    only: str = "",
+) -> Settings:
     """Settings from all three. `flags`: key ("server.data_dir") to text as typed, or None if not given.
+
+    owned: what is declared beside the shared sections; None: only these are loaded, and what `auth.backends`,
+    `store.engine` and `plugins.enabled` name is not looked for.
+    only: the one section to load, for programs that need no other; the rest is not checked either.
 
     Raise SettingsError with every mistake in them.
     """
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    options: dict[str, Any] = {}
-    given = [*_from_file(file, problems, options), *_from_environment(environ, problems), *_from_flags(flags)]
-    for source, declared, value in given:
-        sources[declared.key] = source
+    return _Loading(owned, only).load(file, environ, flags)
+
+
+class _Loading:
+    """One call of `load`: what is known by then, and what was found wrong."""
+
+    def __init__(self, owned: Declarations | None, only: str) -> None:
+        self._owned = owned or Declarations()
+        self._must_exist = owned is not None
+        self._only = only
+        self._types: dict[str, type] = {}  # the owned sections that are loaded
+        self._tried: set[str] = set()
+        self._rows: dict[str, Setting] = {}  # by key, and by the former key
+        self._problems: list[str] = []
+        self._values: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}
+        self._know(declarations())
+
+    def load(self, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+        for name in self._owned.always:
+            self._require(name)
+        given = [
+            *self._from_file(_document(file, self._problems), str(file)),
+            *self._from_environment(environ),
+            *self._from_flags(flags),
+        ]
+        for source, row, value in given:
+            self._take(source, row, value)
+        settings = self._build()
+        if not self._only:
+            settings = self._with_named(settings)
+            self._check()
+            if not self._problems:
+                self._problems += _contradictions(settings, self._sources)
+        if self._problems:
+            raise SettingsError(self._problems)
+        return settings
+
+    # -- what is declared
+
+    def _know(self, rows: Mapping[str, Setting]) -> None:
+        self._rows |= rows
+        self._rows |= {row.former: row for row in rows.values() if row.former}
+
+    def _require(self, section: str) -> None:
+        """Import the owner of a section, once."""
+        if section in self._tried:
+            return
+        self._tried.add(section)
         try:
-            values[declared.key] = _typed(declared, value)
-        except _Wrong as wrong:
-            values.pop(declared.key, None)
-            problems.append(f"{source} {wrong}.")
-    if options:
-        values["plugins.options"] = options
-    settings = _build(values)
-    if not problems:
-        problems += _contradictions(settings, sources)
-    if problems:
-        raise SettingsError(problems)
-    return settings
+            declaration = self._owned.sections[section]()
+            if declaration is not None:
+                self._know(declared(section, declaration))
+                self._types[section] = declaration
+        except DeclarationError as error:
+            self._problems.append(f"{error}.")
+
+    def _sections(self) -> set[str]:
+        """All names that may stand in brackets; also of those that only have sections inside."""
+        known = {row.section for row in self._rows.values()} | self._owned.sections.keys()
+        return known | {name.partition(".")[0] for name in known}
+
+    # -- where values come from
+
+    def _from_file(self, document: Mapping[str, Any], file: str) -> Iterator[tuple[str, Setting, Any]]:
+        sections = self._sections()
+        for section, content in document.items():
+            if self._only and section != self._only:
+                continue
+            if section not in sections:
+                self._problems.append(f"{file}: there is no section [{section}]{_nearest(section, sections)}")
+            elif not isinstance(content, dict):
+                self._problems.append(f"{file}: {section} must be a section, [{section}].")
+            else:
+                yield from self._from_section(section, content, file)
+
+    def _from_section(
+        self, section: str, content: Mapping[str, Any], file: str
+    ) -> Iterator[tuple[str, Setting, Any]]:
+        if section in self._owned.sections:
+            self._require(section)
+        for name, value in content.items():
+            key = f"{section}.{name}"
+            if key in self._rows:
+                yield f"{file}: {key}", self._rows[key], value
+            elif key in self._owned.sections and isinstance(value, dict):
+                yield from self._from_section(key, value, file)
+            elif isinstance(value, dict):
+                inner = [one for one in self._owned.sections if one.startswith(f"{section}.")]
+                self._problems.append(f"{file}: there is no section [{key}]{_nearest(key, inner)}")
+            else:
+                names = [row.name for row in self._rows.values() if row.section == section]
+                self._problems.append(f"{file}: there is no setting {key}{_nearest(name, names)}")
+
+    def _from_environment(self, environ: Mapping[str, str]) -> Iterator[tuple[str, Setting, Any]]:
+        for variable, key in RABBITMQ_VARIABLES.items():
+            if environ.get(variable):
+                yield variable, self._rows[key], environ[variable]
+        names = self._environment_names()
+        ours = [name for name in environ if name.startswith("LEVERET_") and name != CONFIG_VARIABLE]
+        for section in self._owned.sections:  # those that only the environment names
+            prefix = environment_name(section) + "_"
+            if any(name.startswith(prefix) and name not in names for name in ours):
+                self._require(section)
+        names = self._environment_names()
+        found = []
+        for variable in ours:
+            if variable in names:
+                found.append((*names[variable], variable))
+            elif not self._only:
+                self._problems.append(f"{variable}: there is no such setting{_nearest(variable, names)}")
+        for _, row, variable in sorted(found, key=lambda item: -item[0]):  # short names last: they win
+            yield variable, row, environ[variable]
+
+    def _environment_names(self) -> dict[str, tuple[int, Setting]]:
+        """Each variable's rank among those of its setting, and its setting."""
+        return {
+            name: (rank, row)
+            for row in self._rows.values()
+            for rank, name in enumerate(row.environment_names)
+        }  # fmt: skip
+
+    def _from_flags(self, flags: Mapping[str, Any]) -> Iterator[tuple[str, Setting, Any]]:
+        for key, value in flags.items():
+            if value is not None:
+                yield self._rows[key].flag or key, self._rows[key], value
+
+    # -- what they make
+
+    def _take(self, source: str, row: Setting, value: Any) -> None:
+        if self._only and row.section != self._only:
+            return
+        self._sources[row.key] = source
+        try:
+            self._values[row.key] = typed(row, value)
+        except ValueError as error:
+            self._values.pop(row.key, None)
+            self._problems.append(f"{source} {error}.")
+
+    def _build(self) -> Settings:
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in self._values.items():
+            row = self._rows[key]
+            sections.setdefault(row.section, {})[row.name] = value
+        shared = {
+            name: declaration(**sections[name])
+            for name, declaration in shared_sections().items()
+            if name in sections
+        }
+        owned = {name: declaration(**sections.get(name, {})) for name, declaration in self._types.items()}
+        return replace(Settings(), **shared, owned=owned)
+
+    def _with_named(self, settings: Settings) -> Settings:
+        """The sections of those that the settings name, with their defaults if nothing is given for them."""
+        named = {
+            "auth.backends": [f"auth.{name}" for name in settings.auth.backends],
+            "store.engine": [f"store.{settings.store.engine}"],
+            "plugins.enabled": [f"plugins.{name}" for name in settings.plugins.enabled],
+        }
+        for key, sections in named.items() if self._must_exist else ():
+            for section in sections:
+                name = section.partition(".")[2]
+                if section in self._owned.sections:
+                    self._require(section)
+                elif key != "plugins.enabled" or f"exchanges.{name}" not in self._owned.sections:
+                    kind = section.partition(".")[0] + "."
+                    names = [one.removeprefix(kind) for one in self._owned.sections if one.startswith(kind)]
+                    source = self._sources.get(key, key)
+                    self._problems.append(
+                        f"{source} names '{name}', which is not installed{_nearest(name, names)}"
+                    )
+        added = {name: made() for name, made in self._types.items() if name not in settings.owned}
+        return replace(settings, owned={**settings.owned, **added}) if added else settings
+
+    def _check(self) -> None:
+        """Each declaration's own checks; of defaults, too, where the section is in use."""
+        for key, row in self._rows.items():
+            if row.check is None or key != row.key or (key in self._sources and key not in self._values):
+                continue
+            try:
+                row.check(self._values.get(key, row.default))
+            except ValueError as error:
+                self._problems.append(f"{self._sources.get(key, key)} {error}.")
 
 
-def _build(values: Mapping[str, Any]) -> Settings:
-    settings = Settings()
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        section, name = key.split(".")
-        sections.setdefault(section, {})[name] = value
-    made = {section: replace(getattr(settings, section), **changed) for section, changed in sections.items()}
-    return replace(settings, **made)
-
-
-# -- where values come from
-
-
-def _from_file(
-    file: Path | None, problems: list[str], options: dict[str, Any]
-) -> Iterator[tuple[str, Setting, Any]]:
+def _document(file: Path | None, problems: list[str]) -> dict[str, Any]:
     if file is None:
-        return
+        return {}
     import tomllib  # only those who have a file wait for it
 
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         problems.append(f"{file} cannot be read: {error.strerror}.")
-        return
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{file} is not TOML: {error}.")
-        return
-    known = declarations()
-    sections = {declared.section for declared in known.values()}
-    for section, content in document.items():
-        if section not in sections:
-            problems.append(f"{file}: there is no section [{section}]{_nearest(section, sections)}")
-        elif not isinstance(content, dict):
-            problems.append(f"{file}: {section} must be a section, [{section}].")
-        else:
-            for name, value in content.items():
-                key = f"{section}.{name}"
-                if key in known:
-                    yield f"{file}: {key}", known[key], value
-                elif section == "plugins" and isinstance(value, dict):
-                    options[name] = value
-                else:
-                    names = {one.name for one in known.values() if one.section == section}
-                    problems.append(f"{file}: there is no setting {key}{_nearest(name, names)}")
-
-
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, Setting, Any]]:
-    known = declarations()
-    for variable, key in RABBITMQ_VARIABLES.items():
-        if environ.get(variable):
-            yield variable, known[key], environ[variable]
-    names: dict[str, tuple[int, Setting]] = {}
-    for declared in known.values():
-        for rank, name in enumerate(declared.environment_names):
-            names[name] = (rank, declared)
-    found: list[tuple[int, str, Setting]] = []
-    for variable in environ:
-        if variable in names:
-            found.append((names[variable][0], variable, names[variable][1]))
-        elif variable.startswith("LEVERET_") and variable != CONFIG_VARIABLE:
-            problems.append(f"{variable}: there is no such setting{_nearest(variable, names)}")
-    for _, variable, declared in sorted(found, key=lambda item: -item[0]):  # short names last: they win
-        yield variable, declared, environ[variable]
-
-
-def _from_flags(flags: Mapping[str, Any]) -> Iterator[tuple[str, Setting, Any]]:
-    known = declarations()
-    for key, value in flags.items():
-        if value is not None:
-            yield known[key].flag or key, known[key], value
+    return {}
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
     """The end of the sentence: what was meant, perhaps."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {close[0]}?" if close else "."
-
-
-# -- from text, or TOML, to values
-
-
-def _typed(declared: Setting, value: Any) -> Any:
-    """The value in its type, within its range. Text is read as the type; TOML's own types are taken strictly."""
-    if declared.is_optional and (value is None or value is False or value == "off"):
-        return None
-    kind = declared.kind
-    if kind is str or kind is Path:
-        value = _text(declared, value)
-    elif kind is tuple:
-        value = _texts(value)
-        for one in value:
-            if declared.choices and one not in declared.choices:
-                raise _Wrong(f"may have {', '.join(declared.choices)}, not {one!r}")
-    elif kind is bool:
-        value = _boolean(value)
-    else:
-        value = _number(declared, value)
-        _check_range(declared, value)
-    return value
-
-
-def _text(declared: Setting, value: Any) -> Any:
-    if not isinstance(value, str):
-        raise _Wrong(f"must be text, not {_shown(declared, value)}")
-    if declared.choices and value not in declared.choices:
-        raise _Wrong(f"must be one of {', '.join(declared.choices)}, not {_shown(declared, value)}")
-    if declared.kind is Path:
-        if not value:
-            raise _Wrong("must name a directory")
-        return Path(value).expanduser().absolute()
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return tuple(value)
-    raise _Wrong(f"must be a list of strings, not {value!r}")
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in TRUE | FALSE:
-        return value.lower() in TRUE
-    raise _Wrong(f"must be true or false, not {value!r}")
-
-
-def _number(declared: Setting, value: Any) -> int | float:
-    number: int | float | None = None
-    if isinstance(value, str):
-        number = _parse_number(declared, value.strip())
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        number = value
-    if number is None or not math.isfinite(number) or (declared.kind is int and not isinstance(number, int)):
-        what = KIND_NAMES[declared.kind]
-        if declared.unit == "bytes":
-            what += ' of bytes, or text like "64 MiB"'
-        elif declared.is_optional:
-            what += ' or "off"'
-        raise _Wrong(f"must be {what}, not {value!r}")
-    return declared.kind(number)  # type: ignore[no-any-return]  # int or float
-
-
-def _parse_number(declared: Setting, text: str) -> int | float | None:
-    if declared.unit == "bytes":
-        try:
-            return parse_bytes(text)
-        except ValueError:
-            pass
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return None
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes, with or without a unit: "1000", "50 MB" (10^6), "64 MiB" (2^20). Raise ValueError, a sentence."""
-    match = SIZE.fullmatch(text)
-    if match is None or (match[3] and not match[2]):
-        raise ValueError(f'a size is a number of bytes, or text like "64 MiB", not {text!r}')
-    number, prefix, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** SIZE_POWERS[prefix.lower()])
-
-
-def _check_range(declared: Setting, value: float) -> None:
-    low, high = declared.minimum, declared.maximum
-    if low is not None and high is not None and not low <= value <= high:
-        raise _Wrong(f"must be between {low} and {high}, not {value}")
-    if low is not None and value < low:
-        raise _Wrong(f"must be at least {low}, not {value}")
-
-
-def _shown(declared: Setting, value: Any) -> str:
-    return "what was given" if declared.is_secret else repr(value)
 
 
 def _contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
@@ -285,19 +306,23 @@ def merge_reloadable(running: Settings, loaded: Settings) -> Reload:
     """Take over from `loaded` what may change at run time."""
     changed: list[str] = []
     needs_restart: list[str] = []
-    sections: dict[str, Any] = {}
-    for section in fields(Settings):
-        old, new = getattr(running, section.name), getattr(loaded, section.name)
+
+    def merged(name: str, old: Any, new: Any) -> Any:
         taken: dict[str, Any] = {}
         for one in fields(old):
             value = getattr(new, one.name)
             if value == getattr(old, one.name):
                 continue
-            key = f"{section.name}.{one.name}"
-            if key in declarations() and declarations()[key].is_reloadable:
-                changed.append(key)
+            is_reloadable = one.metadata.get("reloadable", False)
+            (changed if is_reloadable else needs_restart).append(f"{name}.{one.name}")
+            if is_reloadable:
                 taken[one.name] = value
-            else:
-                needs_restart.append(key)
-        sections[section.name] = replace(old, **taken)
-    return Reload(Settings(**sections), tuple(changed), tuple(needs_restart))
+        return replace(old, **taken)
+
+    shared = {name: merged(name, getattr(running, name), getattr(loaded, name)) for name in shared_sections()}
+    owned: dict[str, Any] = {}
+    for name in {**running.owned, **loaded.owned}:
+        old, new = running.owned.get(name), loaded.owned.get(name)
+        declaration: type[Any] = type(new if old is None else old)
+        owned[name] = merged(name, old or declaration(), new or declaration())
+    return Reload(Settings(**shared, owned=owned), tuple(changed), tuple(needs_restart))

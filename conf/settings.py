@@ -1,4 +1,7 @@
-"""The settings: each declared once, with its default, unit, range and meaning. Frozen once loaded."""
+"""The shared settings: sections that the broker, its listeners and more than one adapter read. Frozen once loaded.
+
+What belongs to one adapter, backend, store, exchange type or plugin is declared beside it; see conf/declare.py.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import functools
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar
+
+from leveret.conf.declare import KiB, MiB, Setting, TiB, declared, seconds, setting, size
 
 __all__ = [
     "Amqp",
@@ -21,7 +26,6 @@ __all__ = [
     "Mqtt",
     "Plugins",
     "Server",
-    "Setting",
     "Settings",
     "Stomp",
     "Store",
@@ -29,9 +33,10 @@ __all__ = [
     "Websocket",
     "declarations",
     "default_data_dir",
+    "shared_sections",
 ]
 
-KiB, MiB, TiB = 1 << 10, 1 << 20, 1 << 40
+T = TypeVar("T")
 
 
 def default_data_dir() -> Path:
@@ -47,42 +52,9 @@ def default_node_name() -> str:
     return f"leveret@{socket.gethostname()}"
 
 
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: tuple[str, ...] = (),
-    flag: str = "",
-    reloadable: bool = False,
-    secret: bool = False,
-) -> Any:
-    """Declare one setting. A callable default is computed at start and depends on the machine.
-
-    flag: the option of `leveret serve` that sets it ("--data-dir"); its environment short name follows (LEVERET_DATA_DIR).
-    """
-    metadata = {
-        "doc": doc, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices, "flag": flag,
-        "reloadable": reloadable,
-    }  # fmt: skip
-    if callable(default):
-        return field(default_factory=default, metadata=metadata, repr=not secret)
-    return field(default=default, metadata=metadata, repr=not secret)
-
-
 def _port(default: int | None, doc: str, flag: str) -> Any:
     doc += '; 0: any free one, "off": no such listener'
     return setting(default, doc, unit="port", minimum=0, maximum=65535, flag=flag)
-
-
-def _seconds(default: float, doc: str, **options: Any) -> Any:
-    return setting(default, doc, unit="seconds", minimum=0, **options)
-
-
-def _bytes(default: int, doc: str, minimum: int = 0, maximum: int | None = None, **options: Any) -> Any:
-    return setting(default, doc, unit="bytes", minimum=minimum, maximum=maximum, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +66,7 @@ class Server:
     )
     node_name: str = setting(default_node_name, "the name of this node")
     cluster_name: str = setting("", "what clients see as cluster_name; empty: the node's name")
-    shutdown_timeout_s: float = _seconds(10.0, "how long a graceful shutdown waits for its clients")
+    shutdown_timeout_s: float = seconds(10.0, "how long a graceful shutdown waits for its clients")
     control_socket: str = setting(
         "", "the socket of `leveret ctl`; empty: control.sock in the data directory"
     )
@@ -151,26 +123,24 @@ class Tls:
 class Amqp:
     """AMQP 0-9-1. What is reloaded holds for new connections."""
 
-    frame_max: int = _bytes(
-        128 * KiB, "the largest frame offered to clients", minimum=4096, maximum=0x7FFFFFFF
-    )
+    frame_max: int = size(128 * KiB, "the largest frame offered to clients", minimum=4096, maximum=0x7FFFFFFF)
     channel_max: int = setting(
         2047, "channels per connection offered to clients", unit="channels", minimum=1, maximum=65535
     )
     heartbeat_s: int = setting(
         60, "heartbeat interval offered to clients; 0: none", unit="seconds", minimum=0, maximum=65535
     )
-    handshake_timeout_s: float = _seconds(10.0, "from accept to connection.open-ok", reloadable=True)
-    max_message_size: int = _bytes(
+    handshake_timeout_s: float = seconds(10.0, "from accept to connection.open-ok", reloadable=True)
+    max_message_size: int = size(
         16 * MiB, "larger messages are refused (406)", minimum=1, maximum=512 * MiB, reloadable=True
     )
-    outbox_bytes: int = _bytes(
+    outbox_bytes: int = size(
         1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB
     )
     product: str = setting("RabbitMQ", "what clients see as product; clients choose their ways by it")
     version: str = setting("4.1.4", "what clients see as version: digits and dots")
-    login_failure_delay_s: float = _seconds(3.0, "answer a wrong password this late", reloadable=True)
-    channel_operation_timeout_s: float = _seconds(
+    login_failure_delay_s: float = seconds(3.0, "answer a wrong password this late", reloadable=True)
+    channel_operation_timeout_s: float = seconds(
         15.0, "how long one operation of a channel may wait for an authorization backend", reloadable=True
     )
 
@@ -185,11 +155,11 @@ class Mqtt:
         False, "take `vhost:user` as a user name, not as virtual host and user", reloadable=True
     )
     ssl_cert_login: bool = setting(False, "a verified client certificate is a login", reloadable=True)
-    handshake_timeout_s: float = _seconds(30.0, "from accept to a complete CONNECT", reloadable=True)
-    max_packet_size: int = _bytes(
+    handshake_timeout_s: float = seconds(30.0, "from accept to a complete CONNECT", reloadable=True)
+    max_packet_size: int = size(
         16 * MiB, "larger packets are refused (0x95)", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
     )
-    max_packet_size_unauthenticated: int = _bytes(
+    max_packet_size_unauthenticated: int = size(
         64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
     )
     receive_maximum: int = setting(
@@ -227,11 +197,11 @@ class Mqtt:
         100_000, "retained messages per virtual host; no new topic is retained beyond", unit="messages", minimum=0,
         reloadable=True,
     )  # fmt: skip
-    max_retained_bytes: int = _bytes(
+    max_retained_bytes: int = size(
         256 * MiB, "the same in bytes, topics and properties included", reloadable=True
     )
-    sys_interval_s: float = _seconds(10.0, "how often $SYS/broker/... is published; 0: never")
-    outbox_bytes: int = _bytes(
+    sys_interval_s: float = seconds(10.0, "how often $SYS/broker/... is published; 0: never")
+    outbox_bytes: int = size(
         1 * MiB,
         "unsent bytes per connection above which QoS 0 is dropped and QoS 1 and 2 wait",
         minimum=64 * KiB,
@@ -262,16 +232,16 @@ class Stomp:
     use_http_auth: bool = setting(
         False, "over WebSocket, HTTP's Authorization is the login of clients that send none", reloadable=True
     )
-    handshake_timeout_s: float = _seconds(10.0, "from accept to a complete CONNECT", reloadable=True)
-    max_frame_size: int = _bytes(
+    handshake_timeout_s: float = seconds(10.0, "from accept to a complete CONNECT", reloadable=True)
+    max_frame_size: int = size(
         4 * MiB, "larger frames are refused", minimum=1024, maximum=512 * MiB, reloadable=True
     )
-    max_frame_size_unauthenticated: int = _bytes(
+    max_frame_size_unauthenticated: int = size(
         64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=512 * MiB, reloadable=True
     )
     max_headers: int = setting(100, "headers per frame", unit="headers", minimum=1, reloadable=True)
-    max_header_length: int = _bytes(100 * KiB, "the longest header line", minimum=64, reloadable=True)
-    heart_beat_s: float = _seconds(
+    max_header_length: int = size(100 * KiB, "the longest header line", minimum=64, reloadable=True)
+    heart_beat_s: float = seconds(
         0.0, "heart-beats we offer and ask for where a client wants none of its own; 0: none", reloadable=True
     )
     default_topic_exchange: str = setting("amq.topic", "the exchange behind /topic/")
@@ -282,10 +252,10 @@ class Stomp:
     max_transaction_actions: int = setting(
         1024, "frames per transaction", unit="frames", minimum=1, reloadable=True
     )
-    max_transaction_bytes: int = _bytes(
+    max_transaction_bytes: int = size(
         64 * MiB, "frames kept for the open transactions of a connection", minimum=1024, reloadable=True
     )
-    outbox_bytes: int = _bytes(
+    outbox_bytes: int = size(
         1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB
     )
 
@@ -298,11 +268,11 @@ class Websocket:
     origins: tuple[str, ...] = setting(
         (), "browsers' origins that may connect (https://app.example); empty: all", reloadable=True
     )
-    handshake_timeout_s: float = _seconds(10.0, "from accept to the complete request", reloadable=True)
-    max_message_size: int = _bytes(
+    handshake_timeout_s: float = seconds(10.0, "from accept to the complete request", reloadable=True)
+    max_message_size: int = size(
         16 * MiB, "larger WebSocket messages close 1009", minimum=1024, reloadable=True
     )
-    ping_interval_s: float = _seconds(
+    ping_interval_s: float = seconds(
         60.0,
         "a silent client is pinged this often, and dropped if it does not answer; 0: never",
         reloadable=True,
@@ -313,14 +283,14 @@ class Websocket:
 class Http:
     """HTTP: management API, messaging, webhooks, metrics. What is reloaded holds for new requests."""
 
-    max_body_size: int = _bytes(
+    max_body_size: int = size(
         20 * MiB, "larger request bodies are refused (413)", minimum=1024, reloadable=True
     )
-    body_timeout_s: float = _seconds(30.0, "how long a request's body may take to arrive", reloadable=True)
+    body_timeout_s: float = seconds(30.0, "how long a request's body may take to arrive", reloadable=True)
     cors_origins: tuple[str, ...] = setting(
         (), "browsers' origins that may call the API; empty: none", reloadable=True
     )
-    rates_interval_s: float = _seconds(5.0, "how often counters are sampled for rates; 0: never")
+    rates_interval_s: float = seconds(5.0, "how often counters are sampled for rates; 0: never")
     metrics_auth: bool = setting(
         False,
         "/metrics needs a login with the tag monitoring; without it whoever reaches the port reads them, as in RabbitMQ",
@@ -333,7 +303,7 @@ class Http:
         minimum=1,
         reloadable=True,
     )
-    idempotency_window_s: float = _seconds(
+    idempotency_window_s: float = seconds(
         86400.0, "how long a request's answer is kept for its Idempotency-Key", reloadable=True
     )
     idempotency_keys_max: int = setting(
@@ -356,8 +326,8 @@ class Store:
         "survives a killed process, but a power cut may cost the store",
         choices=("flush", "os"),
     )
-    map_size: int = _bytes(1 * TiB, "address space reserved for the store; not disk space", minimum=16 * MiB)
-    max_pending_bytes: int = _bytes(
+    map_size: int = size(1 * TiB, "address space reserved for the store; not disk space", minimum=16 * MiB)
+    max_pending_bytes: int = size(
         64 * MiB, "not yet durable bytes above which publishers must wait", minimum=1 * MiB, reloadable=True
     )
     window_messages: int = setting(
@@ -366,7 +336,7 @@ class Store:
         unit="messages",
         minimum=16,
     )
-    window_bytes: int = _bytes(16 * MiB, "the same, in bytes of bodies", minimum=64 * KiB)
+    window_bytes: int = size(16 * MiB, "the same, in bytes of bodies", minimum=64 * KiB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,8 +350,8 @@ class Limits:
         maximum=1,
         reloadable=True,
     )
-    memory_absolute: int = _bytes(0, "the same as a number, instead of the fraction; 0: off", reloadable=True)
-    disk_free_limit: int = _bytes(
+    memory_absolute: int = size(0, "the same as a number, instead of the fraction; 0: off", reloadable=True)
+    disk_free_limit: int = size(
         50_000_000, "free space of the data directory below which publishers are blocked", reloadable=True
     )
     consumer_timeout_ms: int = setting(
@@ -423,7 +393,7 @@ class Auth:
     backends: tuple[str, ...] = setting(
         ("internal",), "who is asked about users and permissions, in this order"
     )
-    cache_ttl_s: float = _seconds(15.0, "how long a verified password is remembered; 0: not at all")
+    cache_ttl_s: float = seconds(15.0, "how long a verified password is remembered; 0: not at all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,8 +401,6 @@ class Plugins:
     """What is loaded beside the core. `leveret plugins list` shows what there is."""
 
     enabled: tuple[str, ...] = setting(("tracing", "webhooks"), "plugins to start")
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Settings of plugins, by plugin and name: the file's [plugins.NAME]. Each plugin declares its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,7 +419,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of them."""
+    """All of them: the shared sections, and those that adapters, backends, stores, exchange types and plugins declare.
+
+    owned: the sections of the second kind that were loaded, by name ("amqp", "auth.ldap"); see `section`.
+    """
 
     server: Server = field(default_factory=Server)
     listeners: Listeners = field(default_factory=Listeners)
@@ -466,73 +437,21 @@ class Settings:
     auth: Auth = field(default_factory=Auth)
     plugins: Plugins = field(default_factory=Plugins)
     log: Log = field(default_factory=Log)
+    owned: Mapping[str, Any] = field(default_factory=dict)
+
+    def section(self, name: str, declaration: type[T]) -> T:
+        """A section as its owner declared it; its defaults if the configuration does not name it."""
+        found = self.owned.get(name)
+        return found if isinstance(found, declaration) else declaration()
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One declaration, as loaders, the reference file and the command line read it.
-
-    kind: bool, int, float, str, Path, or tuple (of strings); is_optional: "off" (None) is a value, too.
-    default is None if it `is_computed`: it depends on the machine.
-    """
-
-    section: str
-    name: str
-    kind: type
-    is_optional: bool
-    default: Any
-    is_computed: bool
-    doc: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    choices: tuple[str, ...]
-    flag: str
-    is_reloadable: bool
-    is_secret: bool
-
-    @property
-    def key(self) -> str:
-        """As in the file: "amqp.frame_max"."""
-        return f"{self.section}.{self.name}"
-
-    @property
-    def environment_names(self) -> tuple[str, ...]:
-        """The short one, if it has a flag, and the full one; in order of precedence."""
-        full = f"LEVERET_{self.section}_{self.name}".upper()
-        short = f"LEVERET_{self.flag.removeprefix('--').replace('-', '_')}".upper() if self.flag else full
-        return (full,) if short == full else (short, full)
-
-
-_KINDS: dict[Any, tuple[type, bool]] = {
-    bool: (bool, False),
-    int: (int, False),
-    int | None: (int, True),
-    float: (float, False),
-    str: (str, False),
-    Path: (Path, False),
-    tuple[str, ...]: (tuple, False),
-}
+@functools.cache
+def shared_sections() -> dict[str, type]:
+    """The sections that are declared here, by name, in the order of the file."""
+    return {one.name: one.default_factory for one in fields(Settings) if one.name != "owned"}  # type: ignore[misc]
 
 
 @functools.cache
 def declarations() -> dict[str, Setting]:
-    """Every setting by its key, in the order of the file."""
-    found: dict[str, Setting] = {}
-    sections: dict[str, Callable[[], Any]] = get_type_hints(Settings)
-    for section, made in sections.items():
-        hints = get_type_hints(made)
-        for one in fields(made):  # type: ignore[arg-type]  # sections are dataclasses
-            if not one.metadata:  # the plugins' own, which are declared by them
-                continue
-            kind, is_optional = _KINDS[hints[one.name]]
-            metadata = one.metadata
-            declared = Setting(
-                section=section, name=one.name, kind=kind, is_optional=is_optional,
-                default=None if one.default is MISSING else one.default, is_computed=one.default is MISSING,
-                doc=metadata["doc"], unit=metadata["unit"], minimum=metadata["minimum"], maximum=metadata["maximum"],
-                choices=metadata["choices"], flag=metadata["flag"], is_reloadable=metadata["reloadable"],
-                is_secret=not one.repr,
-            )  # fmt: skip
-            found[declared.key] = declared
-    return found
+    """Every shared setting by its key, in the order of the file."""
+    return {key: row for name, made in shared_sections().items() for key, row in declared(name, made).items()}

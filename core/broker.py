@@ -50,6 +50,7 @@ class Broker:
     def __init__(self, settings: Settings, registry: Registry, store: Store) -> None:
         self.settings = settings
         self.registry = registry
+        registry.settings = settings
         self.store = store
         self.node_name = settings.server.node_name or f"leveret@{socket.gethostname()}"
         self.dispatcher = Dispatcher()
@@ -85,7 +86,7 @@ class Broker:
                     continue
                 backend = self.registry.load(kind, name)
                 if backend not in built:
-                    built[backend] = backend(self.settings.auth)
+                    built[backend] = backend(*self.registry.own_settings(kind, name, self.settings))
                 found.append(built[backend])
             return found
 

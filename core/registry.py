@@ -1,32 +1,60 @@
-"""Types by name: what the broker can be made of. Filled by the plugin loader; nothing is imported before it is needed."""
+"""The registry: types by kind and name, of which the broker is made.
+
+The plugin loader fills it with what installed distributions offer; a type is imported when it is first needed.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from leveret.core.errors import InvalidArgument, PreconditionFailed
 from leveret.core.exchange import Arguments, ExchangeType
 from leveret.core.exchanges.unavailable import UnavailableExchange
 
-__all__ = ["BUILT_IN", "KINDS", "Offer", "PluginError", "Registry"]
+if TYPE_CHECKING:
+    from leveret.conf.settings import Settings
+
+__all__ = ["BUILT_IN", "KINDS", "Kind", "Offer", "PluginError", "Registry"]
 
 log = logging.getLogger(__name__)
 
-KINDS = ("exchanges", "adapters", "authenticators", "authorizers", "stores", "plugins")
-"""What there can be types of; also the entry-point groups, behind "leveret."."""
 
-# What a type must have, so that a mistake shows when it is loaded and not in the middle of a message.
-NEEDED = {
-    "exchanges": ("validate", "bind", "unbind", "route", "name"),
-    "adapters": ("listeners", "serve"),
-    "authenticators": ("authenticate",),
-    "authorizers": ("authorize",),
-    "stores": ("open", "run", "close", "put_definition", "create_log", "after_commit"),
-    "plugins": ("run", "description"),
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of type, which is also an entry-point group, "leveret." and its name.
+
+    singular: for messages.
+    needed: the attributes a type must have, so that a mistake shows when it is loaded and not in the middle of a message.
+    section: the section of the configuration where a type's own settings stand, with {} for its name.
+    """
+
+    name: str
+    singular: str
+    needed: tuple[str, ...]
+    section: str
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("exchanges", "exchange type", ("validate", "bind", "unbind", "route", "name"), "exchanges.{}"),
+        Kind("adapters", "adapter", ("name", "listeners", "run", "serve"), "{}"),
+        Kind("authenticators", "authenticator", ("name", "authenticate"), "auth.{}"),
+        Kind("authorizers", "authorizer", ("name", "authorize"), "auth.{}"),
+        Kind(
+            "stores",
+            "store",
+            ("open", "run", "close", "put_definition", "create_log", "after_commit"),
+            "store.{}",
+        ),
+        Kind("plugins", "plugin", ("run", "description"), "plugins.{}"),
+    )
 }
+"""Every kind, by name."""
+
 BUILT_IN = frozenset({"direct", "fanout", "topic", "headers"})
 """Exchange types that AMQP demands, and every virtual host is made of: they cannot be withdrawn."""
 
@@ -58,6 +86,7 @@ class Registry:
         self._offers: dict[tuple[str, str], Offer] = {}
         self._loaded: dict[tuple[str, str], Any] = {}
         self._withdrawn: set[tuple[str, str]] = set()
+        self.settings: Settings | None = None  # of the broker, for exchange types that have some
         for offer in offers:
             self.add(offer)
 
@@ -107,28 +136,47 @@ class Registry:
             raise PluginError(
                 f"{_one(kind)} '{name}' of {offer.source} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
-        missing = [needed for needed in NEEDED[kind] if not hasattr(loaded, needed)]
+        missing = [needed for needed in KINDS[kind].needed if not hasattr(loaded, needed)]
         if missing:
-            raise PluginError(f"{_one(kind)} '{name}' of {offer.source} is none: it has no '{missing[0]}'")
+            raise PluginError(
+                f"{_one(kind)} '{name}' of {offer.source} cannot be used: it has no '{missing[0]}'"
+            )
         self._loaded[key] = loaded
         return loaded
 
+    # -- settings
+
+    def settings_type(self, kind: str, name: str) -> type | None:
+        """The dataclass with which a type declares its settings (see conf/declare.py). Raise PluginError."""
+        return getattr(self.load(kind, name), "settings_type", None)
+
+    def own_settings(self, kind: str, name: str, settings: Settings) -> tuple[Any, ...]:
+        """What a type is built with, behind the other arguments: its section, or nothing if it declares none."""
+        declaration = self.settings_type(kind, name)
+        if declaration is None:
+            return ()
+        return (settings.section(KINDS[kind].section.format(name), declaration),)
+
     # -- exchange types
 
-    def exchange_type(self, name: str) -> type[ExchangeType]:
-        """For a declaration: imports the type when it is first declared.
+    def exchange_type(self, name: str) -> Callable[[Arguments], ExchangeType]:
+        """For a declaration: imports the type when it is first declared. Returns what builds an exchange of it.
 
         Raise InvalidArgument for a name that nobody offers, PluginError for one that cannot be loaded (both 406).
         """
         key = ("exchanges", name)
         if key not in self._offers or key in self._withdrawn:
             raise InvalidArgument(f"unknown exchange type '{name}'")
-        loaded = cast("type[ExchangeType]", self.load("exchanges", name))
+        loaded = self.load("exchanges", name)
         if loaded.name != name:
             raise PluginError(
                 f"exchange type '{name}' of {self._offers[key].source} calls itself '{loaded.name}': it must be the same"
             )
-        return loaded
+        built: Callable[..., ExchangeType] = loaded
+        if self.settings is None or self.settings_type("exchanges", name) is None:
+            return built
+        own = self.own_settings("exchanges", name, self.settings)
+        return lambda arguments: built(arguments, *own)
 
     def restore_exchange(
         self, type_name: str, arguments: Arguments, *, exchange: str, vhost: str
@@ -159,7 +207,7 @@ class Registry:
 
 
 def _one(kind: str) -> str:
-    return "exchange type" if kind == "exchanges" else kind.removesuffix("s")
+    return KINDS[kind].singular
 
 
 def _a(kind: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import trio
 
@@ -31,11 +31,12 @@ class Plugin(Protocol):
     exchanges: ClassVar[Sequence[str]] = ()
     """Exchange types that need it: while it is disabled, exchanges of these types refuse what is published."""
 
-    settings: ClassVar[Mapping[str, Any]] = {}
-    """Every setting with its default; given ones must be of the default's type."""
+    settings_type: ClassVar[type | None] = None
+    """The frozen dataclass that declares its settings, the section [plugins.NAME]; see leveret.conf.declare.
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        """`settings` is complete: defaults where nothing was given. Raise ValueError for what makes no sense."""
+    A plugin that declares settings is built with an instance of it, all others without arguments; both may raise
+    ValueError for what cannot work. Settings that are declared reloadable are handed to `reconfigure(settings)`.
+    """
 
     async def run(
         self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

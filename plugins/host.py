@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from leveret.conf.declare import Reconfigurable
 from leveret.core.errors import BrokerError, NotFound, PreconditionFailed
 from leveret.core.registry import Offer, PluginError, Registry
 from leveret.plugins.base import Plugin, PluginStatus
 
 if TYPE_CHECKING:
+    from leveret.conf.settings import Settings
     from leveret.core.broker import Broker
 __all__ = ["PluginHost"]
 
@@ -67,15 +69,11 @@ class PluginHost:
 
     Enabled are those of `settings.plugins.enabled`, changed by what `enable` and `disable` have recorded in the store.
     An exchange type that comes without a plugin is enabled unless it was disabled.
-    options: settings of plugins, by plugin and setting.
     """
 
-    def __init__(
-        self, broker: Broker, registry: Registry, options: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, broker: Broker, registry: Registry) -> None:
         self._broker = broker
         self._registry = registry
-        self._options = options or {}
         self._enabled: set[str] = set()  # by record, beyond the settings
         self._disabled: set[str] = set()  # by record, whatever the settings say
         self._runs: dict[str, Run] = {}
@@ -136,6 +134,18 @@ class PluginHost:
             offer.name, offer.kind.removesuffix("s"), offer.distribution, offer.version, description, is_enabled,
             is_running, error,
         )  # fmt: skip
+
+    def reconfigure(self, former: Settings) -> None:
+        """The settings were reloaded: hand their sections to the running plugins that have reloadable ones."""
+        for name, run in self._runs.items():
+            if not run.ended.is_set() and isinstance(run.plugin, Reconfigurable):
+                for own, was in zip(
+                    self._registry.own_settings(PLUGINS, name, self._broker.settings),
+                    self._registry.own_settings(PLUGINS, name, former),
+                    strict=True,
+                ):
+                    if own != was:
+                        run.plugin.reconfigure(own)
 
     # -- changing
 
@@ -302,7 +312,7 @@ class PluginHost:
         self._failures.pop(name, None)
         self._runs.pop(name, None)
         try:
-            plugin = made(self._settings(name, made))
+            plugin = made(*self._registry.own_settings(PLUGINS, name, self._broker.settings))
         except Exception as error:
             log.exception("plugin=%s cannot be built", name)
             self._failures[name] = _sentence(error)
@@ -344,18 +354,6 @@ class PluginHost:
         self._runs.pop(name, None)
         self._failures.pop(name, None)
         log.info("plugin=%s stopped", name)
-
-    def _settings(self, name: str, made: Any) -> dict[str, Any]:
-        """Defaults and what is given over them. Raise ValueError, naming the setting."""
-        settings = dict(getattr(made, "settings", {}))
-        for setting, value in self._options.get(name, {}).items():
-            if setting not in settings:
-                raise ValueError(f"there is no setting '{setting}'")
-            default = settings[setting]
-            if default is not None and type(value) is not type(default):
-                raise ValueError(f"setting '{setting}' must be of type {type(default).__name__}")
-            settings[setting] = value
-        return settings
 
     # -- the record
 

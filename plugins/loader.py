@@ -1,17 +1,19 @@
-"""From installed distributions to the registry: entry points, found but not yet imported."""
+"""From installed distributions to the registry: entry points, found but not yet imported; and to their settings."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import Distribution, EntryPoint, EntryPoints
 from typing import NamedTuple
 
+from leveret.conf.declare import DeclarationError
+from leveret.conf.load import Declarations
 from leveret.core.registry import KINDS, Offer, PluginError, Registry
 from leveret.plugins.base import PluginStatus
 from leveret.plugins.host import PluginHost
 
-__all__ = ["PluginError", "PluginHost", "PluginStatus", "load_registry"]
+__all__ = ["PluginError", "PluginHost", "PluginStatus", "declarations_of", "load_registry"]
 
 OURS = "leveret"
 GROUP_PREFIX = "leveret."
@@ -37,6 +39,33 @@ def load_registry(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
                 source = sources[id(distribution)] = _source(distribution)
             registry.add(Offer(kind, point.name, source.name, source.version, point.load, source.summary))
     return registry
+
+
+def declarations_of(registry: Registry) -> Declarations:
+    """The settings that installed types declare, for the loader of the configuration (conf/load.py)."""
+    owners: dict[str, list[Offer]] = {}
+    for kind in KINDS.values():
+        for offer in registry.offers(kind.name):
+            owners.setdefault(kind.section.format(offer.name), []).append(offer)
+    adapters = tuple(KINDS["adapters"].section.format(name) for name in registry.names("adapters"))
+    return Declarations(
+        {name: _declaration(registry, name, offers) for name, offers in owners.items()}, adapters
+    )
+
+
+def _declaration(registry: Registry, section: str, offers: list[Offer]) -> Callable[[], type | None]:
+    """An authenticator and an authorizer of one name share a section."""
+
+    def imported() -> type | None:
+        try:
+            found = {registry.settings_type(offer.kind, offer.name) for offer in offers} - {None}
+        except PluginError as error:
+            raise DeclarationError(str(error)) from error
+        if len(found) > 1:
+            raise DeclarationError(f"the section [{section}] is declared twice, by {offers[0].source}")
+        return next(iter(found), None)
+
+    return imported
 
 
 class Source(NamedTuple):

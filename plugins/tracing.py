@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from itertools import groupby
@@ -127,9 +127,9 @@ class TracingPlugin:
     )
     requires: ClassVar[Sequence[str]] = ()
     exchanges: ClassVar[Sequence[str]] = ()
-    settings: ClassVar[Mapping[str, Any]] = {}
+    settings_type: ClassVar[type | None] = None
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self) -> None:
         self._broker: Broker | None = None
 
     async def run(

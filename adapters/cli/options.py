@@ -60,19 +60,11 @@ class Choices:
         if self.socket:
             return Path(self.socket).absolute()
         from leveret.conf.load import CONFIG_VARIABLE, SettingsError, load
-        from leveret.conf.settings import declarations
 
-        wanted = {
-            name
-            for key in ("server.data_dir", "server.control_socket")
-            for name in declarations()[key].environment_names
-        }
-        environ = {name: value for name, value in os.environ.items() if name in wanted}
         config = self.config or os.environ.get(CONFIG_VARIABLE)
+        flags = {"server.data_dir": self.data_dir}
         try:
-            server = load(
-                Path(config) if config else None, environ, {"server.data_dir": self.data_dir}
-            ).server
+            server = load(Path(config) if config else None, os.environ, flags, only="server").server
         except SettingsError as error:
             fail(str(error), EX_USAGE)
         return address.find(server.data_dir, server.control_socket)

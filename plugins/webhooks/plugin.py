@@ -23,6 +23,7 @@ from leveret.plugins.webhooks.dialer import Dialer
 from leveret.plugins.webhooks.ledger import RetryLedger, identity, known_retry_logs
 from leveret.plugins.webhooks.masking import masked, normalized
 from leveret.plugins.webhooks.numbers import metrics_of
+from leveret.plugins.webhooks.settings import WebhooksSettings
 from leveret.plugins.webhooks.signing import MAX_SECRETS, new_secret
 from leveret.plugins.webhooks.subscription import COMPONENT, Subscription
 
@@ -47,29 +48,18 @@ class WebhooksPlugin:
     )
     requires: ClassVar[Sequence[str]] = ()
     exchanges: ClassVar[Sequence[str]] = ()
-    settings: ClassVar[Mapping[str, Any]] = {
-        "allowed_networks": [],  # private networks that may be reached, as "10.1.0.0/16"
-        "vhost_allowed_networks": {},  # more of them, by virtual host: {"internal" = ["10.2.0.0/16"]}
-        "https_only": False,
-        "ca_file": "",  # authorities to trust instead of the system's
-        "max_bytes": 64 << 20,  # bodies at hand per subscription
-    }
+    settings_type: ClassVar[type | None] = WebhooksSettings
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: WebhooksSettings) -> None:
+        self.policy = AddressPolicy(settings.allowed_networks)
+        self._policies = {
+            vhost: AddressPolicy([*settings.allowed_networks, *networks])
+            for vhost, networks in settings.vhost_allowed_networks.items()
+        }
+        self._https_only = settings.https_only
+        self._max_bytes = settings.max_bytes
         try:
-            self.policy = AddressPolicy(settings["allowed_networks"])
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"allowed_networks: {error}") from None
-        self._policies: dict[str, AddressPolicy] = {}
-        for vhost, networks in settings["vhost_allowed_networks"].items():
-            try:
-                self._policies[vhost] = AddressPolicy([*settings["allowed_networks"], *networks])
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"vhost_allowed_networks: {vhost}: {error}") from None
-        self._https_only: bool = settings["https_only"]
-        self._max_bytes: int = settings["max_bytes"]
-        try:
-            self.dialer = Dialer(self.policy, ca_file=settings["ca_file"])
+            self.dialer = Dialer(self.policy, ca_file=settings.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ValueError(f"ca_file: {error}") from None
         self._broker: Broker | None = None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from leveret.adapters.base import OpenListener
     from leveret.conf.settings import Settings
     from leveret.core.broker import Broker
+    from leveret.core.registry import Registry
+    from leveret.plugins.host import PluginHost
 __all__ = ["Server", "ServerError", "cli", "main"]
 
 log = logging.getLogger("leveret")
@@ -98,18 +100,41 @@ def serve(config: Path | None, **flags: Any) -> None:
     started_at = time.monotonic()
     gc.set_threshold(*COLLECT)
     from leveret.conf.load import SettingsError, load
-
-    def load_settings() -> Settings:
-        return load(config, os.environ, {key.replace("__", "."): value for key, value in flags.items()})
+    from leveret.core.registry import PluginError
+    from leveret.plugins.loader import declarations_of, load_registry
 
     try:
-        Server(load_settings(), load_settings, started_at).run()
+        registry = load_registry()
+        declared = declarations_of(registry)
+        given = {key.replace("__", "."): value for key, value in flags.items()}
+
+        def load_settings() -> Settings:
+            return load(config, os.environ, given, declared)
+
+        Server(load_settings(), registry, load_settings, started_at).run()
     except SettingsError as error:
         _refuse(error.problems)
-    except ServerError as error:
+    except (PluginError, ServerError) as error:
         _refuse([str(error)])
     except KeyboardInterrupt:  # before anybody listened for it
         sys.exit(128 + signal.SIGINT)
+
+
+@cli.command()
+@click.option("--format", type=click.Choice(["toml", "markdown"]), default="toml", help="How they are shown.")
+def settings(format: str) -> None:
+    """Show every setting with its default, also those of installed plugins."""
+    from leveret.conf.declare import DeclarationError
+    from leveret.conf.reference import as_markdown, as_toml
+    from leveret.core.registry import PluginError
+    from leveret.plugins.loader import declarations_of, load_registry
+
+    try:
+        declared = declarations_of(load_registry())
+        text = as_toml(declared) if format == "toml" else as_markdown(declared)
+    except (DeclarationError, PluginError) as error:
+        _refuse([str(error)])
+    click.echo(text, nl=False)
 
 
 def _refuse(problems: Iterable[str]) -> NoReturn:
@@ -125,14 +150,22 @@ class ServerError(Exception):
 class Server:
     """One broker with its listeners, plugins and signals.
 
-    load_settings: as they are at the time, for a reload. started_at: on the monotonic clock.
+    registry: what is installed. load_settings: loads them again, for a reload. started_at: on the monotonic clock.
     """
 
-    def __init__(self, settings: Settings, load_settings: Callable[[], Settings], started_at: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        load_settings: Callable[[], Settings],
+        started_at: float,
+    ) -> None:
         self.settings = settings
+        self._registry = registry
         self._load_settings = load_settings
         self._started_at = started_at
         self._broker: Broker | None = None
+        self._plugins: PluginHost | None = None
         self._stopping: trio.CancelScope | None = None
 
     def run(self) -> None:
@@ -184,22 +217,18 @@ class Server:
         from leveret.core.broker import Broker
         from leveret.core.definitions.interchange import read_file
         from leveret.plugins.commands import plugin_operations
-        from leveret.plugins.loader import PluginHost, load_registry
+        from leveret.plugins.host import PluginHost
 
-        settings, server = self.settings, self.settings.server
-        registry = load_registry()
-        if unknown := [name for name in settings.plugins.options if registry.find("plugins", name) is None]:
-            raise ServerError(f"there are settings for the plugin '{unknown[0]}', which is not installed")
-        for name in settings.auth.backends:
-            if registry.find("authenticators", name) is None and registry.find("authorizers", name) is None:
-                raise ServerError(f"auth.backends names '{name}', which is not installed")
-        store = registry.load("stores", settings.store.engine)(server.data_dir, settings.store)
+        settings, server, registry = self.settings, self.settings.server, self._registry
+        store = registry.load("stores", settings.store.engine)(
+            server.data_dir, settings.store, *registry.own_settings("stores", settings.store.engine, settings)
+        )
         broker = self._broker = Broker(settings, registry, store)
         if server.load_definitions:
             broker.boot_definitions = read_file(Path(server.load_definitions))
             if broker.boot_definitions is None:
                 log.warning("definitions file=%s is not there; nothing is imported", server.load_definitions)
-        host = PluginHost(broker, registry, settings.plugins.options)
+        host = self._plugins = PluginHost(broker, registry)
         operations = {
             **OPERATIONS,
             **plugin_operations(host),
@@ -276,7 +305,10 @@ class Server:
                 )  # for new connections; nobody is disconnected
         except (SettingsError, ListenerError) as error:
             raise OperationRefused(str(error), "invalid") from error
-        self.settings = broker.settings = reload.settings
+        former = self.settings
+        self.settings = broker.settings = self._registry.settings = reload.settings
+        if self._plugins is not None:
+            self._plugins.reconfigure(former)
         set_level(reload.settings.log.level)
         limits = reload.settings.limits
         broker.alarms.set_memory_watermark(limits.memory_high_watermark, limits.memory_absolute)

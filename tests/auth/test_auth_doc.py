@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ from support.distributions import install
 
 from leveret.auth.chain import AuthChain
 from leveret.auth.contracts import AccessDenied, Credentials, Permission, Resource
-from leveret.conf.settings import Auth, Settings
+from leveret.conf.load import SettingsError, load
 from leveret.core.broker import Broker
-from leveret.core.registry import PluginError
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.loader import load_registry
+from leveret.plugins.loader import declarations_of, load_registry
 
 DOC = (Path(__file__).parents[2] / "docs" / "auth.md").read_text(encoding="utf-8")
 KEY = "k" * 32
@@ -32,8 +30,11 @@ def password(name: str) -> str:
 
 
 def auth(*backends: str) -> AuthChain:
-    settings = replace(Settings(), auth=Auth(backends=backends))
-    broker = Broker(settings, load_registry(), MemoryStore())
+    registry = load_registry()
+    environ = {"LEVERET_AUTH_BACKENDS": ",".join(backends), "LEVERET_AUTH_DEVICES_KEY": KEY}
+    if "devices" not in backends:
+        del environ["LEVERET_AUTH_DEVICES_KEY"]
+    broker = Broker(load(None, environ, {}, declarations_of(registry)), registry, MemoryStore())
     broker.users.add_user("ann", "secret")
     broker.users.add_user("device-1", "another")  # a namesake, who may do everything
     broker.users.set_permissions("device-1", "/", ".*", ".*", ".*")
@@ -43,13 +44,12 @@ def auth(*backends: str) -> AuthChain:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     modules = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", DOC, re.DOTALL))
-    (block,) = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)
+    (block,) = re.findall(r"```toml\n(\[project.*?)```", DOC, re.DOTALL)
     groups = tomllib.loads(block)["project"]["entry-points"]
     points = [
         f"[{group}]\n" + "\n".join(f"{n} = {v}" for n, v in found.items()) for group, found in groups.items()
     ]
     install(monkeypatch, tmp_path / "site", "devices", modules, "\n".join(points))
-    monkeypatch.setenv("DEVICES_KEY", KEY)
 
 
 @pytest.mark.usefixtures("installed")
@@ -85,9 +85,23 @@ async def test_the_order_is_the_configurations() -> None:
         await auth("internal").authenticate(credentials("device-2", password("device-2")))
 
 
+@pytest.mark.usefixtures("installed")
+def test_the_configuration(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(# leveret.toml\n.*?)```", DOC, re.DOTALL)
+    file = tmp_path / "leveret.toml"
+    file.write_text(text)
+    owned = declarations_of(load_registry())
+    loaded = load(file, {}, {}, owned)
+    assert loaded.auth.backends == ("devices", "internal")
+    assert "a secret of 32" not in repr(loaded)
+    with pytest.raises(SettingsError) as caught:
+        load(file, {"LEVERET_AUTH_DEVICES_KEY": "short"}, {}, owned)
+    assert caught.value.problems == ("LEVERET_AUTH_DEVICES_KEY must be at least 32 characters.",)
+
+
 def test_a_backend_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(
         monkeypatch, tmp_path / "site", "broken", {}, "[leveret.authenticators]\nbroken = no_such_module:X\n"
     )
-    with pytest.raises(PluginError, match=r"broken 1\.0 cannot be loaded"):
+    with pytest.raises(SettingsError, match=r"broken 1\.0 cannot be loaded"):
         auth("broken")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leveret.conf.load import SettingsError, load, merge_reloadable
+from leveret.conf.declare import DeclarationError, declared, seconds, setting
+from leveret.conf.load import Declarations, SettingsError, load, merge_reloadable
 from leveret.conf.settings import Settings, declarations
 
 
@@ -38,28 +41,28 @@ def test_flags_go_over_environment_over_file(tmp_path: Path) -> None:
 
 def test_full_environment_names_work_for_every_setting() -> None:
     texts = {bool: "true", int: "30", float: "0.5", str: "x", Path: "/x", tuple: "a, b"}
-    for declared in declarations().values():
-        text = "100000" if declared.kind is int and (declared.minimum or 0) > 30 else texts[declared.kind]
-        text = {"store.map_size": "64 MiB", "store.max_pending_bytes": "2 MiB"}.get(declared.key, text)
-        text = declared.choices[-1] if declared.choices else text  # not the default
+    for row in declarations().values():
+        text = "100000" if row.kind is int and (row.minimum or 0) > 30 else texts[row.kind]
+        text = {"store.map_size": "64 MiB", "store.max_pending_bytes": "2 MiB"}.get(row.key, text)
+        text = row.choices[-1] if row.choices else text  # not the default
         needs = {
             "tls.verify_peer": {"LEVERET_TLS_CAFILE": "x"},
             "tls.fail_if_no_peer_cert": {"LEVERET_TLS_CAFILE": "x", "LEVERET_TLS_VERIFY_PEER": "1"},
-        }.get(declared.key, {})
-        if declared.section == "listeners" and declared.name.endswith("s"):
+        }.get(row.key, {})
+        if row.section == "listeners" and row.name.endswith("s"):
             needs = {"LEVERET_TLS_CERTFILE": "x"}
-        if declared.kind is bool and declared.default is True:
+        if row.kind is bool and row.default is True:
             text = "false"
-        if declared.unit == "bytes" and "packet" in declared.name:
+        if row.unit == "bytes" and "packet" in row.name:
             text = "2048"
-        if declared.name in ("outbox_bytes", "window_bytes"):
+        if row.name in ("outbox_bytes", "window_bytes"):
             text = "128KiB"
-        settings = load(None, {declared.environment_names[-1]: text, **needs}, {})
-        value = getattr(getattr(settings, declared.section), declared.name)
-        listed = declared.choices[-1:] or ("a", "b")
-        expected = {bool: not declared.default, Path: Path("/x"), tuple: listed}.get(declared.kind, value)
+        settings = load(None, {row.environment_names[-1]: text, **needs}, {})
+        value = getattr(getattr(settings, row.section), row.name)
+        listed = row.choices[-1:] or ("a", "b")
+        expected = {bool: not row.default, Path: Path("/x"), tuple: listed}.get(row.kind, value)
         assert value == expected
-        assert value != declared.default or declared.choices, declared.key
+        assert value != row.default or row.choices, row.key
 
 
 def test_short_environment_name_wins_over_full_one() -> None:
@@ -203,8 +206,181 @@ def test_settings_that_reload_are_these() -> None:
     assert not {"server.data_dir", "listeners.amqp", "store.engine", "auth.default_pass"} & reloadable
 
 
-def test_plugins_have_settings_of_their_own(tmp_path: Path) -> None:
-    file = write(tmp_path, "[plugins]\nenabled = ['x']\n[plugins.x]\nrate = 5\n")
-    loaded = load(file, {}, {})
-    assert loaded.plugins.options == {"x": {"rate": 5}}
-    assert merge_reloadable(Settings(), loaded).needs_restart == ("plugins.enabled", "plugins.options")
+# -- what others declare
+
+
+def _check_key(key: str) -> None:
+    if len(key) < 4:
+        raise ValueError("must be at least four characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Users of a directory."""
+
+    url: str = setting("ldap://localhost", "the directory")
+    key: str = setting("", "the key", check=_check_key, secret=True)
+    timeout_s: float = seconds(5.0, "how long an answer may take", reloadable=True)
+    groups: Mapping[str, tuple[str, ...]] = setting({}, "groups of a virtual host")
+
+
+@dataclass(frozen=True, slots=True)
+class Shovel:
+    """A shovel."""
+
+    rate: int = setting(1, "messages a second", minimum=0, former="plugins.mover.rate")
+
+
+def owners(imported: list[str] | None = None, **types: type | None) -> Declarations:
+    """Sections by their names, with __ for dots; `imported` is told which are looked at."""
+
+    def owner(name: str, declaration: type | None) -> Callable[[], type | None]:
+        def load_it() -> type | None:
+            if imported is not None:
+                imported.append(name)
+            if declaration is int:
+                raise DeclarationError(f"the owner of {name} cannot be loaded")
+            return declaration
+
+        return load_it
+
+    names = {name.replace("__", "."): made for name, made in types.items()}
+    return Declarations(
+        {name: owner(name, made) for name, made in names.items()}, tuple(n for n in names if "." not in n)
+    )
+
+
+NEEDED: dict[str, type | None] = {
+    "auth__internal": None, "store__lmdb": None, "plugins__webhooks": None, "plugins__tracing": None,
+}  # fmt: skip
+INSTALLED: dict[str, type | None] = NEEDED | {
+    "auth__ldap": Directory, "plugins__shovel": Shovel, "kafka": Shovel, "exchanges__x_own": Shovel,
+}  # fmt: skip
+
+
+def test_an_owner_declares_a_section_and_reads_it_typed(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        [auth]
+        backends = ["ldap", "internal"]
+        [auth.ldap]
+        key = "file"
+        groups = {v = ["a", "b"]}
+        [plugins.shovel]
+        rate = 5
+        """,
+    )
+    environ = {"LEVERET_AUTH_LDAP_KEY": "environment", "LEVERET_KAFKA_RATE": "7"}
+    loaded = load(file, environ, {}, owners(**INSTALLED))
+    directory = loaded.section("auth.ldap", Directory)
+    assert directory == Directory(key="environment", groups={"v": ("a", "b")})
+    assert loaded.section("plugins.shovel", Shovel).rate == 5
+    assert loaded.section("kafka", Shovel).rate == 7
+    assert loaded.section("exchanges.x_own", Shovel) == Shovel()
+    assert "environment" not in repr(loaded)
+
+
+def test_only_owners_that_the_configuration_names_are_imported(tmp_path: Path) -> None:
+    always = ["kafka", "auth.internal", "store.lmdb", "plugins.tracing", "plugins.webhooks"]
+    imported: list[str] = []
+    load(None, {}, {}, owners(imported, **INSTALLED))
+    assert imported == always
+    for name, environ, text in (
+        ("auth.ldap", {"LEVERET_AUTH_LDAP_KEY": "long enough"}, ""),
+        ("plugins.shovel", {}, "[plugins.shovel]"),
+        ("plugins.shovel", {"LEVERET_PLUGINS_ENABLED": "shovel,tracing,webhooks"}, ""),
+        ("exchanges.x_own", {}, "[exchanges.x_own]"),
+    ):
+        imported.clear()
+        load(write(tmp_path, text), environ, {}, owners(imported, **INSTALLED))
+        assert sorted(imported) == sorted([*always, name])
+
+
+def test_mistakes_in_the_sections_of_others_are_found_with_all_others(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        [auth]
+        backends = ["ldap", "ldapp"]
+        [auth.ldap]
+        urll = "x"
+        timeout_s = "soon"
+        groups = {v = 1}
+        [auth.lddap]
+        [plugins.shovel]
+        rate = -1
+        [kafka]
+        rate = true
+        """,
+    )
+    installed = owners(**INSTALLED, plugins__broken=int)
+    environ = {"LEVERET_PLUGINS_SHOVEL_SPEED": "1", "LEVERET_PLUGINS_ENABLED": "broken,x_own"}
+    with pytest.raises(SettingsError) as caught:
+        load(file, environ, {}, installed)
+    assert caught.value.problems == (
+        f"{file}: there is no setting auth.ldap.urll; did you mean url?",
+        f"{file}: there is no section [auth.lddap]; did you mean auth.ldap?",
+        "LEVERET_PLUGINS_SHOVEL_SPEED: there is no such setting; did you mean LEVERET_PLUGINS_SHOVEL_RATE?",
+        f"{file}: auth.ldap.timeout_s must be a number, not 'soon'.",
+        f"{file}: auth.ldap.groups must be a list of strings, not 1.",
+        f"{file}: plugins.shovel.rate must be at least 0, not -1.",
+        f"{file}: kafka.rate must be a whole number, not True.",
+        f"{file}: auth.backends names 'ldapp', which is not installed; did you mean ldap?",
+        "the owner of plugins.broken cannot be loaded.",
+        "auth.ldap.key must be at least four characters.",
+    )
+
+
+def test_what_is_named_and_not_installed_is_told() -> None:
+    environ = {"LEVERET_STORE_ENGINE": "cloud", "LEVERET_PLUGINS_ENABLED": "shovl"}
+    with pytest.raises(SettingsError) as caught:
+        load(None, environ, {}, owners(**INSTALLED))
+    assert caught.value.problems == (
+        "LEVERET_STORE_ENGINE names 'cloud', which is not installed.",
+        "LEVERET_PLUGINS_ENABLED names 'shovl', which is not installed; did you mean shovel?",
+    )
+
+
+def test_a_former_key_goes_on_working(tmp_path: Path) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Moved:
+        rate: int = setting(1, "messages a second", former="amqp.rate")
+
+    file = write(tmp_path, "[amqp]\nrate = 2\n")
+    for environ, rate in (({}, 2), ({"LEVERET_AMQP_RATE": "3"}, 3), ({"LEVERET_KAFKA_RATE": "4"}, 4)):
+        assert load(file, environ, {}, owners(kafka=Moved, **NEEDED)).section("kafka", Moved).rate == rate
+
+
+def test_one_section_can_be_loaded_alone(tmp_path: Path) -> None:
+    file = write(tmp_path, "[nonsense]\n[amqp]\nframe_max = 1\n[server]\ncluster_name = 'c'\n")
+    environ = {"LEVERET_NONSENSE": "1", "LEVERET_SERVER_NODE_NAME": "n", "LEVERET_AMQP": "x"}
+    server = load(file, environ, {}, only="server").server
+    assert (server.cluster_name, server.node_name) == ("c", "n")
+
+
+def test_reload_of_sections_that_others_declare() -> None:
+    installed = owners(**INSTALLED)
+    running = load(None, {"LEVERET_KAFKA_RATE": "1"}, {}, installed)
+    environ = {
+        "LEVERET_KAFKA_RATE": "2",
+        "LEVERET_AUTH_LDAP_KEY": "long enough",
+        "LEVERET_AUTH_LDAP_TIMEOUT_S": "9",
+    }
+    reload = merge_reloadable(running, load(None, environ, {}, installed))
+    assert reload.changed == ("auth.ldap.timeout_s",)
+    assert reload.needs_restart == ("kafka.rate", "auth.ldap.key")
+    assert reload.settings.section("kafka", Shovel).rate == 1
+    assert reload.settings.section("auth.ldap", Directory) == Directory(timeout_s=9.0)
+
+
+@pytest.mark.parametrize(
+    ("hint", "complaint"),
+    [(dict, "with a type that no setting can have"), ("Nowhere", "cannot be told: name 'Nowhere'")],
+)
+def test_what_cannot_be_declared(hint: Any, complaint: str) -> None:
+    made = make_dataclass("Made", [("x", hint, setting(1, "something"))], frozen=True)
+    with pytest.raises(DeclarationError, match=complaint):
+        declared("made", made)
+    with pytest.raises(DeclarationError, match="is not a dataclass"):
+        declared("made", int)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from support.distributions import install
 from support.routes import Place, message
 from support.topology import FakeBroker
 
+from leveret.conf.declare import seconds, setting
 from leveret.conf.settings import Plugins, Settings
 from leveret.core.errors import InvalidArgument, NotFound, PreconditionFailed
 from leveret.core.exchange import Binding
@@ -52,10 +53,9 @@ def plugin(journal: list[Event], name: str, **attributes: Any) -> type[Plugin]:
     """A plugin that writes down what happens to it."""
 
     class Noted:
-        settings: ClassVar[Mapping[str, Any]] = {}
         description: ClassVar[str] = f"{name} does it"
 
-        def __init__(self, settings: Mapping[str, Any]) -> None:
+        def __init__(self, *settings: Any) -> None:
             self.given = settings
 
         async def run(
@@ -95,8 +95,8 @@ async def running(host: PluginHost) -> AsyncIterator[PluginHost]:
         nursery.cancel_scope.cancel()
 
 
-def host_of(broker: FakeBroker, **options: Mapping[str, Any]) -> PluginHost:
-    return PluginHost(broker, broker.registry, options)  # type: ignore[arg-type]  # a fake
+def host_of(broker: FakeBroker) -> PluginHost:
+    return PluginHost(broker, broker.registry)  # type: ignore[arg-type]  # a fake
 
 
 def status(host: PluginHost, name: str) -> PluginStatus:
@@ -194,7 +194,7 @@ async def test_a_plugin_that_crashes_in_several_tasks_or_exits_is_only_a_crash()
 
 
 async def test_one_that_cannot_be_built_or_fails_at_once_is_listed_at_start_and_refused_by_enable() -> None:
-    def unwilling(self: Any, settings: Any) -> None:
+    def unwilling(self: Any) -> None:
         raise ValueError("port is missing")
 
     async def fail(self: Any, broker: Any, *, task_status: Any) -> None:
@@ -285,16 +285,33 @@ async def test_a_plugin_that_got_broken_can_be_disabled(
         assert not status(host, "bad").is_enabled
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A plugin's settings."""
+
+    url: str = setting("", "where")
+    interval_s: float = seconds(5.0, "how often", reloadable=True)
+
+
 async def test_settings_of_a_plugin() -> None:
     class Configured(plugin([], "configured")):  # type: ignore[misc]  # a made-up base
-        settings: ClassVar[Mapping[str, Any]] = {"url": "", "interval_s": 5.0}
+        settings_type: ClassVar[type] = Configuration
 
-    broker = a_broker(registry_of(Configured), ("configured",))
-    async with running(host_of(broker, configured={"url": "x"})) as host:
-        assert host.plugin("configured").given == {"url": "x", "interval_s": 5.0}  # type: ignore[attr-defined]
-    for given, text in (({"uri": "x"}, "no setting 'uri'"), ({"url": 5}, "'url' must be of type str")):
-        async with running(host_of(broker, configured=given)) as host:
-            assert text in status(host, "configured").error
+        def reconfigure(self, settings: Configuration) -> None:
+            self.given = (*self.given, settings)
+
+    broker = a_broker(registry_of(Configured, plugin([], "plain")), ("configured", "plain"))
+    async with running(host_of(broker)) as host:
+        assert host.plugin("configured").given == (Configuration(),)  # type: ignore[attr-defined]
+        assert host.plugin("plain").given == ()  # type: ignore[attr-defined]
+    before = broker.settings = replace(broker.settings, owned={"plugins.configured": Configuration("x")})
+    async with running(host_of(broker)) as host:
+        configured = host.plugin("configured")
+        assert configured.given == (Configuration("x"),)  # type: ignore[attr-defined]
+        host.reconfigure(before)
+        broker.settings = replace(broker.settings, owned={"plugins.configured": Configuration("x", 1.0)})
+        host.reconfigure(before)
+        assert configured.given == (Configuration("x"), Configuration("x", 1.0))  # type: ignore[attr-defined]
 
 
 # -- exchange types that come and go

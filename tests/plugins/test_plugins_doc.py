@@ -6,6 +6,7 @@ import importlib
 import re
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ async def test_the_plugin(autojump_clock: object) -> None:
     vhost = broker.add_vhost("/")
     queue = vhost.add_queue("q", durable=False, exclusive=False, auto_delete=False, arguments={})
     vhost.bind(vhost.exchanges["amq.topic"], Binding(queue, "census.#"))
-    host = PluginHost(broker, broker.registry, {"census": {"interval_s": 5.0}})  # type: ignore[arg-type]  # a fake
+    census = broker.registry.settings_type("plugins", "census")
+    broker.settings = replace(broker.settings, owned={"plugins.census": census(5.0)})
+    host = PluginHost(broker, broker.registry)  # type: ignore[arg-type]  # a fake
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.store.run)
         await nursery.start(host.run)

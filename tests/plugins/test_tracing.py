@@ -36,7 +36,7 @@ def a_queue(vhost: Vhost, name: str, key: str | None = None) -> Queue:
 
 @asynccontextmanager
 async def tracing(vhost: Vhost) -> AsyncIterator[TracingPlugin]:
-    plugin = TracingPlugin({})
+    plugin = TracingPlugin()
     async with trio.open_nursery() as nursery:
         await nursery.start(plugin.run, vhost.broker)
         yield plugin
@@ -171,7 +171,7 @@ async def test_on_and_off_per_vhost_and_off_with_the_plugin() -> None:
     vhost = a_vhost()
     other = vhost.broker.add_vhost("other")
     spy = a_queue(vhost, "spy", "#")
-    plugin = TracingPlugin({})
+    plugin = TracingPlugin()
     with pytest.raises(PreconditionFailed, match="plugin 'tracing' is not running"):
         plugin.trace_on("/")
     async with tracing(vhost) as plugin:

@@ -20,6 +20,7 @@ from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
 from leveret.plugins.webhooks.dialer import RequestFailed, Target
 from leveret.plugins.webhooks.plugin import WebhooksPlugin
+from leveret.plugins.webhooks.settings import WebhooksSettings
 
 __all__ = [
     "NO_JITTER",
@@ -143,7 +144,7 @@ async def world(answer: Answer = ok, store: Store | None = None, **settings: Any
         Broker(Settings(), installed(), store or MemoryStore()).running() as broker,
         trio.open_nursery() as nursery,
     ):
-        plugin = WebhooksPlugin({**WebhooksPlugin.settings, **settings})
+        plugin = WebhooksPlugin(WebhooksSettings(**settings))
         endpoint = Endpoint(nursery, answer)
         plugin.dialer = endpoint  # type: ignore[assignment]  # stands in for it
         scope = trio.CancelScope()

@@ -20,6 +20,6 @@ def test_every_command_has_its_operation_and_every_operation_its_command() -> No
 
 
 def test_every_command_has_help() -> None:
-    assert cli.list_commands(MagicMock()) == ["ctl", "plugins", "serve"]
+    assert cli.list_commands(MagicMock()) == ["ctl", "plugins", "serve", "settings"]
     for name, command in ctl.commands.items():
         assert command.help, name
