@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import trio
 
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
-__all__ = ["Adapter", "ClientConnection", "Draining", "ListenerSpec", "OpenListener", "WebSocketSpec"]
+__all__ = ["Adapter", "Draining", "ListenerSpec", "OpenListener", "WebSocketSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,3 @@ class Draining(Protocol):
 
     def drain(self) -> None:
         """The listeners are shut: let the clients go, bounded in time. Called once; returns at once."""
-
-
-class ClientConnection(Protocol):
-    """A connection as the broker knows it (`broker.connections`)."""
-
-    name: str
-
-    def info(self) -> dict[str, Any]:
-        """For listings, under RabbitMQ's field names (user, vhost, peer_host, state, channels, ...)."""
-
-    def close(self, reason: str, *, code: int = 320) -> None:
-        """Tell the client in its protocol and end it, bounded in time. Returns at once."""

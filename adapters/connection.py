@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -12,6 +13,7 @@ from leveret.adapters.outbox import Outbox
 if TYPE_CHECKING:
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
+    from leveret.core.connections import ClientChannel
     from leveret.core.session import Session
 __all__ = ["Connection"]
 
@@ -30,10 +32,12 @@ class Connection:
         "session", "state", "transport",
     )  # fmt: skip
 
+    channels: Mapping[int, ClientChannel] = MappingProxyType({})  # of protocols that have none
+
     def __init__(self, broker: Broker, transport: Transport, outbox_bytes: int) -> None:
         self.broker = broker
         self.transport = transport
-        peer, local = transport.peer or ("", 0), transport.local or ("", 0)
+        peer, local = self.peer, self.local
         self.name = f"{peer[0]}:{peer[1]} -> {local[0]}:{local[1]}"
         self.state = "starting"
         self.session: Session | None = None
@@ -57,6 +61,32 @@ class Connection:
     @property
     def vhost_name(self) -> str:
         return self.session.vhost.name if self.session is not None else ""
+
+    # -- what the broker is told (core.connections.ClientConnection)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        return self.transport.peer or ("", 0)
+
+    @property
+    def local(self) -> tuple[str, int]:
+        return self.transport.local or ("", 0)
+
+    @property
+    def tls_info(self) -> Mapping[str, object]:
+        return self.transport.tls_info
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.outbox.sent_total
+
+    @property
+    def pending_bytes(self) -> int:
+        return self.outbox.bytes
+
+    @property
+    def channel_count(self) -> int:
+        return len(self.channels)
 
     # -- reading
 
@@ -95,25 +125,3 @@ class Connection:
     def _spawn(self, task: Callable[[], Any]) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(task)
-
-    # -- listings
-
-    def info(self) -> dict[str, Any]:
-        """What listings show of every connection, under RabbitMQ's field names. Protocols add theirs."""
-        peer, local = self.transport.peer or ("", 0), self.transport.local or ("", 0)
-        return {
-            "name": self.name,
-            "state": self.state,
-            "user": self.username or None,
-            "vhost": self.vhost_name or None,
-            "peer_host": peer[0],
-            "peer_port": peer[1],
-            "host": local[0],
-            "port": local[1],
-            "connected_at": self.connected_at,
-            "recv_oct": self.received_bytes,
-            "send_oct": self.outbox.sent_total,
-            "send_pend": self.outbox.bytes,
-            "ssl": bool(self.transport.tls_info),
-            **self.transport.tls_info,
-        }

@@ -15,11 +15,13 @@ from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
 from leveret.core.alarms import Alarms
 from leveret.core.allocator import give_back_memory, keep_freed_memory
-from leveret.core.churn import Churn, Connections
+from leveret.core.churn import Churn
+from leveret.core.connection_limits import ConnectionLimits
+from leveret.core.connections import Connections
 from leveret.core.counters import Traffic
 from leveret.core.definitions import interchange, records, recovery
 from leveret.core.dispatcher import Dispatcher
-from leveret.core.errors import ConnectionRefused, NotAllowed, PreconditionFailed
+from leveret.core.errors import NotAllowed, PreconditionFailed
 from leveret.core.events import Events
 from leveret.core.policy import Policies
 from leveret.core.reply_to import Replies
@@ -66,7 +68,10 @@ class Broker:
         self.replies = Replies()
         self.churn = Churn()
         self.traffic = Traffic()
-        self.connections: set[Any] = Connections(self.churn, self.traffic)  # adapters.base.ClientConnection
+        self.connections = Connections(self.churn, self.traffic)
+        self.connection_limits = ConnectionLimits(
+            self.connections, self.users, settings.limits.connection_max
+        )
         self.adapters: list[Any] = []  # adapters.base.Adapter, set by the composition root
         self.listeners: list[Any] = []
         self.tls_context: Any = None
@@ -100,9 +105,8 @@ class Broker:
         """What happens to users is told; a deleted one's connections end."""
         self.events.emit(event, **fields)
         if event == "user.deleted":
-            for connection in list(self.connections):
-                if connection.info().get("user") == fields.get("name"):
-                    connection.close(f"user '{fields.get('name')}' is deleted")
+            for connection in list(self.connections.of_user(fields["name"])):
+                connection.close(f"user '{fields['name']}' is deleted")
 
     def _on_permissions_changed(self) -> None:
         """Remembered routes carry checked permissions: none outlives a change."""
@@ -172,9 +176,8 @@ class Broker:
             raise PreconditionFailed(
                 f"Refusing to delete virtual host '{name}' because it is protected from deletion"
             )
-        for connection in list(self.connections):
-            if connection.info().get("vhost") == name:
-                connection.close(f"vhost '{name}' was deleted")
+        for connection in list(self.connections.of_vhost(name)):
+            connection.close(f"vhost '{name}' was deleted")
         vhost.close()
         del self.vhosts[name]
         self.users.forget_vhost(name)
@@ -207,45 +210,10 @@ class Broker:
         vhost = self.vhosts.get(vhost_name)
         if vhost is None:
             raise NotAllowed(f"vhost {vhost_name} not found")
-        self._check_connection_limits(principal, vhost)
+        self.connection_limits.check_login(principal.username, vhost)
         session = Session(self, vhost, principal, connection)
         await session.enter()
         return session
-
-    def _check_connection_limits(self, principal: Principal, vhost: Vhost) -> None:
-        node_limit = self.settings.limits.connection_max
-        vhost_limit = vhost.limits.get("max-connections", -1)
-        user_limit = self.users.limits(principal.username).get("max-connections", -1)
-        if not node_limit and vhost_limit < 0 and user_limit < 0:
-            return  # nothing to count: ten thousand devices may be coming back at once
-        infos = [connection.info() for connection in self.connections]
-        if node_limit and sum(1 for info in infos if info.get("vhost") is not None) >= node_limit:
-            raise ConnectionRefused(f"connection refused: node connection limit ({node_limit}) is reached")
-        if vhost_limit >= 0 and sum(1 for info in infos if info.get("vhost") == vhost.name) >= vhost_limit:
-            raise ConnectionRefused(
-                f"access to vhost '{vhost.name}' refused for user '{principal.username}': "
-                f"connection limit ({vhost_limit}) is reached"
-            )
-        if (
-            user_limit >= 0
-            and sum(1 for info in infos if info.get("user") == principal.username) >= user_limit
-        ):
-            raise ConnectionRefused(
-                f"connection refused for user '{principal.username}': user connection limit ({user_limit}) "
-                "is reached"
-            )
-
-    def check_channel_limit(self, principal: Principal, connection: object) -> None:
-        """Raise NotAllowed if the user's max-channels is reached."""
-        limit = self.users.limits(principal.username).get("max-channels", -1)
-        if limit < 0:
-            return
-        infos = [one.info() for one in self.connections]
-        if sum(info.get("channels", 0) for info in infos if info.get("user") == principal.username) >= limit:
-            raise NotAllowed(
-                f"number of channels opened for user '{principal.username}' has reached the maximum allowed "
-                f"user limit of {limit}"
-            )
 
     # -- backpressure
 

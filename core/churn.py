@@ -1,12 +1,8 @@
-"""What came and went since the start: plain counters for whoever shows rates."""
+"""How many connections, channels and queues came and went since the start: plain counters that only grow."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from leveret.core.counters import CountsTraffic, Traffic
-
-__all__ = ["Churn", "Connections"]
+__all__ = ["Churn"]
 
 
 class Churn:
@@ -30,24 +26,3 @@ class Churn:
         self.queues_declared = 0
         self.queues_created = 0
         self.queues_deleted = 0
-
-
-class Connections(set[Any]):
-    """`broker.connections`: counts who comes and goes by `add` and `discard`, and what they have counted."""
-
-    def __init__(self, churn: Churn, traffic: Traffic) -> None:
-        super().__init__()
-        self._churn = churn
-        self._traffic = traffic
-
-    def add(self, connection: Any) -> None:
-        if connection not in self:
-            self._churn.connections_opened += 1
-        super().add(connection)
-
-    def discard(self, connection: Any) -> None:
-        if connection in self:
-            self._churn.connections_closed += 1
-            if isinstance(connection, CountsTraffic):
-                self._traffic.retire(*connection.traffic())
-        super().discard(connection)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
 __all__ = [
     "BOUNDS",
-    "CountsTraffic",
     "Metric",
     "MetricSource",
     "PublishCounters",
@@ -147,14 +146,6 @@ class Traffic:
     def retire_queue(self, queue: Queue) -> None:
         """It is deleted."""
         self.outflows.setdefault(queue.type, QueueCounters()).add(queue)
-
-
-@runtime_checkable
-class CountsTraffic(Protocol):
-    """A connection that counts."""
-
-    def traffic(self) -> tuple[str, PublishCounters]:
-        """The protocol, and what has not been retired yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from leveret.adapters.amqp.methods import BasicCancel, ChannelClose, Method, met
 from leveret.adapters.amqp.protocol import Content
 from leveret.adapters.amqp.publishing import PROTOCOL, Publisher
 from leveret.adapters.amqp.transactions import Transaction
+from leveret.core.connections import ChannelTotals
 from leveret.core.counters import PublishCounters
 from leveret.core.errors import BrokerError
 from leveret.core.message import Envelope, Message
@@ -249,39 +250,61 @@ class Channel:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "name": f"{self.connection.name} ({self.number})",
+            "name": self.name,
             "number": self.number,
             "connection_name": self.connection.name,
-            "user": self.session.principal.username,
-            "vhost": self.session.vhost.name,
+            "user": self.username,
+            "vhost": self.vhost_name,
         }
 
-    def info(self) -> dict[str, Any]:
-        """For listings, under RabbitMQ's field names."""
-        uncommitted = self.transaction.uncommitted if self.transaction is not None else (0, 0)
-        return self.describe() | {
-            "consumer_count": len(self.consumers),
-            "messages_unacknowledged": len(self.unacked),
-            "messages_unconfirmed": self.confirms.unconfirmed_count if self.confirms is not None else 0,
-            "prefetch_count": self.prefetch,
-            "global_prefetch_count": self.global_prefetch,
-            "confirm": self.confirms is not None,
-            "transactional": self.transaction is not None,
-            "messages_uncommitted": uncommitted[0],
-            "acks_uncommitted": uncommitted[1],
-            "message_stats": {
-                "publish": self.publisher.published_total,
-                "confirm": self.confirms.confirmed_total if self.confirms is not None else 0,
-                "return_unroutable": self.publisher.returned_total,
-                "drop_unroutable": self.publisher.unroutable_total - self.publisher.returned_total,
-                "deliver": self.delivered_total,
-                "deliver_no_ack": self.delivered_no_ack_total,
-                "get": self.get_total,
-                "get_no_ack": self.get_no_ack_total,
-                "get_empty": self.get_empty_total,
-                "ack": self.acknowledged_total,
-            },
-        }
+    # -- what the broker is told (core.connections.ClientChannel)
+
+    @property
+    def name(self) -> str:
+        return f"{self.connection.name} ({self.number})"
+
+    @property
+    def username(self) -> str:
+        return self.session.principal.username
+
+    @property
+    def vhost_name(self) -> str:
+        return self.session.vhost.name
+
+    @property
+    def unacked_count(self) -> int:
+        return len(self.unacked)
+
+    @property
+    def unconfirmed_count(self) -> int:
+        return self.confirms.unconfirmed_count if self.confirms is not None else 0
+
+    @property
+    def uncommitted(self) -> tuple[int, int]:
+        return self.transaction.uncommitted if self.transaction is not None else (0, 0)
+
+    @property
+    def is_confirming(self) -> bool:
+        return self.confirms is not None
+
+    @property
+    def is_transactional(self) -> bool:
+        return self.transaction is not None
+
+    def totals(self) -> ChannelTotals:
+        publisher, confirms = self.publisher, self.confirms
+        return ChannelTotals(
+            publish=publisher.published_total,
+            confirm=confirms.confirmed_total if confirms is not None else 0,
+            return_unroutable=publisher.returned_total,
+            drop_unroutable=publisher.unroutable_total - publisher.returned_total,
+            deliver=self.delivered_total,
+            deliver_no_ack=self.delivered_no_ack_total,
+            get=self.get_total,
+            get_no_ack=self.get_no_ack_total,
+            get_empty=self.get_empty_total,
+            ack=self.acknowledged_total,
+        )
 
     def traffic(self) -> PublishCounters:
         publisher, confirms = self.publisher, self.confirms
@@ -425,7 +448,6 @@ class Channel:
             self.confirms.close_chunk()
             self.confirms.is_closed = True
         self.is_closing = True
-        self.broker.churn.channels_closed += 1
         self.broker.traffic.retire(PROTOCOL, self.traffic())
         consumers = list(self.consumers.values())
         self.consumers.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,6 +18,7 @@ from leveret.adapters.amqp.publishing import PROTOCOL
 from leveret.adapters.connection import Connection
 from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
+from leveret.core.connections import ConnectionDetails
 from leveret.core.counters import PublishCounters
 from leveret.core.errors import AuthorizationPending, BrokerError
 
@@ -170,9 +171,7 @@ class AmqpConnection(Connection):
         self.state = "closed"
         self.heartbeat.stop()
         self.outbox.is_closed = True
-        for channel in list(self.channels.values()):
-            channel.release()
-        self.channels.clear()
+        self.release_channels()
         if self.session is not None:
             self.session.close()
             log.info(
@@ -251,7 +250,7 @@ class AmqpConnection(Connection):
                 self.outbox.write(method_frame(number, methods.ChannelCloseOk()))
         elif channel.is_closing:
             if isinstance(method, methods.ChannelCloseOk):
-                del self.channels[number]
+                self.forget_channel(number)
             elif isinstance(method, methods.ChannelClose):
                 # Both closes crossed: answer, and go on waiting for the answer to ours.
                 channel.send(methods.ChannelCloseOk())
@@ -274,16 +273,28 @@ class AmqpConnection(Connection):
                 (20, 10),
             )
         assert self.session is not None
-        self.broker.check_channel_limit(self.session.principal, self)
+        self.broker.connection_limits.check_channel(self.username)
         self.channels[number] = Channel(self, number)
-        self.broker.churn.channels_opened += 1
+        self.broker.connections.open_channel(self)
         self.outbox.write(method_frame(number, methods.ChannelOpenOk()))
+
+    def forget_channel(self, number: int) -> None:
+        """It is closed on both sides: its number may be used again."""
+        del self.channels[number]
+        self.broker.connections.close_channel(self)
+
+    def release_channels(self) -> None:
+        """The connection ends: all channels give back what they hold."""
+        for channel in list(self.channels.values()):
+            channel.release()
+            self.forget_channel(channel.number)
 
     # -- what happens to it
 
     def opened(self, session: Session) -> None:
         """The handshake is done."""
         self.session = session
+        self.broker.connections.log_in(self)
         self.state = "running"
         self.heartbeat.start(self.handshake.heartbeat_s)
         log.info(
@@ -366,9 +377,7 @@ class AmqpConnection(Connection):
             self.cancel()
 
     def _send_close(self, code: int, text: str, method: tuple[int, int], timeout_s: float) -> None:
-        for channel in self.channels.values():
-            channel.release()
-        self.channels.clear()
+        self.release_channels()
         self.state = "closing"
         self.parser.is_discarding = True
         self.send(
@@ -389,14 +398,15 @@ class AmqpConnection(Connection):
                 total.consumers += own.consumers
         return PROTOCOL, total
 
-    def info(self) -> dict[str, Any]:
-        return super().info() | {
-            "state": "blocked" if self.is_blocked else self.state,
-            "protocol": "AMQP 0-9-1",
-            "channels": len(self.channels),
-            "channel_max": self.channel_max,
-            "frame_max": self.frame_max,
-            "timeout": self.handshake.heartbeat_s,
-            "auth_mechanism": self.handshake.mechanism,
-            "client_properties": self.handshake.client_properties,
-        }
+    @property
+    def protocol(self) -> str:
+        return "AMQP 0-9-1"
+
+    def details(self) -> ConnectionDetails:
+        return ConnectionDetails(
+            mechanism=self.handshake.mechanism,
+            heartbeat_s=self.handshake.heartbeat_s,
+            channel_max=self.channel_max,
+            frame_max=self.frame_max,
+            client_properties=self.handshake.client_properties,
+        )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from leveret.adapters.connection_listing import describe_channel, describe_connection
 from leveret.adapters.control.server import OperationRefused
 from leveret.core.definitions.recovery import require_vhost
 from leveret.core.fields import type_name
@@ -221,9 +222,8 @@ VHOSTS = Listing(
 def _channel_infos(broker: Broker) -> Iterator[dict[str, Any]]:
     """Of every connection whose protocol has channels."""
     for connection in sorted(broker.connections, key=lambda one: one.name):
-        for _, channel in sorted(getattr(connection, "channels", {}).items()):
-            info = channel.info()
-            yield info | {"pid": info["name"], "connection": connection.name}
+        for _, channel in sorted(connection.channels.items()):
+            yield describe_channel(channel) | {"pid": channel.name, "connection": connection.name}
 
 
 def list_queues(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def list_consumers(broker: Broker, vhost: str, columns: list[str]) -> dict[str, 
 
 def list_connections(broker: Broker, columns: list[str]) -> dict[str, Any]:
     connections = sorted(broker.connections, key=lambda connection: connection.name)
-    return CONNECTIONS.show((connection.info() for connection in connections), columns)
+    return CONNECTIONS.show(map(describe_connection, connections), columns)
 
 
 def list_channels(broker: Broker, columns: list[str]) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def list_user_limits(broker: Broker, user: str) -> dict[str, Any]:
 
 
 def close_connection(broker: Broker, name: str, reason: str) -> None:
-    found = [connection for connection in broker.connections if connection.name == name]
+    found = broker.connections.named(name)
     if not found:
         raise NotFound(f"there is no connection '{name}'")
     for connection in found:
@@ -230,7 +230,7 @@ def close_connection(broker: Broker, name: str, reason: str) -> None:
 
 def close_all_connections(broker: Broker, vhost: str, reason: str) -> int:
     require_vhost(broker, vhost)
-    found = [connection for connection in broker.connections if connection.info().get("vhost") == vhost]
+    found = list(broker.connections.of_vhost(vhost))
     for connection in found:
         connection.close(reason)
     return len(found)

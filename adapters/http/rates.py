@@ -15,17 +15,21 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 
 from leveret.adapters.http.series import Plan, Series
+from leveret.core.connections import ChannelTotals
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
+    from leveret.core.connections import ClientChannel, ClientConnection
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange
+    from leveret.core.vhost import Exchange, Vhost
 __all__ = [
     "CHANNEL",
     "CONNECTION",
@@ -35,6 +39,7 @@ __all__ = [
     "QUEUE",
     "QUEUE_TOTALS",
     "VHOST",
+    "Columns",
     "Kind",
     "Rates",
 ]
@@ -49,20 +54,45 @@ LONG_PLAN: Plan = (
     (1_800_000, 49),
 )  # ten minutes, an hour, eight, a day
 
-Reader = Callable[[Any], tuple[int, ...]]
+T = TypeVar("T")
 
 
-class Kind:
-    """A kind of thing: the names of its counters, how to read them, and which of a virtual host's they are part of.
+class Columns:
+    """The names of a row of counters, and where each stands."""
 
-    Each number of a virtual host is made of one kind only: what a queue delivers its channels deliver as well.
-    """
-
-    def __init__(self, names: tuple[str, ...], read: Reader, part_of: Mapping[str, str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.columns = {name: column for column, name in enumerate(names)}
+
+
+class Kind(Columns, Generic[T]):
+    """A kind of thing that is looked at.
+
+    read      the counters of one thing, in the order of names
+    vhost_of  the name of its virtual host; "" if it has none (yet)
+    counters  of a virtual host that are sums over its things of this kind, by (name there, column here). Each is made of
+              one kind only: what a queue delivers, its channels deliver as well
+    gauges    likewise, but what is gone does not count on
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        read: Callable[[T], tuple[int, ...]],
+        vhost_of: Callable[[T], str],
+        counters: Mapping[str, str],
+        gauges: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(names)
         self.read = read
-        self.part_of = part_of
+        self.vhost_of = vhost_of
+        self.counters = tuple((name, self.columns[own]) for name, own in counters.items())
+        self._parts = self.counters + tuple((name, self.columns[own]) for name, own in gauges.items())
+
+    def add(self, totals: dict[str, int], values: tuple[int, ...]) -> None:
+        """One thing's counters are part of its virtual host's."""
+        for name, column in self._parts:
+            totals[name] += values[column]
 
 
 def _queue(queue: Queue) -> tuple[int, ...]:
@@ -77,33 +107,35 @@ def _exchange(exchange: Exchange) -> tuple[int, ...]:
     return exchange.published_in, exchange.published_out
 
 
-def _channel(channel: Any) -> tuple[int, ...]:
-    stats = channel.info().get("message_stats", {})
-    return tuple([stats.get(name, 0) for name in CHANNEL_NAMES])
+def _channel(channel: ClientChannel) -> tuple[int, ...]:
+    return channel.totals()
 
 
-def _connection(connection: Any) -> tuple[int, ...]:
-    info = connection.info()
-    return info.get("recv_oct") or 0, info.get("send_oct") or 0
+def _connection(connection: ClientConnection) -> tuple[int, ...]:
+    return connection.received_bytes, connection.sent_bytes
 
 
 def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
-QUEUE = Kind(
+QUEUE: Kind[Queue] = Kind(
     ("publish", "deliver", "deliver_no_ack", "get", "get_no_ack", "get_empty", "redeliver", "ack",
      "messages_ready", "messages_unacknowledged"),
     _queue,
+    attrgetter("vhost.name"),
     _same("deliver", "deliver_no_ack", "get", "get_no_ack", "get_empty", "redeliver", "ack"),
+    _same("messages_ready", "messages_unacknowledged"),
 )  # fmt: skip
-EXCHANGE = Kind(("publish_in", "publish_out"), _exchange, {"publish": "publish_in"})
-CHANNEL_NAMES = (
-    "publish", "confirm", "return_unroutable", "drop_unroutable", "deliver", "deliver_no_ack", "get", "get_no_ack",
-    "get_empty", "ack",
+EXCHANGE: Kind[Exchange] = Kind(
+    ("publish_in", "publish_out"), _exchange, attrgetter("vhost.name"), {"publish": "publish_in"}
+)
+CHANNEL: Kind[ClientChannel] = Kind(
+    ChannelTotals._fields, _channel, attrgetter("vhost_name"), _same("confirm", "return_unroutable", "drop_unroutable")
 )  # fmt: skip
-CHANNEL = Kind(CHANNEL_NAMES, _channel, _same("confirm", "return_unroutable", "drop_unroutable"))
-CONNECTION = Kind(("recv_oct", "send_oct"), _connection, _same("recv_oct", "send_oct"))
+CONNECTION: Kind[ClientConnection] = Kind(
+    ("recv_oct", "send_oct"), _connection, attrgetter("vhost_name"), _same("recv_oct", "send_oct")
+)
 
 MESSAGES = (
     "publish", "confirm", "return_unroutable", "drop_unroutable", "deliver", "deliver_no_ack", "get", "get_no_ack",
@@ -112,13 +144,13 @@ MESSAGES = (
 QUEUE_TOTALS = ("messages_ready", "messages_unacknowledged")
 BYTES = ("recv_oct", "send_oct")
 VHOST_NAMES = MESSAGES + QUEUE_TOTALS + BYTES
-VHOST = Kind(VHOST_NAMES, tuple, {})
+VHOST = Columns(VHOST_NAMES)
 NODE_NAMES = (
     "mem_used", "fd_used", "sockets_used", "proc_used", "disk_free", "gc_num", "context_switches", "io_sync_count",
     "connection_created", "connection_closed", "channel_created", "channel_closed", "queue_declared", "queue_created",
     "queue_deleted",
 )  # fmt: skip
-NODE = Kind(NODE_NAMES, tuple, {})
+NODE = Columns(NODE_NAMES)
 FD_DIRECTORY = Path("/proc/self/fd")
 
 
@@ -130,7 +162,7 @@ class Rates:
         self.now_ms = 0
         self.before_ms = 0
         self._round = 0
-        self._series: dict[Kind, dict[Any, Series]] = {
+        self._series: dict[Kind[Any], dict[Any, Series]] = {
             kind: {} for kind in (QUEUE, EXCHANGE, CHANNEL, CONNECTION)
         }
         self._retired: dict[str, dict[str, int]] = {}  # by virtual host: counters of what is gone
@@ -156,40 +188,25 @@ class Rates:
             self._forget()
         self.before_ms, self.now_ms = self.now_ms, now_ms
         self._round += 1
-        await self._look_at(QUEUE, [queue for vhost in self._live() for queue in vhost.queues.values()])
-        await self._look_at(EXCHANGE, [one for vhost in self._live() for one in vhost.exchanges.values()])
+        totals: dict[str, dict[str, int]] = {}
+        await self._look_at(
+            QUEUE, [queue for vhost in self._live() for queue in vhost.queues.values()], totals
+        )
+        await self._look_at(
+            EXCHANGE, [one for vhost in self._live() for one in vhost.exchanges.values()], totals
+        )
         connections = list(self.broker.connections)
-        await self._look_at(CONNECTION, connections)
-        await self._look_at(CHANNEL, self._channels(connections))
-        total = [0] * len(VHOST_NAMES)
-        for vhost in self._live():
-            values = self.vhost_values(vhost.name)
-            series = self._vhosts.get(vhost.name)
-            if series is None:
-                series = self._vhosts[vhost.name] = Series(len(VHOST_NAMES), LONG_PLAN)
-            series.add(now_ms, values)
-            total = [one + other for one, other in zip(total, values, strict=True)]
-        for name in self._vhosts.keys() - self.broker.vhosts.keys():
-            del self._vhosts[name]
-        for name in self._retired.keys() - self.broker.vhosts.keys():
-            del self._retired[name]
-        self.all.add(now_ms, tuple(total))
+        await self._look_at(CONNECTION, connections, totals)
+        await self._look_at(CHANNEL, _channels(connections), totals)
+        self._look_at_vhosts(totals)
         self.node.add(now_ms, self.node_values())
 
-    def _live(self) -> list[Any]:
+    def _live(self) -> list[Vhost]:
         return list(self.broker.vhosts.values())
 
-    @staticmethod
-    def _channels(connections: Iterable[Any]) -> list[Any]:
-        return [
-            channel
-            for connection in connections
-            for channel in getattr(connection, "channels", {}).values()
-            if hasattr(channel, "info")
-        ]
-
-    async def _look_at(self, kind: Kind, things: list[Any]) -> None:
-        known, read, now_ms = self._series[kind], kind.read, self.now_ms
+    async def _look_at(self, kind: Kind[T], things: list[T], totals: dict[str, dict[str, int]]) -> None:
+        """Each thing once, and add it to the totals of its virtual host."""
+        known, now_ms = self._series[kind], self.now_ms
         width = len(kind.names)
         rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, VALUES // ((len(things) or 1) * (width + 1))))
         for number, thing in enumerate(things):
@@ -197,22 +214,44 @@ class Rates:
                 await trio.lowlevel.checkpoint()
             series = known.get(thing)
             if series is None:
-                series = known[thing] = Series(width, ((0, rounds),), _vhost_of(thing))
+                series = known[thing] = Series(width, ((0, rounds),))
             elif series.rings[0].capacity != rounds:
                 series.bound(rounds)
             series.seen = self._round
-            series.add(now_ms, read(thing))
+            series.group = kind.vhost_of(thing)
+            values = kind.read(thing)
+            series.add(now_ms, values)
+            if (own := totals.get(series.group)) is None:
+                own = totals[series.group] = dict.fromkeys(VHOST_NAMES, 0)
+            kind.add(own, values)
         if len(known) != len(things):
             for thing in [thing for thing, series in known.items() if series.seen != self._round]:
-                self._retire(kind, thing, known.pop(thing))
+                self._retire(kind, known.pop(thing))
 
-    def _retire(self, kind: Kind, thing: Any, series: Series) -> None:
-        """What it counted last stays in its virtual host's totals."""
+    def _look_at_vhosts(self, totals: Mapping[str, Mapping[str, int]]) -> None:
+        """Their own numbers and those of all of them: what was looked at just now, and what is gone."""
+        all_values = [0] * len(VHOST_NAMES)
+        for name in self.broker.vhosts:
+            own, gone = totals.get(name, {}), self._retired.get(name, {})
+            values = tuple([own.get(one, 0) + gone.get(one, 0) for one in VHOST_NAMES])
+            series = self._vhosts.get(name)
+            if series is None:
+                series = self._vhosts[name] = Series(len(VHOST_NAMES), LONG_PLAN)
+            series.add(self.now_ms, values)
+            all_values = [one + other for one, other in zip(all_values, values, strict=True)]
+        self.all.add(self.now_ms, tuple(all_values))
+        for name in self._vhosts.keys() - self.broker.vhosts.keys():
+            del self._vhosts[name]
+        for name in self._retired.keys() - self.broker.vhosts.keys():
+            del self._retired[name]
+
+    def _retire(self, kind: Kind[Any], series: Series) -> None:
+        """A thing is gone: what it counted last stays in its virtual host's totals."""
         if not series.last:
             return
         retired = self._retired.setdefault(series.group, dict.fromkeys(VHOST_NAMES, 0))
-        for name, own in kind.part_of.items():
-            retired[name] += series.last[kind.columns[own]]
+        for name, column in kind.counters:
+            retired[name] += series.last[column]
 
     def reset(self) -> None:
         """Begin anew: no past, and nothing of what is gone."""
@@ -236,7 +275,7 @@ class Rates:
         series += [one for known in self._series.values() for one in known.values()]
         return sum(len(ring.data) * 8 for one in series for ring in one.rings)
 
-    def of(self, kind: Kind, thing: Any) -> Series | None:
+    def of(self, kind: Kind[T], thing: T) -> Series | None:
         return self._series[kind].get(thing)
 
     def of_vhost(self, name: str) -> Series | None:
@@ -248,14 +287,11 @@ class Rates:
         vhost = self.broker.vhosts.get(name)
         if vhost is None:  # deleted while somebody made a list of them
             return tuple(totals.values())
+        connections = self.broker.connections.of_vhost(name)
         _sum(QUEUE, vhost.queues.values(), totals)
         _sum(EXCHANGE, vhost.exchanges.values(), totals)
-        for queue in vhost.queues.values():
-            totals["messages_ready"] += queue.ready.count
-            totals["messages_unacknowledged"] += queue.unacked_count
-        connections = [one for one in self.broker.connections if one.info().get("vhost") == name]
         _sum(CONNECTION, connections, totals)
-        _sum(CHANNEL, self._channels(connections), totals)
+        _sum(CHANNEL, _channels(connections), totals)
         return tuple(totals.values())
 
     def node_values(self) -> tuple[int, ...]:
@@ -275,18 +311,10 @@ class Rates:
         )  # fmt: skip
 
 
-def _sum(kind: Kind, things: Iterable[Any], totals: dict[str, int]) -> None:
-    """Add what the kind is counted for."""
-    parts = [(name, kind.columns[own]) for name, own in kind.part_of.items()]
+def _sum(kind: Kind[T], things: Iterable[T], totals: dict[str, int]) -> None:
     for values in map(kind.read, things):
-        for name, column in parts:
-            totals[name] += values[column]
+        kind.add(totals, values)
 
 
-def _vhost_of(thing: Any) -> str:
-    """The name of its virtual host: of connections and channels, as they describe themselves."""
-    vhost = getattr(thing, "vhost", None)
-    name = (
-        thing.info().get("vhost") if vhost is None and hasattr(thing, "info") else getattr(vhost, "name", "")
-    )
-    return name or ""
+def _channels(connections: Iterable[ClientConnection]) -> list[ClientChannel]:
+    return [channel for connection in connections for channel in connection.channels.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,6 +26,7 @@ from leveret.adapters.mqtt.parser import PacketParser
 from leveret.adapters.mqtt.publishing import PROTOCOLS, Publisher
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
 from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
+from leveret.core.connections import ConnectionDetails
 from leveret.core.counters import PublishCounters
 from leveret.core.errors import AuthorizationPending, BrokerError
 
@@ -339,6 +340,7 @@ class MqttConnection(Connection):
     def opened(self, session: Session, mine: MqttSession) -> None:
         """CONNECT is accepted."""
         self.session = session
+        self.broker.connections.log_in(self)
         self.mqtt_session = mine
         self.acks.unsent_publishes = len(mine.received)  # a resumed session's are in flight still
         self.publisher = Publisher(self, session, self.settings.receive_maximum)
@@ -428,16 +430,18 @@ class MqttConnection(Connection):
         total.consumers = len(mine.subscriptions) if mine.connection is self else 0
         return protocol, total
 
-    def info(self) -> dict[str, Any]:
-        blocked = self.state == "running" and self.is_publisher and self.broker.alarms.is_blocking
-        return super().info() | {
-            "state": "blocked" if blocked else self.state,
-            "protocol": VERSIONS.get(self.version, "MQTT"),
-            "channels": 0,
-            "channel_max": 0,
-            "frame_max": 0,
-            "timeout": self.keep_alive.seconds,
-            "auth_mechanism": "MQTT",
-            "client_properties": {"client_id": self.client_id, "product": "MQTT client"},
-            "client_id": self.client_id,
-        }
+    @property
+    def protocol(self) -> str:
+        return VERSIONS.get(self.version, "MQTT")
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.state == "running" and self.is_publisher and self.broker.alarms.is_blocking
+
+    def details(self) -> ConnectionDetails:
+        return ConnectionDetails(
+            mechanism="MQTT",
+            heartbeat_s=self.keep_alive.seconds,
+            client_properties={"client_id": self.client_id, "product": "MQTT client"},
+            extra={"client_id": self.client_id},
+        )

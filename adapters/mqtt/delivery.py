@@ -156,7 +156,13 @@ class Delivery:
             self._groups.pop(consumer, None)
 
     def describe(self) -> dict[str, Any]:
-        return {"connection_name": self._connection.name, "channel": 0, "client_id": self._session.client_id}
+        connection = self._connection
+        return {
+            "connection_name": connection.name,
+            "user": connection.username,
+            "vhost": connection.vhost_name,
+            "client_id": self._session.client_id,
+        }
 
     # -- QoS 1 and 2
 

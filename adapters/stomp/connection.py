@@ -23,6 +23,7 @@ from leveret.adapters.stomp.subscriptions import Subscriptions
 from leveret.adapters.stomp.transactions import Transactions
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.adapters.websocket.transport import WebSocketTransport
+from leveret.core.connections import ConnectionDetails
 from leveret.core.counters import PublishCounters
 from leveret.core.errors import AuthorizationPending, BrokerError
 
@@ -72,11 +73,6 @@ class StompConnection(Connection):
 
     def __repr__(self) -> str:
         return f"<StompConnection {self.name!r} {self.state} version={self.version}>"
-
-    @property
-    def _protocol(self) -> str:
-        """As RabbitMQ's listings name it."""
-        return "Web STOMP" if isinstance(self.transport, WebSocketTransport) else "STOMP"
 
     # -- the life of it
 
@@ -256,6 +252,7 @@ class StompConnection(Connection):
     def opened(self, session: Session, version: str) -> None:
         """The handshake is done."""
         self.session = session
+        self.broker.connections.log_in(self)
         self.version = version
         stomp = self.settings.stomp
         self.publisher = Publisher(self, session)
@@ -380,14 +377,20 @@ class StompConnection(Connection):
         total.consumers = len(self.subscriptions)
         return PROTOCOL, total
 
-    def info(self) -> dict[str, Any]:
-        return super().info() | {
-            "state": "blocked" if self.is_blocked else self.state,
-            "protocol": f"{self._protocol} {self.version}",
-            "channels": 1 if self.session else 0,
-            "channel_max": 1,
-            "frame_max": self.parser.limits.size,
-            "timeout": int(self.heartbeat.expected_s),
-            "auth_mechanism": self.handshake.mechanism,
-            "client_properties": {"product": "STOMP client"},
-        }
+    @property
+    def protocol(self) -> str:
+        is_web = isinstance(self.transport, WebSocketTransport)
+        return f"{'Web STOMP' if is_web else 'STOMP'} {self.version}"
+
+    @property
+    def channel_count(self) -> int:
+        return 1 if self.session else 0
+
+    def details(self) -> ConnectionDetails:
+        return ConnectionDetails(
+            mechanism=self.handshake.mechanism,
+            heartbeat_s=int(self.heartbeat.expected_s),
+            channel_max=1,
+            frame_max=self.parser.limits.size,
+            client_properties={"product": "STOMP client"},
+        )

@@ -311,6 +311,7 @@ class Server:
             self._plugins.reconfigure(former)
         set_level(reload.settings.log.level)
         limits = reload.settings.limits
+        broker.connection_limits.node_limit = limits.connection_max
         broker.alarms.set_memory_watermark(limits.memory_high_watermark, limits.memory_absolute)
         broker.alarms.set_disk_free_limit(limits.disk_free_limit)
         log.info("settings reloaded changed=%s", ",".join(reload.changed) or "none")

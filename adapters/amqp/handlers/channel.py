@@ -24,7 +24,7 @@ def on_close(channel: Channel, method: methods.ChannelClose) -> None:
     """Unacked messages are back in their queues before the peer sees close-ok."""
     channel.release()
     channel.send(methods.ChannelCloseOk())
-    del channel.connection.channels[channel.number]
+    channel.connection.forget_channel(channel.number)
 
 
 def on_close_ok(channel: Channel, method: methods.ChannelCloseOk) -> None:

@@ -15,9 +15,7 @@ __all__ = ["HANDLERS"]
 
 def on_close(connection: AmqpConnection, method: methods.ConnectionClose) -> None:
     """All channels give back what they hold, then the answer."""
-    for channel in connection.channels.values():
-        channel.release()
-    connection.channels.clear()
+    connection.release_channels()
     connection.state = "closed"
     connection.parser.is_discarding = True
     connection.send(methods.ConnectionCloseOk())

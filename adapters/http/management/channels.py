@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from leveret.adapters.connection_listing import describe_channel
 from leveret.adapters.http.management.consumers import consumer_item
 from leveret.adapters.http.management.details import Details, iso_time
 from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list, check_stats
@@ -12,45 +13,36 @@ from leveret.adapters.http.management.overview import message_stats
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CHANNEL
 
+if TYPE_CHECKING:
+    from leveret.core.connections import ClientChannel, ClientConnection
 __all__ = ["CHANNELS", "ROUTES", "channels_of"]
 
 
-class ChannelEntry:
-    """A channel with what it says of itself."""
+class ChannelEntry(NamedTuple):
+    """A channel and its connection."""
 
-    __slots__ = ("channel", "connection", "info")
-
-    def __init__(self, channel: Any, connection: dict[str, Any]) -> None:
-        self.channel = channel
-        self.info: dict[str, Any] = channel.info()
-        self.connection = connection
+    channel: ClientChannel
+    connection: ClientConnection
 
 
 def _base(item: dict[str, Any], entry: ChannelEntry, view: PublishView) -> None:
-    info, connection = entry.info, entry.connection
-    item.update(
-        {name: value for name, value in info.items() if name not in ("message_stats", "connection_name")}
-    )
-    item.setdefault("messages_uncommitted", 0)
-    item.setdefault("acks_uncommitted", 0)
-    item.setdefault("pending_raft_commands", 0)
-    series = view.rates.of(CHANNEL, entry.channel)
+    channel, connection = entry
+    item.update(describe_channel(channel))
+    item["pending_raft_commands"] = 0
+    series = view.rates.of(CHANNEL, channel)
     if series is not None and series.changed_ms < view.rates.now_ms:
         item["idle_since"] = iso_time(series.changed_ms)
+    peer_host, peer_port = connection.peer
     item.update(
         node=view.broker.node_name,
         state="running",
-        connection_details={
-            "name": connection.get("name", ""),
-            "peer_host": connection.get("peer_host", ""),
-            "peer_port": connection.get("peer_port", 0),
-        },
-        user_who_performed_action=info.get("user"),
+        connection_details={"name": connection.name, "peer_host": peer_host, "peer_port": peer_port},
+        user_who_performed_action=channel.username,
     )
 
 
 def _stats(item: dict[str, Any], entry: ChannelEntry, view: PublishView) -> None:
-    values: dict[str, int] = entry.info.get("message_stats", {})
+    values = entry.channel.totals()._asdict()
     details = Details(view.rates, CHANNEL, view.rates.of(CHANNEL, entry.channel))
     if stats := message_stats(values, details, view.ranges):
         item["message_stats"] = stats
@@ -69,57 +61,53 @@ CHANNELS: Table[ChannelEntry] = Table(
         ),
         Part(frozenset({"message_stats"}), _stats),
     ),
-    lambda entry: str(entry.info.get("name", "")),
+    lambda entry: entry.channel.name,
     is_paged=True,
 )  # fmt: skip
 
 
-def channels_of(connections: Iterable[Any]) -> list[ChannelEntry]:
+def channels_of(connections: Iterable[ClientConnection]) -> list[ChannelEntry]:
     """In the order of virtual hosts, names and numbers."""
-    known = [(connection, connection.info()) for connection in connections]
-    known.sort(key=lambda pair: (pair[1].get("vhost") or "", str(pair[0].name)))
     return [
-        ChannelEntry(channel, info)
-        for connection, info in known
-        for _, channel in sorted(getattr(connection, "channels", {}).items())
-        if hasattr(channel, "info")
+        ChannelEntry(channel, connection)
+        for connection in sorted(connections, key=lambda one: (one.vhost_name, one.name))
+        for _, channel in sorted(connection.channels.items())
     ]
 
 
-def _visible(call: Call) -> list[ChannelEntry]:
-    entries = channels_of(call.broker.connections)
+def _visible(call: Call, connections: Iterable[ClientConnection]) -> list[ChannelEntry]:
+    """Those that the user may see: its own, or all."""
     if call.sees_all:
-        return entries
-    return [entry for entry in entries if entry.info.get("user") == call.principal.username]
+        return channels_of(connections)
+    username = call.principal.username
+    return channels_of([one for one in connections if one.username == username])
 
 
 async def channels(call: Call) -> Any:
     """Channels: the user's own, or of everybody for those who may see that."""
     check_stats(call)
-    return await answer_list(call, _visible(call), CHANNELS)
+    return await answer_list(call, _visible(call, call.broker.connections), CHANNELS)
 
 
 async def vhost_channels(call: Call) -> Any:
     """Channels in one virtual host."""
     vhost = await call.vhost()
     check_stats(call)
-    return await answer_list(
-        call, [entry for entry in _visible(call) if entry.info.get("vhost") == vhost.name], CHANNELS
-    )
+    return await answer_list(call, _visible(call, call.broker.connections.of_vhost(vhost.name)), CHANNELS)
 
 
 async def channel(call: Call) -> dict[str, Any]:
     """One channel, with its consumers."""
     name = call.part("channel")
-    entry = next((one for one in channels_of(call.broker.connections) if one.info.get("name") == name), None)
+    entry = next((one for one in channels_of(call.broker.connections) if one.channel.name == name), None)
     if entry is None:
         raise not_found()
-    if not call.sees_all and entry.info.get("user") != call.principal.username:
+    if not call.sees_all and entry.channel.username != call.principal.username:
         raise not_authorised("User not authorised to access object")
     view = PublishView(call)
     item = CHANNELS.item(entry, view)
     item["consumer_details"] = [
-        consumer_item(consumer, view) for consumer in getattr(entry.channel, "consumers", {}).values()
+        consumer_item(consumer, view) for consumer in entry.channel.consumers.values()
     ]
     item["publishes"], item["deliveries"] = [], []
     return item

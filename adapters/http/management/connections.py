@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
+from leveret.adapters.connection_listing import describe_connection
 from leveret.adapters.http.management.channels import CHANNELS, channels_of
 from leveret.adapters.http.management.details import Details
 from leveret.adapters.http.management.lists import Part, PublishView, Table, answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 from leveret.adapters.http.rates import CONNECTION
 
-__all__ = ["CONNECTIONS", "ROUTES", "find_connections", "of_user"]
+if TYPE_CHECKING:
+    from leveret.core.connections import ClientConnection
+__all__ = ["CONNECTIONS", "ROUTES", "find_connections"]
 
 # What RabbitMQ always shows, be it nothing.
 NULLS = dict.fromkeys((
@@ -19,44 +23,22 @@ NULLS = dict.fromkeys((
 ))  # fmt: skip
 
 
-class ConnectionEntry:
-    """A connection with what it says of itself."""
-
-    __slots__ = ("connection", "info")
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self.info: dict[str, Any] = connection.info()
-
-    @property
-    def is_open(self) -> bool:
-        """Somebody has logged in: before that RabbitMQ does not show it."""
-        return self.info.get("user") is not None and self.info.get("vhost") is not None
-
-
-def _base(item: dict[str, Any], entry: ConnectionEntry, view: PublishView) -> None:
-    info = entry.info
-    properties = info.get("client_properties") or {}
+def _base(item: dict[str, Any], connection: ClientConnection, view: PublishView) -> None:
+    described = describe_connection(connection)
     item.update(NULLS)
-    item.update(info)
-    item.update(
-        node=view.broker.node_name,
-        type="network",
-        client_properties=properties,
-        user_who_performed_action=info.get("user"),
-    )
-    if "connection_name" in properties:
-        item["user_provided_name"] = properties["connection_name"]
+    item.update(described)
+    item.update(node=view.broker.node_name, type="network", user_who_performed_action=described["user"])
+    if "connection_name" in described["client_properties"]:
+        item["user_provided_name"] = described["client_properties"]["connection_name"]
 
 
-def _stats(item: dict[str, Any], entry: ConnectionEntry, view: PublishView) -> None:
-    info = entry.info
-    values = {name: info[name] for name in CONNECTION.names if name in info}
-    details = Details(view.rates, CONNECTION, view.rates.of(CONNECTION, entry.connection))
+def _stats(item: dict[str, Any], connection: ClientConnection, view: PublishView) -> None:
+    values = {"recv_oct": connection.received_bytes, "send_oct": connection.sent_bytes}
+    details = Details(view.rates, CONNECTION, view.rates.of(CONNECTION, connection))
     details.put(item, values, view.ranges.data_rates)
 
 
-CONNECTIONS: Table[ConnectionEntry] = Table(
+CONNECTIONS: Table[ClientConnection] = Table(
     (
         Part(
             frozenset({
@@ -69,46 +51,41 @@ CONNECTIONS: Table[ConnectionEntry] = Table(
         ),
         Part(frozenset({"recv_oct", "send_oct", "recv_oct_details", "send_oct_details"}), _stats),
     ),
-    lambda entry: str(entry.info.get("name", "")),
+    lambda connection: connection.name,
     is_paged=True,
 )  # fmt: skip
 
 
-def _entries(call: Call) -> list[ConnectionEntry]:
-    """Those that the user may see: its own, or all; by virtual host and name."""
-    entries = [entry for entry in map(ConnectionEntry, call.broker.connections) if entry.is_open]
-    entries.sort(key=lambda entry: (entry.info["vhost"], str(entry.connection.name)))
-    return [entry for entry in entries if call.sees_all or entry.info["user"] == call.principal.username]
+def _visible(call: Call, connections: Iterable[ClientConnection]) -> list[ClientConnection]:
+    """Those on which a client has logged in (RabbitMQ shows no others) and that the user may see: its own, or all.
+
+    By virtual host and name.
+    """
+    username = call.principal.username
+    found = [one for one in connections if one.username and (call.sees_all or one.username == username)]
+    found.sort(key=lambda one: (one.vhost_name, one.name))
+    return found
 
 
-def find_connections(call: Call) -> list[ConnectionEntry]:
+def find_connections(call: Call) -> list[ClientConnection]:
     """Those with the name in the path: several if a proxy hides the clients. Raise Refusal (404, 401)."""
-    name = call.part("connection")
-    found = [ConnectionEntry(one) for one in call.broker.connections if one.name == name]
-    found = [entry for entry in found if entry.is_open]
+    found = [one for one in call.broker.connections.named(call.part("connection")) if one.username]
     if not found:
         raise not_found()
-    if not call.sees_all and any(entry.info["user"] != call.principal.username for entry in found):
+    if not call.sees_all and any(one.username != call.principal.username for one in found):
         raise not_authorised("User not authorised to access object")
     return found
 
 
-def of_user(call: Call) -> list[ConnectionEntry]:
-    """Those of the user in the path, as far as the caller may see them."""
-    user = call.part("user")
-    return [entry for entry in _entries(call) if entry.info["user"] == user]
-
-
 async def connections(call: Call) -> Any:
     """Connections: the user's own, or of everybody for those who may see that."""
-    return await answer_list(call, _entries(call), CONNECTIONS)
+    return await answer_list(call, _visible(call, call.broker.connections), CONNECTIONS)
 
 
 async def vhost_connections(call: Call) -> Any:
     """Connections to one virtual host."""
     vhost = await call.vhost()
-    entries = [entry for entry in _entries(call) if entry.info["vhost"] == vhost.name]
-    return await answer_list(call, entries, CONNECTIONS)
+    return await answer_list(call, _visible(call, call.broker.connections.of_vhost(vhost.name)), CONNECTIONS)
 
 
 async def connection(call: Call) -> dict[str, Any]:
@@ -118,7 +95,7 @@ async def connection(call: Call) -> dict[str, Any]:
 
 async def connection_channels(call: Call) -> Any:
     """The channels of one connection."""
-    entries = channels_of(entry.connection for entry in find_connections(call))
+    entries = channels_of(find_connections(call))
     return await answer_list(call, entries, CHANNELS)
 
 
@@ -132,8 +109,8 @@ async def user_connections(call: Call) -> Any:
     """The connections of one user, in short."""
     node = call.broker.node_name
     items = [
-        {"name": entry.info["name"], "vhost": entry.info["vhost"], "user": entry.info["user"], "node": node}
-        for entry in of_user(call)
+        {"name": one.name, "vhost": one.vhost_name, "user": one.username, "node": node}
+        for one in _visible(call, call.broker.connections.of_user(call.part("user")))
     ]
     return await answer_list(call, items, plain_table())
 

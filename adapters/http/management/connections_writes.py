@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from leveret.adapters.http.management.payloads import done
 from leveret.adapters.http.management.routes import Call, Route, not_authorised, not_found
 
+if TYPE_CHECKING:
+    from leveret.core.connections import ClientConnection
 __all__ = ["ROUTES"]
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ def _reason(call: Call) -> str:
     return given.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore").strip() or REASON
 
 
-def _close(call: Call, connections: Iterable[Any]) -> web.Response:
+def _close(call: Call, connections: Iterable[ClientConnection]) -> web.Response:
     reason = _reason(call)
     for connection in connections:
         log.info("conn=%s closed by user=%s: %s", connection.name, call.principal.username, reason)
@@ -40,9 +42,9 @@ def _check_owner(call: Call, owner: object) -> None:
 
 async def delete_connection(call: Call) -> web.Response:
     """Close a connection; the header X-Reason says why. Administrators may close those of others."""
-    found = [one for one in call.broker.connections if one.name == call.part("connection")]
-    owners = [one.info().get("user") for one in found]
-    if not found or None in owners:  # one that has not logged in is nobody's
+    found = call.broker.connections.named(call.part("connection"))
+    owners = [one.username for one in found]
+    if not found or not all(owners):  # one that has not logged in is not shown
         raise not_found()
     for owner in owners:
         _check_owner(call, owner)
@@ -53,7 +55,7 @@ async def delete_user_connections(call: Call) -> web.Response:
     """Close all connections of a user."""
     user = call.part("user")
     _check_owner(call, user)
-    return _close(call, [one for one in call.broker.connections if one.info().get("user") == user])
+    return _close(call, list(call.broker.connections.of_user(user)))
 
 
 ROUTES = (

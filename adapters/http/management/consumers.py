@@ -17,15 +17,15 @@ def _channel_details(consumer: Consumer, view: PublishView) -> dict[str, Any]:
     """As the sink describes itself, and where its connection comes from."""
     described: Mapping[str, Any] = consumer.sink.describe()
     connection_name = described.get("connection_name", "")
-    connection = view.connections.get(connection_name, {})
+    peer_host, peer_port = view.peer_of(connection_name)
     return {
         # Protocols without channels have one in RabbitMQ's eyes.
         "name": described.get("name") or f"{connection_name} (1)",
         "number": described.get("number", 1),
-        "user": described.get("user") or connection.get("user") or "",
+        "user": described.get("user", ""),
         "connection_name": connection_name,
-        "peer_host": described.get("peer_host", connection.get("peer_host", "")),
-        "peer_port": described.get("peer_port", connection.get("peer_port", 0)),
+        "peer_host": described.get("peer_host", peer_host),
+        "peer_port": described.get("peer_port", peer_port),
         "node": view.broker.node_name,
     }
 

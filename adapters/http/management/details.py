@@ -12,7 +12,7 @@ from leveret.adapters.http.series import Range
 
 if TYPE_CHECKING:
     from leveret.adapters.http.management.routes import Call
-    from leveret.adapters.http.rates import Kind, Rates
+    from leveret.adapters.http.rates import Columns, Rates
     from leveret.adapters.http.series import Series
 __all__ = ["DELIVER", "Details", "Ranges", "iso_time"]
 
@@ -55,9 +55,9 @@ class Details:
 
     __slots__ = ("_columns", "_rates", "_series")
 
-    def __init__(self, rates: Rates, kind: Kind, series: Series | None) -> None:
+    def __init__(self, rates: Rates, columns: Columns, series: Series | None) -> None:
         self._rates = rates
-        self._columns = kind.columns
+        self._columns = columns.columns
         self._series = series
 
     def put(

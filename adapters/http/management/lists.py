@@ -36,14 +36,13 @@ class PublishView:
         self.ranges = Ranges.of(call, range_error)
         self.is_terse = call.flag("disable_stats")
         self.has_totals = call.flag("enable_queue_totals")
-        self._infos: dict[str, dict[str, Any]] | None = None
+        self._peers: dict[str, tuple[str, int]] | None = None
 
-    @property
-    def connections(self) -> dict[str, dict[str, Any]]:
-        """How connections describe themselves, by name; collected once."""
-        if self._infos is None:
-            self._infos = {connection.name: connection.info() for connection in self.broker.connections}
-        return self._infos
+    def peer_of(self, connection_name: str) -> tuple[str, int]:
+        """Host and port of the client of a connection; ("", 0) if it is gone."""
+        if self._peers is None:
+            self._peers = {connection.name: connection.peer for connection in self.broker.connections}
+        return self._peers.get(connection_name, ("", 0))
 
 
 @dataclass(frozen=True, slots=True)

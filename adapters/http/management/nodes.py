@@ -103,12 +103,11 @@ def memory_parts(context: HttpContext) -> dict[str, int]:
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
     waiting = sum(fifo.in_memory_count for queue in queues for fifo in queue.fifos)
     bodies = sum(fifo.in_memory_bytes for queue in queues for fifo in queue.fifos)
-    channels = sum(connection.info().get("channels") or 0 for connection in broker.connections)
     used = broker.alarms.memory_used
     parts = {
         "connection_readers": 0,
-        "connection_writers": sum(one.info().get("send_pend") or 0 for one in broker.connections),
-        "connection_channels": channels * CHANNEL_BYTES,
+        "connection_writers": sum(connection.pending_bytes for connection in broker.connections),
+        "connection_channels": broker.connections.channel_count * CHANNEL_BYTES,
         "connection_other": len(broker.connections) * CONNECTION_BYTES,
         "queue_procs": len(queues) * QUEUE_BYTES + waiting * MESSAGE_BYTES,
         "binary": bodies,

@@ -142,9 +142,7 @@ async def overview(call: Call) -> dict[str, Any]:
     churn: dict[str, Any] = {}
     node = dict(zip(NODE.names, rates.node_values(), strict=True))
     Details(rates, NODE, rates.node).put(churn, {name: node[name] for name in CHURN}, ranges.msg_rates)
-    connections = [one.info() for one in broker.connections]
-    if not is_all:
-        connections = [info for info in connections if info.get("user") == call.principal.username]
+    connections = broker.connections if is_all else broker.connections.of_user(call.principal.username)
     answer: dict[str, Any] = {
         "management_version": version,
         "rates_mode": RATES_MODE,
@@ -171,7 +169,7 @@ async def overview(call: Call) -> dict[str, Any]:
         "churn_rates": churn,
         "queue_totals": queue_totals(totals, details, ranges),
         "object_totals": {
-            "channels": sum(info.get("channels") or 0 for info in connections),
+            "channels": connections.channel_count,
             "connections": len(connections),
             "consumers": sum(len(queue.consumers) for vhost in seen for queue in vhost.queues.values()),
             "exchanges": sum(len(vhost.exchanges) for vhost in seen),

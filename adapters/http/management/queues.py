@@ -137,12 +137,9 @@ def _others(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
         item.update(leader=node, members=[node], online=[node], open_files={node: 0})
     owner = queue.owner
     if queue.is_exclusive and owner is not None:
-        info = view.connections.get(getattr(owner, "name", ""), {})
-        item["owner_pid_details"] = {
-            "name": getattr(owner, "name", ""),
-            "peer_host": info.get("peer_host", ""),
-            "peer_port": info.get("peer_port", 0),
-        }
+        name = getattr(owner, "name", "")
+        peer_host, peer_port = view.peer_of(name)
+        item["owner_pid_details"] = {"name": name, "peer_host": peer_host, "peer_port": peer_port}
 
 
 QUEUES: Table[Queue] = Table(

@@ -127,15 +127,18 @@ def up_vhosts(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[
 
 def connections(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for connection in list(context.broker.connections):
-        if getattr(connection, "outbox", None) is not None:
-            yield label_text([("connection", connection.name)]), connection
+        yield label_text([("connection", connection.name)]), connection
 
 
 def channels(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
     for connection in list(context.broker.connections):
-        for number, channel in list(getattr(connection, "channels", {}).items()):
-            if hasattr(channel, "traffic"):
-                yield label_text([("channel", f"{connection.name} ({number})")]), channel
+        for channel in list(connection.channels.values()):
+            yield label_text([("channel", channel.name)]), channel
+
+
+def channel_totals(context: HttpContext, wanted: FilteredMessages) -> Iterator[tuple[str, Any]]:
+    for labels, channel in channels(context, wanted):
+        yield labels, channel.totals()
 
 
 def _capacity(queue: Queue) -> float:
@@ -152,6 +155,10 @@ def _type_labels(queue: Queue) -> str:
 
 def _one(thing: object) -> float:
     return 1
+
+
+def _attributes(rows: Iterable[tuple[str, str, str]]) -> tuple[Row, ...]:
+    return tuple(Row(name, help, attrgetter(field)) for name, help, field in rows)
 
 
 QUEUE_CONSUMERS = Row("queue_consumers", "Consumers on a queue", lambda queue: len(queue.consumers))
@@ -201,46 +208,36 @@ EXCHANGE = (
 )  # fmt: skip
 CONNECTION_COARSE = (
     Row("connection_incoming_bytes_total", "Total number of bytes received on a connection",
-        lambda connection: connection.received_bytes),
+        attrgetter("received_bytes")),
     Row("connection_outgoing_bytes_total", "Total number of bytes sent on a connection",
-        lambda connection: connection.outbox.sent_total),
+        attrgetter("sent_bytes")),
 )  # fmt: skip
 CONNECTION = (
-    Row("connection_pending_bytes", "Bytes waiting to be sent on a connection", lambda connection: connection.outbox.bytes),
-    Row("connection_channels", "Channels on a connection", lambda connection: len(getattr(connection, "channels", ()))),
+    Row("connection_pending_bytes", "Bytes waiting to be sent on a connection", attrgetter("pending_bytes")),
+    Row("connection_channels", "Channels on a connection", lambda connection: len(connection.channels)),
 )  # fmt: skip
 CHANNEL = (
     Row("channel_consumers", "Consumers on a channel", lambda channel: len(channel.consumers)),
-    Row("channel_messages_unacked", "Delivered but not yet acknowledged messages", lambda channel: len(channel.unacked)),
-    Row("channel_messages_unconfirmed", "Published but not yet confirmed messages",
-        lambda channel: channel.confirms.unconfirmed_count if channel.confirms is not None else 0),
-    Row("consumer_prefetch", "Limit of unacknowledged messages for each consumer", lambda channel: channel.prefetch),
-    Row("channel_prefetch", "Limit of unacknowledged messages of a whole channel", lambda channel: channel.global_prefetch),
+    Row("channel_messages_unacked", "Delivered but not yet acknowledged messages", attrgetter("unacked_count")),
+    Row("channel_messages_unconfirmed", "Published but not yet confirmed messages", attrgetter("unconfirmed_count")),
+    Row("consumer_prefetch", "Limit of unacknowledged messages for each consumer", attrgetter("prefetch")),
+    Row("channel_prefetch", "Limit of unacknowledged messages of a whole channel", attrgetter("global_prefetch")),
 )  # fmt: skip
-CHANNEL_EXCHANGE = (
-    Row("channel_messages_published_total", "Total number of messages published on a channel",
-        lambda channel: channel.publisher.published_total),
-    Row("channel_messages_confirmed_total", "Total number of messages confirmed on a channel",
-        lambda channel: channel.confirms.confirmed_total if channel.confirms is not None else 0),
-    Row("channel_messages_unroutable_returned_total", "Total number of messages returned as unroutable",
-        lambda channel: channel.publisher.returned_total),
-    Row("channel_messages_unroutable_dropped_total", "Total number of messages dropped as unroutable",
-        lambda channel: channel.publisher.unroutable_total - channel.publisher.returned_total),
-)  # fmt: skip
-CHANNEL_QUEUE = (
-    Row("channel_get_ack_total", "Total number of messages fetched with manual acknowledgement",
-        lambda channel: channel.get_total),
-    Row("channel_get_total", "Total number of messages fetched with automatic acknowledgement",
-        lambda channel: channel.get_no_ack_total),
-    Row("channel_messages_delivered_ack_total", "Total number of messages delivered with manual acknowledgement",
-        lambda channel: channel.delivered_total),
-    Row("channel_messages_delivered_total", "Total number of messages delivered with automatic acknowledgement",
-        lambda channel: channel.delivered_no_ack_total),
-    Row("channel_messages_acked_total", "Total number of messages acknowledged on a channel",
-        lambda channel: channel.acknowledged_total),
-    Row("channel_get_empty_total", "Total number of times a fetch found no message",
-        lambda channel: channel.get_empty_total),
-)  # fmt: skip
+CHANNEL_EXCHANGE = _attributes((  # of ChannelTotals
+    ("channel_messages_published_total", "Total number of messages published on a channel", "publish"),
+    ("channel_messages_confirmed_total", "Total number of messages confirmed on a channel", "confirm"),
+    ("channel_messages_unroutable_returned_total", "Total number of messages returned as unroutable", "return_unroutable"),
+    ("channel_messages_unroutable_dropped_total", "Total number of messages dropped as unroutable", "drop_unroutable"),
+))  # fmt: skip
+CHANNEL_QUEUE = _attributes((  # of ChannelTotals
+    ("channel_get_ack_total", "Total number of messages fetched with manual acknowledgement", "get"),
+    ("channel_get_total", "Total number of messages fetched with automatic acknowledgement", "get_no_ack"),
+    ("channel_messages_delivered_ack_total", "Total number of messages delivered with manual acknowledgement", "deliver"),
+    ("channel_messages_delivered_total", "Total number of messages delivered with automatic acknowledgement",
+     "deliver_no_ack"),
+    ("channel_messages_acked_total", "Total number of messages acknowledged on a channel", "ack"),
+    ("channel_get_empty_total", "Total number of times a fetch found no message", "get_empty"),
+))  # fmt: skip
 ATTEMPTS = (
     Row("auth_attempts_total", "Total number of authentication attempts", sum),
     Row(
@@ -250,10 +247,6 @@ ATTEMPTS = (
     ),
     Row("auth_attempts_failed_total", "Total number of failed authentication attempts", lambda row: row[1]),
 )
-
-
-def _attributes(rows: Iterable[tuple[str, str, str]]) -> tuple[Row, ...]:
-    return tuple(Row(name, help, attrgetter(field)) for name, help, field in rows)
 
 
 def _keys(rows: Iterable[tuple[str, str]]) -> tuple[Row, ...]:
@@ -297,8 +290,8 @@ GROUPS: dict[str, tuple[Group, ...]] = {
     "connection_coarse_metrics": (Group(connections, CONNECTION_COARSE),),
     "connection_metrics": (Group(connections, CONNECTION),),
     "channel_metrics": (Group(channels, CHANNEL),),
-    "channel_exchange_metrics": (Group(channels, CHANNEL_EXCHANGE),),
-    "channel_queue_metrics": (Group(channels, CHANNEL_QUEUE),),
+    "channel_exchange_metrics": (Group(channel_totals, CHANNEL_EXCHANGE),),
+    "channel_queue_metrics": (Group(channel_totals, CHANNEL_QUEUE),),
 }
 """By RabbitMQ's names. Those that have no meaning here (ra_metrics, stream_consumer_metrics, ...) give nothing."""
 PER_OBJECT = tuple(GROUPS)

@@ -69,10 +69,7 @@ async def take(broker: Broker) -> Snapshot:
 def _add_connections(broker: Broker, found: Snapshot) -> None:
     connections, inflows = found.connections, found.inflows
     for connection in broker.connections:
-        traffic = getattr(connection, "traffic", None)
-        if traffic is None:  # a plugin's adapter, perhaps
-            continue
-        protocol, own = traffic()
+        protocol, own = connection.traffic()
         connections[protocol] = connections.get(protocol, 0) + 1
         total = inflows.get(protocol)
         if total is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+from support.connections import FakeConnection
 from support.in_process import broker_in_process
 
 from leveret.adapters.http.adapter import HttpAdapter
@@ -101,9 +102,10 @@ async def test_the_node_counts_what_came_and_went() -> None:
         session.queue_declare("q")
         session.queue_declare("q")
         session.queue_delete("q")
-        listener.broker.connections.add("somebody")
-        listener.broker.connections.discard("somebody")
-        listener.broker.connections.discard("somebody")
+        connection = FakeConnection("somebody")
+        listener.broker.connections.add(connection)
+        listener.broker.connections.discard(connection)
+        listener.broker.connections.discard(connection)
         values = dict(zip(NODE.names, rates.node_values(), strict=True))
         assert (values["queue_declared"], values["queue_created"], values["queue_deleted"]) == (2, 1, 1)
         assert (values["connection_created"], values["connection_closed"]) == (1, 1)

@@ -11,6 +11,7 @@ import trio
 from support.in_process import InProcess, broker_in_process
 from support.stomp_wire import Got, StompClient, connect_frame, frame, frames_of
 
+from leveret.adapters.connection_listing import describe_connection
 from leveret.adapters.stomp.adapter import StompAdapter
 from leveret.conf.settings import Settings
 from leveret.core.queue.queue import Queue
@@ -49,7 +50,7 @@ async def test_connected(server: InProcess, command: bytes) -> None:
     assert connected["server"] == "RabbitMQ/4.1.4"
     assert connected["session"].startswith("session-")
     (connection,) = server.broker.connections
-    info = connection.info()
+    info = describe_connection(connection)
     assert (info["protocol"], info["user"], info["vhost"], info["channels"]) == ("STOMP 1.2", "guest", "/", 1)
     assert info["state"] == "running"
     await client.close()
@@ -667,7 +668,7 @@ async def test_an_alarm_pauses_publishers_alone(server: InProcess) -> None:
     await publisher.ask(send)  # the first one is seen, and the reading stops
     await publisher.ask(send)
     assert queue_of(server, "a").published_total == 3
-    assert {one.info()["state"] for one in server.broker.connections} == {"running", "blocked"}
+    assert {describe_connection(one)["state"] for one in server.broker.connections} == {"running", "blocked"}
     assert len(await consumer.ask(frame("ACK", id=1))) == 1
     server.broker.alarms.clear_alarm("memory")
     await publisher.read()
