@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonDialect, JsonObject
 from leveret.plugins.webhooks.dialer import Target
-from leveret.plugins.webhooks.fields import HEADER_VALUE, Fields
 from leveret.plugins.webhooks.oauth import ClientCredentials
 
 __all__ = ["SHOWN", "ClientCertificate", "authorization", "client_certificate", "hidden"]
 
 SHOWN = frozenset({"type", "username", "token_url", "client_id", "scope", "audience", "style", "certificate"})
 """Members of `auth` and `client_certificate` that are nobody's secret."""
+HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+DIALECT = JsonDialect(max_chars=16384)
+"""Of a subscription's members."""
 MIN_HIDDEN = 4  # characters; hiding shorter ones would hide everything else, too
 MAX_PEM_CHARS = 65536
 
@@ -53,11 +57,9 @@ def client_certificate(given: Mapping[str, Any]) -> ClientCertificate | None:
     """Raise InvalidArgument."""
     if not given:
         return None
-    fields = Fields(given, "client_certificate")
-    found = ClientCertificate(
-        fields.text("certificate", "", MAX_PEM_CHARS), fields.text("key", "", MAX_PEM_CHARS)
-    )
-    fields.finish()
+    members = JsonObject(given, "client_certificate", JsonDialect(max_chars=MAX_PEM_CHARS))
+    found = ClientCertificate(members.text("certificate", ""), members.text("key", ""))
+    members.refuse_unknown()
     try:
         found.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     except ValueError as error:
@@ -71,32 +73,32 @@ def authorization(
     """Headers that are always the same, or how to get a token. checked_target: of a URL. Both raise InvalidArgument."""
     if not given:
         return (), None
-    fields = Fields(given, "auth")
-    kind = fields.choice("type", ("basic", "bearer", "oauth2"), "")
+    members = JsonObject(given, "auth", DIALECT)
+    kind = members.choice("type", ("basic", "bearer", "oauth2"), "")
     if kind == "oauth2":
         credentials = ClientCredentials(
-            checked_target(fields.text("token_url", "")),
-            fields.text("client_id", ""),
-            fields.text("client_secret", ""),
-            fields.text("scope", ""),
-            fields.text("audience", ""),
-            fields.choice("style", ("basic", "body"), "basic"),
+            checked_target(members.text("token_url", "")),
+            members.text("client_id", ""),
+            members.text("client_secret", ""),
+            members.text("scope", ""),
+            members.text("audience", ""),
+            members.choice("style", ("basic", "body"), "basic"),
         )
-        fields.finish()
+        members.refuse_unknown()
         if not credentials.client_id or not credentials.client_secret:
             raise InvalidArgument("auth needs client_id and client_secret")
         return (), credentials
     if kind == "bearer":
-        token = fields.text("token", "")
+        token = members.text("token", "")
         if not HEADER_VALUE.fullmatch(token):
             raise InvalidArgument("auth.token must be visible ASCII")
         value = f"Bearer {token}"
     else:
-        username, password = fields.text("username", ""), fields.text("password", "")
+        username, password = members.text("username", ""), members.text("password", "")
         if ":" in username:
             raise InvalidArgument("auth.username must not have a colon")
         value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-    fields.finish()
+    members.refuse_unknown()
     return (("Authorization", value),), None
 
 

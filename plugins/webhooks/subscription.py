@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonObject
 from leveret.plugins.webhooks.addresses import AddressPolicy, AddressRefused, canonical, is_host_name
-from leveret.plugins.webhooks.credentials import ClientCertificate, authorization, client_certificate, hidden
+from leveret.plugins.webhooks.credentials import (
+    DIALECT,
+    HEADER_VALUE,
+    ClientCertificate,
+    authorization,
+    client_certificate,
+    hidden,
+)
 from leveret.plugins.webhooks.dialer import Target
-from leveret.plugins.webhooks.fields import HEADER_VALUE, Fields
 from leveret.plugins.webhooks.schedule import BreakerRules, RetrySchedule
 from leveret.plugins.webhooks.signing import MAX_SECRETS, Secret
 
@@ -37,6 +45,7 @@ OURS = frozenset({
 """Headers that are the client's business; content-type is a field of its own."""
 MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
+MAX_KEYS = 100
 
 
 class TemplateRefused(Exception):
@@ -113,16 +122,18 @@ class Subscription:
             raise InvalidArgument(
                 f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
             )
-        given = Fields(value)
+        given = JsonObject(value, dialect=DIALECT, what="a webhook")
         url = given.text("url", "")
         target = checked_target(f"webhook '{name}': url", url, policy, https_only=https_only)
-        exchange, queue = given.optional_text("exchange"), given.optional_text("queue")
+        exchange, queue = given.text("exchange", None), given.text("queue", None)
         if (exchange is None) == (queue is None):
             raise InvalidArgument(f"webhook '{name}' needs either 'exchange' or 'queue'")
-        keys = given.texts("routing_keys", [given.text("routing_key", "")])
-        given.take("routing_key", None)
+        keys = given.list(
+            "routing_keys", [given.text("routing_key", "")], check=lambda one: isinstance(one, str),
+            minimum=1, maximum=MAX_KEYS, rule=f"must be a list of 1 to {MAX_KEYS} strings",
+        )  # fmt: skip
         form = given.choice("format", FORMATS, "template" if value.get("template") else "raw")
-        template = _template(given.optional_text("template"), form)
+        template = _template(given.text("template", None, max_chars=math.inf), form)
         content_type = given.text("content_type", "")
         if content_type and not HEADER_VALUE.fullmatch(content_type):
             raise InvalidArgument("content_type must be visible ASCII")
@@ -133,25 +144,25 @@ class Subscription:
             raise InvalidArgument(
                 "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
             )
-        auth = given.mapping("auth")
+        auth = given.mapping("auth", {})
         added, credentials = authorization(
             auth, lambda text: checked_target("auth.token_url", text, policy, https_only=https_only)
         )
-        given_headers = given.mapping("headers")
+        given_headers = given.mapping("headers", {})
         headers = _headers(given_headers) + added
         if auth and any(name.lower() == "authorization" for name in given_headers):
             raise InvalidArgument("headers: Authorization cannot be set beside auth")
-        certificate = client_certificate(given.mapping("client_certificate"))
+        certificate = client_certificate(given.mapping("client_certificate", {}))
         if certificate is not None and target.scheme != "https":
             raise InvalidArgument("client_certificate needs an https URL")
-        secrets = _secrets(given.take("secrets", []))
+        secrets = _secrets(given.get("secrets", []))
         subscription = cls(
             name=name,
             target=target,
             url=url,
             exchange=exchange,
             routing_keys=tuple(dict.fromkeys(keys)),
-            arguments=given.mapping("arguments"),
+            arguments=given.mapping("arguments", {}),
             queue=queue,
             is_enabled=given.flag("enabled", True),
             secrets=secrets,
@@ -171,18 +182,18 @@ class Subscription:
             concurrency=given.integer("concurrency", 16, 1, 256),
             order_by=order_by,
             max_retrying=given.integer("max_retrying", 10_000, 1, 100_000),
-            retry=_retry(given.mapping("retry")),
+            retry=_retry(given.nested("retry")),
             max_retry_after_s=given.number("max_retry_after_s", 86400.0, 0.0, 604800.0),
-            dead_letter_on=_statuses(given.take("dead_letter_on", [])),
+            dead_letter_on=_statuses(given.get("dead_letter_on", [])),
             max_age_s=given.number("max_age_s", 0.0, 0.0, 31_536_000.0),
             message_ttl_s=given.number("message_ttl_s", 0.0, 0.0, 31_536_000.0),
-            rate_limit=_rate_limit(given.take("rate_limit", None)),
-            breaker=_breaker(given.take("circuit_breaker", {})),
+            rate_limit=_rate_limit(given),
+            breaker=_breaker(given),
             disable_after_s=given.number("disable_after_s", 432_000.0, 0.0, 31_536_000.0),
             attempts_kept=given.integer("attempts_kept", 1000, 0, 10_000),
             snippet_bytes=given.integer("response_snippet_bytes", 1024, 0, 16384),
         )
-        given.finish()
+        given.refuse_unknown()
         return subscription
 
 
@@ -252,10 +263,10 @@ def _secrets(given: Any) -> tuple[Secret, ...]:
     found = []
     for index, one in enumerate(given):
         where = f"secrets[{index}]"
-        fields = Fields(one if isinstance(one, Mapping) else {"secret": one}, where)
+        fields = JsonObject(one if isinstance(one, Mapping) else {"secret": one}, where, DIALECT)
         text = fields.text("secret", "")
         expires_at = fields.number("expires_at", 0.0, 0.0, 1e12) or None
-        fields.finish()
+        fields.refuse_unknown()
         try:
             found.append(Secret.of(text, expires_at))
         except ValueError as error:
@@ -263,18 +274,15 @@ def _secrets(given: Any) -> tuple[Secret, ...]:
     return tuple(found)
 
 
-def _retry(given: Mapping[str, Any]) -> RetrySchedule:
-    fields = Fields(given, "retry")
-    delays = fields.take("delays_s", None)
-    if delays is not None and not (
-        isinstance(delays, list)
-        and len(delays) <= MAX_DELAYS
-        and all(
-            isinstance(one, (int, float)) and not isinstance(one, bool) and 0 <= one <= 604800
-            for one in delays
-        )
-    ):
-        raise InvalidArgument(f"retry.delays_s must be at most {MAX_DELAYS} numbers from 0 to 604800")
+def _is_delay(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 604800
+
+
+def _retry(fields: JsonObject) -> RetrySchedule:
+    delays = fields.list(
+        "delays_s", None, check=_is_delay, maximum=MAX_DELAYS,
+        rule=f"must be at most {MAX_DELAYS} numbers from 0 to 604800",
+    )  # fmt: skip
     schedule = RetrySchedule(
         attempts=fields.integer("attempts", 12, 1, 1000),
         initial_s=fields.number("initial_s", 5.0, 0.01, 86400.0),
@@ -283,7 +291,7 @@ def _retry(given: Mapping[str, Any]) -> RetrySchedule:
         jitter=fields.number("jitter", 0.2, 0.0, 1.0),
         delays_s=None if delays is None else tuple(map(float, delays)),
     )
-    fields.finish()
+    fields.refuse_unknown()
     return schedule
 
 
@@ -293,24 +301,24 @@ def _statuses(given: Any) -> frozenset[int]:
     return frozenset(given)
 
 
-def _rate_limit(given: Any) -> RateLimit | None:
-    if given is None:
+def _rate_limit(given: JsonObject) -> RateLimit | None:
+    if given.get("rate_limit", None) is None:
         return None
-    fields = Fields(given, "rate_limit")
+    fields = given.nested("rate_limit")
     limit = RateLimit(
         fields.number("requests", 1000.0, 0.001, 1e6),
         fields.number("per_s", 60.0, 0.001, 86400.0),
         fields.number("burst", 0.0, 0.0, 1e6) or None,
     )
-    fields.finish()
+    fields.refuse_unknown()
     return limit
 
 
-def _breaker(given: Any) -> BreakerRules | None:
-    """False: none."""
-    if given is False:
+def _breaker(given: JsonObject) -> BreakerRules | None:
+    """false switches it off."""
+    if given.get("circuit_breaker", {}) is False:
         return None
-    fields = Fields(given, "circuit_breaker")
+    fields = given.nested("circuit_breaker")
     rules = BreakerRules(
         fields.number("window_s", 300.0, 1.0, 86400.0),
         fields.number("sample_s", 30.0, 0.1, 3600.0),
@@ -318,5 +326,5 @@ def _breaker(given: Any) -> BreakerRules | None:
         fields.number("failure_ratio", 0.7, 0.01, 1.0),
         fields.number("open_s", 30.0, 0.1, 3600.0),
     )
-    fields.finish()
+    fields.refuse_unknown()
     return rules

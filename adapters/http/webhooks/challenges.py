@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.webhooks.incoming_template import MISSING
-from leveret.adapters.http.webhooks.members import Members
 from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonObject
 
 if TYPE_CHECKING:
     from leveret.adapters.http.webhooks.incoming_template import RequestValues
 __all__ = ["Challenge", "challenge_of"]
 
 MAX_CHARS = 4096
+UNFIT = "is not what it should be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ def challenge_of(kind: str, value: Any, secrets: Sequence[str]) -> Challenge | N
         return Challenge(kind, secret=secrets[0].encode()) if kind == "zoom" else None
     if kind in ("slack", "zoom"):
         raise InvalidArgument(f"the type {kind} has its own challenge")
-    given = Members(value, "challenge")
-    query, body = given.text("query", ""), given.text("body", "")
-    token_query, token = given.text("token_query", ""), given.text("token", "")
-    given.finish()
+    given = JsonObject(value, "challenge")
+    query, body, token_query, token = [
+        given.text(name, "", rule=UNFIT) for name in ("query", "body", "token_query", "token")
+    ]
+    given.refuse_unknown()
     if bool(query) == bool(body):
         raise InvalidArgument("challenge needs either query or body")
     if body and not body.startswith("/"):

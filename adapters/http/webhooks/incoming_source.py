@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from leveret.adapters.http.webhooks.challenges import Challenge, challenge_of
 from leveret.adapters.http.webhooks.incoming_template import Template
 from leveret.adapters.http.webhooks.incoming_verification import GENERATED, verification_of
-from leveret.adapters.http.webhooks.members import Members
 from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonObject
 
 if TYPE_CHECKING:
     from leveret.adapters.http.webhooks.given import Verifier
@@ -77,21 +77,21 @@ class Source:
         """Raise InvalidArgument, naming the field, never showing a secret."""
         if not NAME.fullmatch(name):
             raise InvalidArgument(f"webhook source name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ -")
-        given = Members(value)
-        kind, verifier, withheld, secrets = verification_of(given.take("verification"))
-        exchange, queue = given.take("exchange"), given.take("queue")
+        given = JsonObject(value, what="a webhook source")
+        kind, verifier, withheld, secrets = verification_of(given.get("verification", None))
+        exchange, queue = given.get("exchange", None), given.get("queue", None)
         if (exchange is None) == (queue is None) or not isinstance(
             queue if exchange is None else exchange, str
         ):
             raise InvalidArgument("a webhook source needs either 'exchange' or 'queue', a string")
-        key = given.take("routing_key")
+        key = given.get("routing_key", None)
         if queue is not None and key is not None:
             raise InvalidArgument("routing_key is for an exchange: a queue has none")
         if queue is not None:
             routing_key = Template(queue.replace("{", "{{").replace("}", "}}"))
         else:
             routing_key = _template("routing_key", "" if key is None else key)
-        dedup_key, window_s = _deduplication(given.take("deduplication"), kind)
+        dedup_key, window_s = _deduplication(given.get("deduplication", None), kind)
         source = cls(
             name=name,
             type=kind,
@@ -99,8 +99,8 @@ class Source:
             verifier=verifier,
             exchange="" if exchange is None or exchange == "amq.default" else exchange,
             routing_key=routing_key,
-            headers=_headers(given.take("headers")),
-            forwarded=_patterns(given.take("forward_headers"), FORWARDED.get(kind, ())),
+            headers=_headers(given.get("headers", None)),
+            forwarded=_patterns(given.get("forward_headers", None), FORWARDED.get(kind, ())),
             withheld=withheld,
             dedup_key=dedup_key,
             dedup_window_s=window_s,
@@ -108,10 +108,10 @@ class Source:
             is_mandatory=given.flag("mandatory", True),
             is_persistent=given.flag("persistent", True),
             status=int(given.number("status", 200, 200, 204)),
-            origins=_origins(given.take("allowed_origins")),
-            challenge=challenge_of(kind, given.take("challenge"), secrets),
+            origins=_origins(given.get("allowed_origins", None)),
+            challenge=challenge_of(kind, given.get("challenge", None), secrets),
         )
-        given.finish()
+        given.refuse_unknown()
         return source
 
     def may_forward(self, header: str) -> bool:
@@ -154,10 +154,10 @@ def _patterns(value: Any, default: tuple[str, ...]) -> tuple[str, ...]:
 
 def _deduplication(value: Any, kind: str) -> tuple[Template | None, float]:
     """On, where a kind of sender says which delivery it is; {"key": ""}: off."""
-    given = Members({} if value is None else value, "deduplication")
-    key = given.take("key", DELIVERY_IDS.get(kind, ""))
+    given = JsonObject({} if value is None else value, "deduplication")
+    key = given.get("key", DELIVERY_IDS.get(kind, ""))
     window_s = given.number("window_s", 86400, 1, 2_592_000)
-    given.finish()
+    given.refuse_unknown()
     return (None if key == "" else _template("deduplication.key", key)), window_s
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from leveret.adapters.http.webhooks.given import TOLERANCE_S, Verifier
 from leveret.adapters.http.webhooks.hmac_schemes import ALGORITHMS, CONTENT, PRESETS, HmacScheme
-from leveret.adapters.http.webhooks.members import TOKEN, Members
 from leveret.adapters.http.webhooks.signatures import verifier_of
 from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonObject
 
 __all__ = ["GENERATED", "verification_of"]
 
@@ -22,6 +22,9 @@ TIMED = ("standard", "svix", "stripe", "slack", "zoom")
 GENERATED = ("standard", "github", "hmac", "basic", "bearer", "token")
 """Types whose secret may be made here; the others' senders give theirs."""
 MAX_SECRETS, MAX_SECRET_CHARS = 10, 4096
+UNFIT = "is not what it should be"
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+"""A header's name."""
 PUBLIC_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,260}/?")
 
 
@@ -29,20 +32,20 @@ def verification_of(value: Any) -> tuple[str, Verifier, str, tuple[str, ...]]:
     """The type, who verifies, the header with the proof, which goes no further, and the secrets. Raise InvalidArgument."""
     if value is None:
         raise InvalidArgument('verification is missing; to take everything from everybody, {"type": "none"}')
-    given = Members(value, "verification")
+    given = JsonObject(value, "verification")
     kind = given.choice("type", TYPES, "")
-    found = _secrets(given.take("secrets", []), is_needed=kind != "none")
+    found = _secrets(given.get("secrets", []), is_needed=kind != "none")
     preset = PRESETS.get(kind)
-    username = given.text("username", "") if kind == "basic" else ""
-    header = given.text("header", "", TOKEN).lower() if kind == "token" else ""
-    public_url = given.text("public_url", "") if kind == "twilio" else ""
+    username = given.text("username", "", rule=UNFIT) if kind == "basic" else ""
+    header = given.text("header", "", check=TOKEN.fullmatch, rule=UNFIT).lower() if kind == "token" else ""
+    public_url = given.text("public_url", "", rule=UNFIT) if kind == "twilio" else ""
     if kind == "twilio" and not PUBLIC_URL.fullmatch(public_url):
         raise InvalidArgument(
             "verification.public_url must be what stands before the path, as https://hooks.example.com"
         )
     tolerance_s = given.number("tolerance_s", TOLERANCE_S, 1, 86400) if kind in TIMED else TOLERANCE_S
     scheme = _scheme(given) if kind == "hmac" else preset
-    given.finish()
+    given.refuse_unknown()
     if kind in TIMED and preset is not None:
         scheme = replace(preset, tolerance_s=tolerance_s)
     try:
@@ -55,9 +58,9 @@ def verification_of(value: Any) -> tuple[str, Verifier, str, tuple[str, ...]]:
     return kind, verifier, scheme.header if scheme is not None else header, tuple(found)
 
 
-def _scheme(given: Members) -> HmacScheme:
-    content = given.text("content", "{body}")
-    timestamp_header = given.take("timestamp_header")
+def _scheme(given: JsonObject) -> HmacScheme:
+    content = given.text("content", "{body}", rule=UNFIT)
+    timestamp_header = given.get("timestamp_header", None)
     if CONTENT.split(content)[1::2].count("body") != 1:
         raise InvalidArgument("verification.content must have {body} in it, once")
     if any(brace in piece for piece in CONTENT.split(content)[::2] for brace in "{}"):
@@ -69,10 +72,10 @@ def _scheme(given: Members) -> HmacScheme:
     if ("{timestamp}" in content) != (timestamp_header is not None):
         raise InvalidArgument("verification.timestamp_header and {timestamp} in content need each other")
     return HmacScheme(
-        header=given.text("header", "", TOKEN).lower(),
+        header=given.text("header", "", check=TOKEN.fullmatch, rule=UNFIT).lower(),
         algorithm=given.choice("algorithm", ALGORITHMS, "sha256"),
         encoding=given.choice("encoding", ("hex", "base64"), "hex"),
-        prefix=given.text("prefix", ""),
+        prefix=given.text("prefix", "", rule=UNFIT),
         content=content,
         timestamp_header=(timestamp_header or "").lower(),
         tolerance_s=given.number("tolerance_s", TOLERANCE_S, 1, 86400),

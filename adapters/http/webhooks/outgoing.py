@@ -10,7 +10,8 @@ from aiohttp import web
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.json_encoding import json_response
 from leveret.auth.contracts import Permission
-from leveret.core.errors import NotFound
+from leveret.core.errors import InvalidArgument, NotFound
+from leveret.core.json_object import JsonDialect, JsonObject
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -26,6 +27,9 @@ MAX_REPLAY = 1_000_000
 REPLAY_TIMEOUT_S = 300.0
 MAX_IDS = 10_000
 MAX_TEST_BYTES = 65536
+MAX_COUNT = 10**18 - 1
+ROTATION_S, MAX_KEEP_S = 86400.0, 31_536_000
+QUERY = JsonDialect(accepts_text=True, noun="parameter")
 
 
 class OutgoingWebhooks(Protocol):
@@ -176,13 +180,12 @@ async def _disable(call: Call) -> web.StreamResponse:
 
 async def _rotate(call: Call) -> web.StreamResponse:
     """{"secret", "keep_s"}: both optional. The answer is the only one that shows the new secret."""
-    given = await call.context.json(call.request)
-    secret, keep_s = given.get("secret"), given.get("keep_s", 86400)
-    if secret is not None and not isinstance(secret, str):
-        raise _bad("secret must be a string")
-    if isinstance(keep_s, bool) or not isinstance(keep_s, (int, float)) or not 0 <= keep_s <= 31_536_000:
-        raise _bad("keep_s must be a number from 0 to 31536000")
-    made = call.service.rotate_secret(call.vhost, call.name, secret, float(keep_s))
+    given = JsonObject(await call.context.json(call.request))
+    secret = given.text("secret", None)
+    keep_s = given.number(
+        "keep_s", ROTATION_S, 0, MAX_KEEP_S, rule=f"must be a number from 0 to {MAX_KEEP_S}"
+    )
+    made = call.service.rotate_secret(call.vhost, call.name, secret, keep_s)
     return json_response({"secret": made})
 
 
@@ -201,60 +204,53 @@ async def _test(call: Call) -> web.StreamResponse:
 
 async def _attempts(call: Call) -> web.StreamResponse:
     """?outcome=&status=&webhook_id=&since=&until=&before=&limit= Newest first; `before`: the last id of the page before."""
-    query = _Query(call.request)
+    query = _query(call)
     filters = {
-        "outcome": query.text("outcome"),
-        "status": query.number("status"),
-        "webhook_id": query.text("webhook_id"),
-        "since": query.number("since"),
-        "until": query.number("until"),
-        "before": query.number("before"),
-        "limit": query.limit(),
+        "outcome": query.text("outcome", None),
+        "status": _count(query, "status"),
+        "webhook_id": query.text("webhook_id", None),
+        "since": _count(query, "since"),
+        "until": _count(query, "until"),
+        "before": _count(query, "before"),
+        "limit": _limit(query),
     }
-    query.finish()
+    query.refuse_unknown()
     return json_response(call.service.attempts(call.vhost, call.name, filters))
 
 
 async def _dead_letters(call: Call) -> web.StreamResponse:
     """?reason=&status=&since=&until=&after=&limit= Oldest first; `after`: the last position of the page before."""
-    query = _Query(call.request)
+    query = _query(call)
     filters = {
-        "reason": query.text("reason"),
-        "status": query.number("status"),
-        "since": query.number("since"),
-        "until": query.number("until"),
+        "reason": query.text("reason", None),
+        "status": _count(query, "status"),
+        "since": _count(query, "since"),
+        "until": _count(query, "until"),
     }
-    after, limit = query.number("after") or 0, query.limit()
-    query.finish()
+    after, limit = _count(query, "after") or 0, _limit(query)
+    query.refuse_unknown()
     return json_response(call.service.dead_letters(call.vhost, call.name, filters, after=after, limit=limit))
 
 
 async def _replay(call: Call) -> web.StreamResponse:
     """{"ids": [...]}, or any of {"since", "until", "reason", "status"}, or {"all": true}; "limit". Back into the queue, in order."""
-    given = await call.context.json(call.request)
-    known = {"ids", "since", "until", "reason", "status", "all", "limit"}
-    if unknown := given.keys() - known:
-        raise _bad(f"there is no field {min(unknown)}")
-    ids, reason = given.get("ids"), given.get("reason")
-    if ids is not None:
-        is_list = isinstance(ids, list) and len(ids) <= MAX_IDS
-        if not is_list or not all(isinstance(one, (int, str)) for one in ids):
-            raise _bad(f"ids must be a list of at most {MAX_IDS} webhook ids or positions")
-    if reason is not None and not isinstance(reason, str):
-        raise _bad("reason must be a string")
-    filters: dict[str, Any] = {"ids": None if ids is None else frozenset(ids), "reason": reason}
-    for name, what in (
-        ("since", "milliseconds since the epoch"), ("until", "milliseconds since the epoch"), ("status", "a status"),
-    ):  # fmt: skip
-        value = given.get(name)
-        if value is not None and type(value) is not int:
-            raise _bad(f"{name} must be {what}")
-        filters[name] = value
-    if all(value is None for value in filters.values()) and given.get("all") is not True:
-        raise _bad('say which: ids, since, until, reason, status, or "all": true')
-    limit = given.get("limit", MAX_REPLAY)
-    if type(limit) is not int or not 1 <= limit <= MAX_REPLAY:
-        raise _bad(f"limit must be an integer from 1 to {MAX_REPLAY}")
+    given = JsonObject(await call.context.json(call.request))
+    ids = given.list(
+        "ids", None, check=lambda one: isinstance(one, (int, str)), maximum=MAX_IDS,
+        rule=f"must be a list of at most {MAX_IDS} webhook ids or positions",
+    )  # fmt: skip
+    filters: dict[str, Any] = {
+        "ids": None if ids is None else frozenset(ids),
+        "reason": given.text("reason", None),
+        "since": given.integer("since", None, rule="must be milliseconds since the epoch"),
+        "until": given.integer("until", None, rule="must be milliseconds since the epoch"),
+        "status": given.integer("status", None, rule="must be a status"),
+    }
+    is_all = given.get("all", False) is True
+    limit = given.integer("limit", MAX_REPLAY, 1, MAX_REPLAY)
+    given.refuse_unknown()
+    if all(value is None for value in filters.values()) and not is_all:
+        raise InvalidArgument('say which: ids, since, until, reason, status, or "all": true')
     service, context = call.service, call.context
     result = await context.trio(
         service.replay, call.vhost, call.name, filters, limit, timeout_s=REPLAY_TIMEOUT_S
@@ -263,38 +259,19 @@ async def _replay(call: Call) -> web.StreamResponse:
     return json_response(result)
 
 
-class _Query:
-    """The query's members, each taken once. All raise Refusal (400)."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._left = dict(request.query)
-
-    def text(self, name: str) -> str | None:
-        return self._left.pop(name, None)
-
-    def number(self, name: str) -> int | None:
-        given = self._left.pop(name, None)
-        if given is None:
-            return None
-        if not (given.isascii() and given.isdigit() and len(given) <= 18):
-            raise _bad(f"{name} must be a number")
-        return int(given)
-
-    def limit(self) -> int:
-        limit = self.number("limit")
-        if limit is None:
-            return 100
-        if not 1 <= limit <= MAX_LIMIT:
-            raise _bad(f"limit must be from 1 to {MAX_LIMIT}")
-        return limit
-
-    def finish(self) -> None:
-        if self._left:
-            raise _bad(f"there is no parameter {min(self._left)}")
+def _query(call: Call) -> JsonObject:
+    return JsonObject(call.request.query, dialect=QUERY)
 
 
-def _bad(reason: str) -> Refusal:
-    return Refusal(400, "bad_request", reason)
+def _count(query: JsonObject, name: str) -> int | None:
+    return query.integer(name, None, 0, MAX_COUNT, rule="must be a number")
+
+
+def _limit(query: JsonObject) -> int:
+    limit = _count(query, "limit")
+    if limit is not None and not 1 <= limit <= MAX_LIMIT:
+        raise query.error("limit", f"must be from 1 to {MAX_LIMIT}")
+    return 100 if limit is None else limit
 
 
 def _not_found(call: Call) -> NotFound:
