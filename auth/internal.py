@@ -14,6 +14,7 @@ from leveret.auth.contracts import AccessDenied, Credentials, Permission, Princi
 from leveret.auth.permissions import DEFAULT_EXCHANGE, Permissions, TopicPermissions, check_pattern
 from leveret.auth.users import (
     AuthDataError,
+    HashNotBase64,
     NoSuchUser,
     Records,
     User,
@@ -379,6 +380,8 @@ def _checked_hash(password_hash: str, algorithm: str | None) -> str:
         return algorithm or passwords.DEFAULT_ALGORITHM
     try:
         found = passwords.algorithm_of(password_hash)
+    except passwords.NotBase64 as error:
+        raise HashNotBase64(str(error)) from None
     except ValueError as error:
         raise AuthDataError(str(error)) from None
     if algorithm is not None and algorithm != found:

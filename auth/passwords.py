@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 
-__all__ = ["ALGORITHMS", "DEFAULT_ALGORITHM", "algorithm_of", "hash_password", "verify"]
+__all__ = ["ALGORITHMS", "DEFAULT_ALGORITHM", "NotBase64", "algorithm_of", "hash_password", "verify"]
 
 DEFAULT_ALGORITHM = "rabbit_password_hashing_sha256"
 # md5 is for hashes that are imported from very old definitions; nothing new is hashed with it.
@@ -19,6 +19,10 @@ ALGORITHMS = {
 }
 SALT_BYTES = 4
 NO_SALT = b"\0" * SALT_BYTES
+
+
+class NotBase64(ValueError):
+    """A password hash is not base64."""
 
 
 def _digest(salt: bytes, password: str, algorithm: str) -> bytes:
@@ -41,7 +45,7 @@ def algorithm_of(password_hash: str) -> str:
     try:
         size = len(base64.b64decode(password_hash, validate=True)) - SALT_BYTES
     except ValueError as error:  # binascii.Error is one, and what is not ASCII raises it plain
-        raise ValueError("a password hash is base64") from error
+        raise NotBase64("a password hash is base64") from error
     for algorithm, digest in ALGORITHMS.items():
         if hashlib.new(digest, usedforsecurity=False).digest_size == size:
             return algorithm

@@ -11,10 +11,12 @@ from leveret.auth import passwords
 
 __all__ = [
     "AuthDataError",
+    "HashNotBase64",
     "NoSuchUser",
     "Records",
     "User",
     "UserExists",
+    "WrongPassword",
     "checked_limits",
     "checked_name",
     "checked_tags",
@@ -36,6 +38,14 @@ class NoSuchUser(AuthDataError):
 
 class UserExists(AuthDataError):
     """There is a user of that name."""
+
+
+class HashNotBase64(AuthDataError):
+    """A password hash is not base64."""
+
+
+class WrongPassword(AuthDataError):
+    """A password is not the user's."""
 
 
 class Records(Protocol):

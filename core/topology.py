@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from leveret.core.vhost import Vhost
 __all__ = [
     "bind", "check_exclusive", "declare_exchange", "declare_queue", "delete_exchange", "delete_queue",
-    "require_exchange", "require_queue", "unbind",
+    "remove_queue", "require_exchange", "require_queue", "unbind",
 ]  # fmt: skip
 
 RESERVED = "amq."
@@ -275,13 +275,18 @@ def delete_queue(session: Session, name: str, *, if_unused: bool, if_empty: bool
     if queue is None:
         return 0
     check_exclusive(queue, session.connection)
-    thing = describe_resource("queue", name, vhost.name)
+    return remove_queue(queue, if_unused=if_unused, if_empty=if_empty)
+
+
+def remove_queue(queue: Queue, *, if_unused: bool, if_empty: bool) -> int:
+    """Delete a queue, whoever may. Returns how many messages were ready in it. Raise PreconditionFailed."""
+    thing = describe_resource("queue", queue.name, queue.vhost.name)
     if if_unused and queue.consumer_count:
         raise PreconditionFailed(f"{thing} in use")
     if if_empty and queue.message_count:
         raise PreconditionFailed(f"{thing} not empty")
     count = queue.message_count
-    vhost.remove_queue(queue)
+    queue.vhost.remove_queue(queue)
     return count
 
 

@@ -6,7 +6,7 @@ What is here always succeeds; whether it may be done is decided before, in topol
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core import routing
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.message import Envelope
     from leveret.core.tracer import Tracer
-__all__ = ["PREDECLARED", "TRACE_EXCHANGE", "Exchange", "ParameterComponent", "Vhost"]
+__all__ = ["PREDECLARED", "TRACE_EXCHANGE", "VHOST_LIMITS", "Exchange", "ParameterComponent", "Vhost"]
 
 log = logging.getLogger(__name__)
 
 TRACE_EXCHANGE = "amq.rabbitmq.trace"
+VHOST_LIMITS = ("max-connections", "max-queues")
 # Name and type of the exchanges that every virtual host has (AMQP 3.1.3), beside the default one.
 PREDECLARED = (
     ("amq.direct", "direct"), ("amq.fanout", "fanout"), ("amq.headers", "headers"), ("amq.match", "headers"),
@@ -365,11 +366,13 @@ class Vhost:
         records.save_vhost(self)
 
     def set_limit(self, name: str, value: int | None) -> None:
-        """max-connections or max-queues; None, or a negative number: no limit."""
-        if value is None:
-            self.limits.pop(name, None)
-        else:
-            self.limits[name] = value
+        """Set one of VHOST_LIMITS, and leave the others. None removes it; a negative number does not limit."""
+        others = {key: limit for key, limit in self.limits.items() if key != name}
+        self.set_limits(others if value is None else {**others, name: value})
+
+    def set_limits(self, limits: Mapping[str, int]) -> None:
+        """Replace all limits; the names are VHOST_LIMITS, and a negative number does not limit."""
+        self.limits = dict(limits)
         records.save_vhost(self)
         self.broker.events.emit(
             "vhost.limits.set" if self.limits else "vhost.limits.cleared",

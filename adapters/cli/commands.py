@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from leveret.adapters.cli import client
+from leveret.adapters.cli.definitions import DEFINITION_COMMANDS
 from leveret.adapters.cli.formats import printable
 from leveret.adapters.cli.options import (
     EX_TEMPFAIL,
@@ -24,7 +25,6 @@ from leveret.adapters.cli.options import (
     request,
 )
 from leveret.adapters.cli.table import VERBS
-from leveret.adapters.control.definitions import DEFINITION_COMMANDS
 
 __all__ = ["ctl"]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.connection_listing import describe_channel, describe_connection
 from leveret.adapters.control.server import OperationRefused
+from leveret.core.administration import parameters, permissions
+from leveret.core.definitions.interchange import policy_value
 from leveret.core.definitions.recovery import require_vhost
 from leveret.core.fields import type_name
 
@@ -17,12 +20,12 @@ if TYPE_CHECKING:
     from leveret.core.queue.consumer import Consumer
     from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange
-__all__ = ["LISTINGS", "field_table", "rows"]
+__all__ = ["LISTINGS"]
 
 Column = Callable[[Any], Any]
 
 
-def field_table(table: Mapping[str, Any]) -> list[list[Any]]:
+def _field_table(table: Mapping[str, Any]) -> list[list[Any]]:
     """A field table as JSON can say it, types included: [[name, type, value], ...]."""
     return [[name, type_name(value), _field(value)] for name, value in table.items()]
 
@@ -31,15 +34,19 @@ def _field(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, Mapping):
-        return field_table(value)
+        return _field_table(value)
     if isinstance(value, list | tuple):
         return [_field(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def rows(columns: tuple[str, ...], values: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+def _rows(columns: tuple[str, ...], items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A listing without a choice of columns."""
-    return {"columns": columns, "rows": [dict(zip(columns, row, strict=True)) for row in values]}
+    return {"columns": columns, "rows": [{name: item[name] for name in columns} for item in items]}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ QUEUES = Listing(
         "name": lambda queue: queue.name,
         "durable": lambda queue: queue.is_durable,
         "auto_delete": lambda queue: queue.is_auto_delete,
-        "arguments": lambda queue: field_table(queue.arguments),
+        "arguments": lambda queue: _field_table(queue.arguments),
         "policy": lambda queue: queue.policy_name or "",
         "operator_policy": lambda queue: queue.operator_policy_name or "",
         "effective_policy_definition": _effective_definition,
@@ -124,7 +131,7 @@ EXCHANGES = Listing(
         "durable": lambda exchange: exchange.is_durable,
         "auto_delete": lambda exchange: exchange.is_auto_delete,
         "internal": lambda exchange: exchange.is_internal,
-        "arguments": lambda exchange: field_table(exchange.arguments),
+        "arguments": lambda exchange: _field_table(exchange.arguments),
         "policy": lambda exchange: exchange.policy_name or "",
     },
     ("name", "type"),
@@ -137,7 +144,7 @@ BINDINGS = Listing(  # of (source, binding)
         "destination_name": lambda bound: bound[1].destination.name,
         "destination_kind": lambda bound: bound[1].destination.kind,
         "routing_key": lambda bound: bound[1].routing_key,
-        "arguments": lambda bound: field_table(bound[1].arguments),
+        "arguments": lambda bound: _field_table(bound[1].arguments),
         "vhost": lambda bound: bound[0].vhost.name,
     },
     ("source_name", "source_kind", "destination_name", "destination_kind", "routing_key", "arguments"),
@@ -164,7 +171,7 @@ CONSUMERS = Listing(
         "prefetch_count": lambda consumer: consumer.prefetch,
         "active": _is_active,
         "activity_status": _activity,
-        "arguments": lambda consumer: field_table(consumer.arguments),
+        "arguments": lambda consumer: _field_table(consumer.arguments),
         "exclusive": lambda consumer: consumer.is_exclusive,
         "priority": lambda consumer: consumer.priority,
     },
@@ -177,7 +184,7 @@ def _info(name: str) -> Column:
 
     def column(info: Mapping[str, Any]) -> Any:
         value = info.get(name)
-        return field_table(value) if isinstance(value, Mapping) else _field(value)
+        return _field_table(value) if isinstance(value, Mapping) else _field(value)
 
     return column
 
@@ -257,9 +264,72 @@ def list_vhosts(broker: Broker, columns: list[str]) -> dict[str, Any]:
     return VHOSTS.show(broker.vhosts.values(), columns)
 
 
+# -- without a choice of columns
+
+
+def list_users(broker: Broker) -> dict[str, Any]:
+    users = broker.users.list_users()
+    return _rows(("user", "tags"), ({"user": user.name, "tags": list(user.tags)} for user in users))
+
+
+def list_permissions(broker: Broker, vhost: str) -> dict[str, Any]:
+    require_vhost(broker, vhost)
+    return _rows(("user", "configure", "write", "read"), permissions.list_permissions(broker, vhost=vhost))
+
+
+def list_user_permissions(broker: Broker, user: str) -> dict[str, Any]:
+    broker.users.user(user)
+    return _rows(("vhost", "configure", "write", "read"), permissions.list_permissions(broker, user=user))
+
+
+def list_topic_permissions(broker: Broker, vhost: str) -> dict[str, Any]:
+    require_vhost(broker, vhost)
+    listed = permissions.list_topic_permissions(broker, vhost=vhost)
+    return _rows(("user", "exchange", "write", "read"), listed)
+
+
+def _list_policies(broker: Broker, vhost: str, *, operator: bool) -> dict[str, Any]:
+    require_vhost(broker, vhost)
+    return _rows(
+        ("vhost", "name", "pattern", "apply-to", "definition", "priority"),
+        (
+            {"vhost": vhost, "name": policy.name, **policy_value(policy), "definition": _json(policy.definition)}
+            for policy in broker.policies.list(vhost, operator=operator)
+        ),
+    )  # fmt: skip
+
+
+def list_policies(broker: Broker, vhost: str) -> dict[str, Any]:
+    return _list_policies(broker, vhost, operator=False)
+
+
+def list_operator_policies(broker: Broker, vhost: str) -> dict[str, Any]:
+    return _list_policies(broker, vhost, operator=True)
+
+
+def list_vhost_limits(broker: Broker, vhost: str) -> dict[str, Any]:
+    return _rows(("vhost", "limits"), [{"vhost": vhost, "limits": dict(require_vhost(broker, vhost).limits)}])
+
+
+def list_user_limits(broker: Broker, user: str) -> dict[str, Any]:
+    return _rows(("user", "limits"), [{"user": user, "limits": dict(broker.users.user(user).limits)}])
+
+
+def list_parameters(broker: Broker, vhost: str) -> dict[str, Any]:
+    listed = parameters.list_parameters(broker, vhost)
+    return _rows(("component", "name", "value"), ({**row, "value": _json(row["value"])} for row in listed))
+
+
+def list_global_parameters(broker: Broker) -> dict[str, Any]:
+    listed = parameters.list_global_parameters(broker)
+    return _rows(("name", "value"), ({**row, "value": _json(row["value"])} for row in listed))
+
+
 LISTINGS: Mapping[str, Callable[..., dict[str, Any]]] = {
     operation.__name__: operation
     for operation in (
         list_queues, list_exchanges, list_bindings, list_consumers, list_connections, list_channels, list_vhosts,
+        list_users, list_permissions, list_user_permissions, list_topic_permissions, list_policies,
+        list_operator_policies, list_vhost_limits, list_user_limits, list_parameters, list_global_parameters,
     )
 }  # fmt: skip

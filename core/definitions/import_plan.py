@@ -26,16 +26,15 @@ from leveret.core.errors import BrokerError, InvalidArgument, NotFound
 from leveret.core.exchange import Binding, ExchangeType
 from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern
 from leveret.core.queue.arguments import QUEUE_TYPES, check_queue_arguments
-from leveret.core.vhost import PREDECLARED, Exchange
+from leveret.core.vhost import PREDECLARED, VHOST_LIMITS, Exchange
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.vhost import Vhost
-__all__ = ["LIMITS", "OPERATOR_POLICY", "VHOST_LIMITS", "Plan"]
+__all__ = ["LIMITS", "OPERATOR_POLICY", "Plan"]
 
 LIMITS, OPERATOR_POLICY = "vhost-limits", "operator_policy"
 """Components of parameters that are more than parameters."""
-VHOST_LIMITS = ("max-connections", "max-queues")
 IN_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
 SECTIONS = ("users", "vhosts", "permissions", "topic_permissions", "global_parameters", *IN_VHOST)
 """In the order of the steps: what refers to others comes after them."""
@@ -188,11 +187,7 @@ class Plan:
             self._set_limits(name, limits)
 
     def _set_limits(self, vhost: str, limits: dict[str, int]) -> None:
-        found = self._host(vhost)
-        for name in [name for name in found.limits if name not in limits]:
-            found.set_limit(name, None)
-        for name, value in limits.items():
-            found.set_limit(name, value)
+        self._host(vhost).set_limits(limits)
 
     # -- permissions
 

@@ -35,6 +35,7 @@ __all__ = [
     "import_",
     "import_slices",
     "paused_collector",
+    "policy_value",
     "read_file",
 ]
 
@@ -223,12 +224,13 @@ def _parameters(vhost: Vhost) -> Iterator[dict[str, Any]]:
     for (component, name), value in sorted(vhost.parameters.items()):
         yield {"component": component, "name": name, "value": value}
     for policy in vhost.broker.policies.list(vhost.name, operator=True):
-        yield {"component": OPERATOR_POLICY, "name": policy.name, "value": _policy(policy)}
+        yield {"component": OPERATOR_POLICY, "name": policy.name, "value": policy_value(policy)}
     if vhost.limits:
         yield {"component": LIMITS, "name": "limits", "value": dict(vhost.limits)}
 
 
-def _policy(policy: Policy) -> dict[str, Any]:
+def policy_value(policy: Policy) -> dict[str, Any]:
+    """A policy without its name, as definitions and parameters have it."""
     return {
         "pattern": policy.pattern,
         "apply-to": policy.apply_to,
@@ -239,7 +241,7 @@ def _policy(policy: Policy) -> dict[str, Any]:
 
 def _policies(vhost: Vhost) -> Iterator[dict[str, Any]]:
     for policy in vhost.broker.policies.list(vhost.name):
-        yield {"name": policy.name, **_policy(policy)}
+        yield {"name": policy.name, **policy_value(policy)}
 
 
 def _queues(vhost: Vhost) -> Iterator[dict[str, Any]]:

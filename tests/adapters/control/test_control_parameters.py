@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from support.in_process import broker_in_process
 
-from leveret.adapters.control.parameters import PARAMETERS
-from leveret.adapters.control.server import OperationRefused
-from leveret.core.errors import NotFound
+from leveret.adapters.control.operations import OPERATIONS
+from leveret.core.errors import InvalidArgument, NotFound
 
 
 class Owner:
@@ -18,37 +17,43 @@ class Owner:
         return {"secret": "***"}
 
 
+class Plain(Owner):
+    def masked(self, value: object) -> object:
+        return value
+
+
 async def test_set_listed_and_cleared() -> None:
     async with broker_in_process() as server:
         broker = server.broker
-        PARAMETERS["set_parameter"](broker, vhost="/", component="c", name="n", value='{"a":1}')
+        broker.components["c"] = Plain()
+        OPERATIONS["set_parameter"](broker, vhost="/", component="c", name="n", value='{"a":1}')
         assert broker.vhosts["/"].parameters["c", "n"] == {"a": 1}
-        assert PARAMETERS["list_parameters"](broker, vhost="/")["rows"] == [
+        assert OPERATIONS["list_parameters"](broker, vhost="/")["rows"] == [
             {"component": "c", "name": "n", "value": '{"a":1}'}
         ]
-        PARAMETERS["clear_parameter"](broker, vhost="/", component="c", name="n")
+        OPERATIONS["clear_parameter"](broker, vhost="/", component="c", name="n")
         with pytest.raises(NotFound):
-            PARAMETERS["clear_parameter"](broker, vhost="/", component="c", name="n")
-        with pytest.raises(OperationRefused):
-            PARAMETERS["set_parameter"](broker, vhost="/", component="c", name="n", value="{")
+            OPERATIONS["clear_parameter"](broker, vhost="/", component="c", name="n")
+        with pytest.raises(InvalidArgument):
+            OPERATIONS["set_parameter"](broker, vhost="/", component="c", name="n", value="{")
 
 
 async def test_secrets_are_not_shown() -> None:
     async with broker_in_process() as server:
         server.broker.components["hook"] = Owner()
-        PARAMETERS["set_parameter"](
+        OPERATIONS["set_parameter"](
             server.broker, vhost="/", component="hook", name="n", value='{"secret":"x"}'
         )
-        assert PARAMETERS["list_parameters"](server.broker, vhost="/")["rows"] == [
+        assert OPERATIONS["list_parameters"](server.broker, vhost="/")["rows"] == [
             {"component": "hook", "name": "n", "value": '{"secret":"***"}'}
         ]
 
 
 async def test_global_ones() -> None:
     async with broker_in_process() as server:
-        PARAMETERS["set_global_parameter"](server.broker, name="n", value="[1]")
+        OPERATIONS["set_global_parameter"](server.broker, name="n", value="[1]")
         assert server.broker.parameters == {"n": [1]}
-        assert PARAMETERS["list_global_parameters"](server.broker)["rows"] == [{"name": "n", "value": "[1]"}]
-        PARAMETERS["clear_global_parameter"](server.broker, name="n")
+        assert OPERATIONS["list_global_parameters"](server.broker)["rows"] == [{"name": "n", "value": "[1]"}]
+        OPERATIONS["clear_global_parameter"](server.broker, name="n")
         with pytest.raises(NotFound):
-            PARAMETERS["clear_global_parameter"](server.broker, name="n")
+            OPERATIONS["clear_global_parameter"](server.broker, name="n")

@@ -1,13 +1,12 @@
-"""Definitions through the control listener: `export_definitions` and `import_definitions`, as rabbitmqctl has them."""
+"""`export_definitions` and `import_definitions`: what they do with files."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -22,49 +21,9 @@ from leveret.adapters.cli.options import (
     request,
 )
 
-if TYPE_CHECKING:
-    from leveret.adapters.control.server import Operation
-    from leveret.core.broker import Broker
-__all__ = ["DEFINITIONS", "DEFINITION_COMMANDS"]
+__all__ = ["DEFINITION_COMMANDS"]
 
 STANDARD = "-"
-
-# -- the server's side. Core is imported here and not above: the commands must start at once.
-
-
-def export_definitions(broker: Broker) -> dict[str, Any]:
-    from leveret.core.definitions.interchange import export
-
-    return export(broker)
-
-
-async def import_definitions(broker: Broker, document: dict[str, Any]) -> dict[str, Any]:
-    """In slices, and once begun to its end."""
-    import trio
-
-    from leveret.core.definitions.interchange import import_slices
-
-    slices = import_slices(broker, document)
-    report: Any = None
-    with trio.CancelScope(shield=True):
-        while report is None:
-            try:
-                next(slices)
-            except StopIteration as end:
-                report = end.value
-            broker.dispatcher.run()
-            await trio.lowlevel.checkpoint()
-            broker.timers.tick()
-    return {"counts": report.counts, "warnings": report.warnings}
-
-
-DEFINITIONS: Mapping[str, Operation] = {
-    "export_definitions": export_definitions,
-    "import_definitions": import_definitions,
-}
-
-
-# -- the commands
 
 
 @click.command("export_definitions")
