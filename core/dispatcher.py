@@ -8,10 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 if TYPE_CHECKING:
-    from leveret.core.queue.queue import Queue
-__all__ = ["Dispatcher", "Flushable"]
+    from leveret.core.message import HasName
+__all__ = ["Dispatchable", "Dispatcher", "Flushable"]
 
 log = logging.getLogger(__name__)
+
+
+class Dispatchable(Protocol):
+    """A queue. is_scheduled: it is dispatched at the end of this entry; only the dispatcher changes it."""
+
+    name: str
+    is_scheduled: bool
+
+    @property
+    def vhost(self) -> HasName: ...
+    def dispatch(self) -> None:
+        """Hand ready messages to consumers with credit."""
 
 
 class Flushable(Protocol):
@@ -31,13 +43,13 @@ class Dispatcher:
     """
 
     def __init__(self) -> None:
-        self._queues: list[Queue] = []
+        self._queues: list[Dispatchable] = []
         self._sinks: list[Flushable] = []
-        self._later: list[Queue] = []
+        self._later: list[Dispatchable] = []
         self._wake = trio.Event()
         self._is_running = False
 
-    def schedule(self, queue: Queue) -> None:
+    def schedule(self, queue: Dispatchable) -> None:
         """Messages or credit have changed: dispatch it at the end of this entry."""
         if not queue.is_scheduled:
             queue.is_scheduled = True
@@ -49,7 +61,7 @@ class Dispatcher:
             sink.is_dirty = True
             self._sinks.append(sink)
 
-    def dispatch_later(self, queue: Queue) -> None:
+    def dispatch_later(self, queue: Dispatchable) -> None:
         """Dispatch it in the next pass of the scheduler."""
         self._later.append(queue)
         self._wake.set()

@@ -3,15 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from leveret.core.fields import Int64
 from leveret.core.properties import Properties, delivery_hints
 
-if TYPE_CHECKING:
-    from leveret.core.queue.consumer import Consumer
-    from leveret.core.queue.queue import Queue
-__all__ = ["Envelope", "Message"]
+__all__ = ["Envelope", "Message", "MessageConsumer", "MessageQueue"]
+
+
+class DeliveryLimits(Protocol):
+    """Limits of a queue that concern messages which are out."""
+
+    @property
+    def delivery_limit(self) -> int | None: ...
+    @property
+    def consumer_timeout_ms(self) -> int | None: ...
+
+
+class ReadyCount(Protocol):
+    """Messages that wait in a queue."""
+
+    @property
+    def count(self) -> int: ...
+
+
+class HasName(Protocol):
+    """A virtual host, for those who only name it."""
+
+    name: str
+
+
+class MessageQueue(Protocol):
+    """The queue of a message, for those who hold the message and settle it. core.queue.queue.Queue is one.
+
+    log_ids  of a durable queue: the same after a restart
+    """
+
+    name: str
+    is_durable: bool
+    is_scheduled: bool
+
+    @property
+    def vhost(self) -> HasName: ...
+    @property
+    def log_ids(self) -> tuple[int, ...]: ...
+    @property
+    def limits(self) -> DeliveryLimits: ...
+    @property
+    def ready(self) -> ReadyCount: ...
+    def settle(self, messages: list[Message]) -> None: ...
+    def requeue(self, messages: list[Message], *, counts: bool) -> None: ...
+    def reject(self, messages: list[Message]) -> None: ...
+    def dispatch(self) -> None: ...
+
+
+class MessageConsumer(Protocol):
+    """The consumer that a message was delivered to, for those who settle it. core.queue.consumer.Consumer is one."""
+
+    tag: str
+    credit: int
+    timeout_ms: int | None
+
+    @property
+    def sink(self) -> object: ...
 
 
 class Envelope:
@@ -86,7 +140,7 @@ class Message:
         "queue",
     )
 
-    def __init__(self, envelope: Envelope, body: bytes, queue: Queue, position: int) -> None:
+    def __init__(self, envelope: Envelope, body: bytes, queue: MessageQueue, position: int) -> None:
         self.envelope = envelope
         self.body = body
         self.queue = queue
@@ -95,7 +149,7 @@ class Message:
         self.delivery_count = 0
         self.is_redelivered = False
         self.is_stored = False
-        self.consumer: Consumer | None = None
+        self.consumer: MessageConsumer | None = None
 
     def with_delivery_count(self) -> Message:
         """A copy, for the wire, that carries x-delivery-count."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from leveret.core.message import Envelope, Message
-
 if TYPE_CHECKING:
-    from leveret.core.queue.queue import Queue
+    from leveret.core.message import Envelope, Message, MessageQueue
 __all__ = ["Tracer"]
 
 
@@ -23,7 +21,7 @@ class Tracer(Protocol):
         self,
         envelope: Envelope,
         bodies: Sequence[bytes],
-        queues: Sequence[Queue],
+        queues: Sequence[MessageQueue],
         connection_name: str,
         channel: int,
         username: str,
@@ -31,6 +29,11 @@ class Tracer(Protocol):
         """Messages that share an envelope were routed to these queues; none: they were unroutable."""
 
     def delivered(
-        self, queue: Queue, messages: Sequence[Message], connection_name: str, channel: int, username: str
+        self,
+        queue: MessageQueue,
+        messages: Sequence[Message],
+        connection_name: str,
+        channel: int,
+        username: str,
     ) -> None:
         """Messages of a queue were sent to a consumer, or were got."""

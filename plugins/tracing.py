@@ -19,7 +19,7 @@ from leveret.core.vhost import TRACE_EXCHANGE
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.queue.queue import Queue
+    from leveret.core.message import MessageQueue
     from leveret.core.vhost import Vhost
 __all__ = ["Firehose", "TracingPlugin"]
 
@@ -42,7 +42,7 @@ class Firehose:
         self,
         envelope: Envelope,
         bodies: Sequence[bytes],
-        queues: Sequence[Queue],
+        queues: Sequence[MessageQueue],
         connection_name: str,
         channel: int,
         username: str,
@@ -60,7 +60,12 @@ class Firehose:
             self._publish(f"publish.{envelope.exchange}", headers, bodies)
 
     def delivered(
-        self, queue: Queue, messages: Sequence[Message], connection_name: str, channel: int, username: str
+        self,
+        queue: MessageQueue,
+        messages: Sequence[Message],
+        connection_name: str,
+        channel: int,
+        username: str,
     ) -> None:
         # Messages that were published alike share their envelope, and so will their traces.
         for (_, is_redelivered), alike in groupby(

@@ -173,7 +173,7 @@ class Channel:
     def reject(self, messages: list[Message]) -> None:
         self._settle(messages, Queue.reject)
 
-    def _settle(self, messages: list[Message], outcome: Callable[[Queue, list[Message]], None]) -> None:
+    def _settle(self, messages: list[Message], outcome: Callable[[Any, list[Message]], None]) -> None:
         """Credit comes back; each queue gets its messages in one call."""
         if not messages:
             return

@@ -25,7 +25,7 @@ from leveret.core.queue.consumer import Consumer
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
     from leveret.adapters.mqtt.session import MqttSession
-    from leveret.core.message import Envelope, Message
+    from leveret.core.message import Envelope, Message, MessageQueue
     from leveret.core.queue.queue import Queue
 __all__ = ["Delivery"]
 
@@ -126,7 +126,7 @@ class Delivery:
             consumer.queue.detach(consumer)
         self._groups = None
         inflight, self.inflight = self.inflight, {}
-        back: dict[Queue, list[Message]] = {}
+        back: dict[MessageQueue, list[Message]] = {}
         session = self._session
         for message, qos in inflight.values():
             queue = message.queue
@@ -393,7 +393,7 @@ class Delivery:
         if all(message.queue is queue for message in messages):
             queue.settle(messages)
             return
-        by_queue: dict[Queue, list[Message]] = {}
+        by_queue: dict[MessageQueue, list[Message]] = {}
         for message in messages:
             by_queue.setdefault(message.queue, []).append(message)
         for queue, some in by_queue.items():

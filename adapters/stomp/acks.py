@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean
@@ -161,7 +161,7 @@ class Deliveries:
     def requeue(self, messages: list[Message], *, counts: bool) -> bool:
         return self._settle(messages, lambda queue, part: queue.requeue(part, counts=counts))
 
-    def _settle(self, messages: list[Message], outcome: Callable[[Queue, list[Message]], None]) -> bool:
+    def _settle(self, messages: list[Message], outcome: Callable[[Any, list[Message]], None]) -> bool:
         """Credit comes back; each queue gets its messages in one call. True if one of them is durable."""
         if not messages:
             return False
