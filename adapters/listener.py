@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from leveret.adapters.base import Adapter, Draining, ListenerSpec, OpenListener, WebSocketSpec
+from leveret.adapters.base import Adapter, Draining, ListenerSpec, OpenListener, WebSocketSpec, wanted
 from leveret.adapters.transport import PlainTransport, TlsTransport, Transport
 from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.adapters.websocket.upgrade import upgrade
@@ -50,25 +50,21 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _bind(host: str, spec: ListenerSpec, backlog: int) -> socket.socket:
+def _bind(host: str, spec: ListenerSpec, port: int, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6 and host == "::":
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # one listener for both families
-        sock.bind((host, spec.port))
+        sock.bind((host, port))
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise ListenerError(
-                f"{spec.name} port {spec.port} on {host} is in use by another program"
-            ) from error
-        raise ListenerError(
-            f"{spec.name} cannot listen on {host} port {spec.port}: {error.strerror}"
-        ) from error
+            raise ListenerError(f"{spec.name} port {port} on {host} is in use by another program") from error
+        raise ListenerError(f"{spec.name} cannot listen on {host} port {port}: {error.strerror}") from error
     return sock
 
 
@@ -81,7 +77,7 @@ class Listener:
         self.spec = spec
         self.socket = sock
         host, port = sock.getsockname()[:2]
-        self.address = OpenListener(spec.name, host, port, spec.is_tls)
+        self.address = OpenListener(spec, host, port)
         self._is_stopping = False
         self._upgrades: set[trio.CancelScope] = set()
 
@@ -169,10 +165,10 @@ async def serve_all(
     listeners: list[Listener] = []
     try:
         for adapter in broker.adapters:
-            for spec in adapter.listeners():
+            for spec, port in wanted(adapter, settings):
                 if spec.is_tls and broker.tls_context is None:
                     broker.tls_context = tls_context(settings)
-                sock = _bind(settings.listeners.bind, spec, settings.listeners.backlog)
+                sock = _bind(settings.listeners.bind, spec, port, settings.listeners.backlog)
                 listeners.append(Listener(broker, adapter, spec, sock))
     except ListenerError:
         for listener in listeners:

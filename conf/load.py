@@ -43,10 +43,13 @@ class Declarations:
     sections: by name, a function that imports the owner and returns the dataclass that it declares, or None if it
     declares none; it raises DeclarationError if the owner cannot be had.
     always: names of those that are loaded whatever the configuration says: the adapters'.
+    ports: the settings of the listeners' ports; tls_ports: the keys of those that speak TLS.
     """
 
     sections: Mapping[str, Callable[[], type | None]] = field(default_factory=dict)
     always: tuple[str, ...] = ()
+    ports: tuple[Setting, ...] = ()
+    tls_ports: frozenset[str] = frozenset()
 
 
 def load(
@@ -81,7 +84,7 @@ class _Loading:
         self._problems: list[str] = []
         self._values: dict[str, Any] = {}
         self._sources: dict[str, str] = {}
-        self._know(declarations())
+        self._know(declarations() | {row.key: row for row in self._owned.ports})
 
     def load(self, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
         for name in self._owned.always:
@@ -98,7 +101,7 @@ class _Loading:
             settings = self._with_named(settings)
             self._check()
             if not self._problems:
-                self._problems += _contradictions(settings, self._sources)
+                self._problems += _contradictions(settings, self._sources, self._owned.tls_ports)
         if self._problems:
             raise SettingsError(self._problems)
         return settings
@@ -206,6 +209,9 @@ class _Loading:
 
     def _build(self) -> Settings:
         sections: dict[str, dict[str, Any]] = {}
+        ports = {row.name: self._values.pop(row.key, row.default) for row in self._owned.ports}
+        if ports:
+            sections["listeners"] = {"ports": ports}
         for key, value in self._values.items():
             row = self._rows[key]
             sections.setdefault(row.section, {})[row.name] = value
@@ -270,14 +276,16 @@ def _nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else "."
 
 
-def _contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
+def _contradictions(
+    settings: Settings, sources: Mapping[str, str], tls_ports: Iterable[str]
+) -> Iterator[str]:
     def name(key: str) -> str:
         return sources.get(key, key)
 
     tls = settings.tls
-    for listener in ("amqps", "mqtts", "stomps", "https", "web_stomps", "web_mqtts"):
-        if getattr(settings.listeners, listener) is not None and not tls.certfile:
-            yield f"{name(f'listeners.{listener}')} opens a TLS listener, but tls.certfile names no certificate."
+    for key in sorted(tls_ports):
+        if settings.listeners.ports[key.partition(".")[2]] is not None and not tls.certfile:
+            yield f"{name(key)} opens a TLS listener, but tls.certfile names no certificate."
     if tls.verify_peer and not tls.cafile:
         yield f"{name('tls.verify_peer')} needs tls.cafile: the authorities to trust."
     if tls.fail_if_no_peer_cert and not tls.verify_peer:
@@ -310,8 +318,11 @@ def merge_reloadable(running: Settings, loaded: Settings) -> Reload:
     def merged(name: str, old: Any, new: Any) -> Any:
         taken: dict[str, Any] = {}
         for one in fields(old):
-            value = getattr(new, one.name)
-            if value == getattr(old, one.name):
+            value, was = getattr(new, one.name), getattr(old, one.name)
+            if value == was:
+                continue
+            if one.name == "ports":
+                needs_restart.extend(f"{name}.{port}" for port in value if value[port] != was.get(port))
                 continue
             is_reloadable = one.metadata.get("reloadable", False)
             (changed if is_reloadable else needs_restart).append(f"{name}.{one.name}")

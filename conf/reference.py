@@ -59,7 +59,8 @@ def all_sections(owned: Declarations | None = None) -> Iterator[Section]:
             declarations[name] = declaration
     for name, declaration in declarations.items():
         doc = " ".join((declaration.__doc__ or "").split())
-        yield Section(name, doc, tuple(declared(name, declaration).values()))
+        ports = owned.ports if owned is not None and name == "listeners" else ()
+        yield Section(name, doc, (*declared(name, declaration).values(), *ports))
 
 
 def as_toml(owned: Declarations | None = None) -> str:

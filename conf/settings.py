@@ -52,11 +52,6 @@ def default_node_name() -> str:
     return f"leveret@{socket.gethostname()}"
 
 
-def _port(default: int | None, doc: str, flag: str) -> Any:
-    doc += '; 0: any free one, "off": no such listener'
-    return setting(default, doc, unit="port", minimum=0, maximum=65535, flag=flag)
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     """This node."""
@@ -77,27 +72,12 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The listeners: where clients come in."""
+    """The listeners: where clients come in. Their ports are declared by the adapters."""
 
     bind: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 or ::, for all", flag="--bind")
-    amqp: int | None = _port(5672, "port of AMQP 0-9-1", "--amqp")
-    amqps: int | None = _port(None, "port of AMQP 0-9-1 over TLS (the customary one is 5671)", "--amqps")
-    mqtt: int | None = _port(1883, "port of MQTT 3.1, 3.1.1 and 5.0", "--mqtt")
-    mqtts: int | None = _port(None, "port of MQTT over TLS (the customary one is 8883)", "--mqtts")
-    stomp: int | None = _port(61613, "port of STOMP 1.0, 1.1 and 1.2", "--stomp")
-    stomps: int | None = _port(None, "port of STOMP over TLS (the customary one is 61614)", "--stomps")
-    http: int | None = _port(15672, "port of HTTP: management, messaging, webhooks, metrics", "--http")
-    https: int | None = _port(None, "port of HTTP over TLS (the customary one is 15671)", "--https")
-    prometheus: int | None = _port(15692, "port for metrics alone", "--prometheus")
-    web_stomp: int | None = _port(15674, "port of STOMP over WebSocket", "--web-stomp")
-    web_stomps: int | None = _port(
-        None, "port of STOMP over WebSocket and TLS (the customary one is 15673)", "--web-stomps"
-    )
-    web_mqtt: int | None = _port(15675, "port of MQTT over WebSocket", "--web-mqtt")
-    web_mqtts: int | None = _port(
-        None, "port of MQTT over WebSocket and TLS (the customary one is 15676)", "--web-mqtts"
-    )
     backlog: int = setting(1024, "connections that may wait to be accepted", minimum=1, maximum=65535)
+    ports: Mapping[str, int | None] = field(default_factory=dict)
+    """The other settings of the section, by name: the port of each listener, which the adapters declare."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("exchanges", "exchange type", ("validate", "bind", "unbind", "route", "name"), "exchanges.{}"),
-        Kind("adapters", "adapter", ("name", "listeners", "run", "serve"), "{}"),
+        Kind(
+            "adapters", "adapter", ("name", "listeners", "protocols", "login_protocol", "run", "serve"), "{}"
+        ),
         Kind("authenticators", "authenticator", ("name", "authenticate"), "auth.{}"),
         Kind("authorizers", "authorizer", ("name", "authorize"), "auth.{}"),
         Kind(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import Distribution, EntryPoint, EntryPoints
 from typing import NamedTuple
 
-from leveret.conf.declare import DeclarationError
+from leveret.conf.declare import DeclarationError, Setting
 from leveret.conf.load import Declarations
+from leveret.conf.settings import declarations
 from leveret.core.registry import KINDS, Offer, PluginError, Registry
 from leveret.plugins.base import PluginStatus
 from leveret.plugins.host import PluginHost
@@ -42,15 +43,31 @@ def load_registry(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
 
 
 def declarations_of(registry: Registry) -> Declarations:
-    """The settings that installed types declare, for the loader of the configuration (conf/load.py)."""
+    """The settings that installed types declare, for the loader of the configuration (conf/load.py).
+
+    Imports the adapters. Raise PluginError for an adapter that cannot be used, or whose names are taken.
+    """
     owners: dict[str, list[Offer]] = {}
     for kind in KINDS.values():
         for offer in registry.offers(kind.name):
             owners.setdefault(kind.section.format(offer.name), []).append(offer)
-    adapters = tuple(KINDS["adapters"].section.format(name) for name in registry.names("adapters"))
-    return Declarations(
-        {name: _declaration(registry, name, offers) for name, offers in owners.items()}, adapters
-    )
+    sections = {name: _declaration(registry, name, offers) for name, offers in owners.items()}
+    rows: dict[str, Setting] = {}
+    tls: set[str] = set()
+    taken = {row.flag: key for key, row in declarations().items() if row.flag}
+    adapters = registry.names("adapters")
+    for name in adapters:
+        for spec in registry.load("adapters", name).listeners:
+            row = spec.setting()
+            if row.flag in taken:
+                raise PluginError(
+                    f"adapter '{name}' has a listener named '{spec.name}', but {row.flag} is the flag of {taken[row.flag]}"
+                )
+            rows[row.key] = row
+            taken[row.flag] = row.key
+            if spec.is_tls:
+                tls.add(row.key)
+    return Declarations(sections, tuple(adapters), tuple(rows.values()), frozenset(tls))
 
 
 def _declaration(registry: Registry, section: str, offers: list[Offer]) -> Callable[[], type | None]:

@@ -21,4 +21,4 @@ def test_folder_is_linked_into_the_package(name: str) -> None:
 
 def test_nothing_else_is_in_the_package() -> None:
     files = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
-    assert files == {*FOLDERS, "__init__.py", "__main__.py", "py.typed"}
+    assert files == {*FOLDERS, "__init__.py", "__main__.py", "py.typed", "serve.py", "server.py"}

@@ -22,6 +22,13 @@ class AmqpAdapter:
     """All AMQP connections of a broker."""
 
     name: ClassVar[str] = "amqp"
+    settings_type: ClassVar[type | None] = None
+    listeners: ClassVar[Sequence[ListenerSpec]] = (
+        ListenerSpec("amqp", "AMQP 0-9-1", port=5672, aliases=("amqp091", "amqp0.9.1", "amqp-0-9-1")),
+        ListenerSpec("amqps", "AMQP 0-9-1 over TLS", "amqp/ssl", customary_port=5671, is_tls=True),
+    )
+    protocols: ClassVar[Sequence[str]] = ("amqp091",)
+    login_protocol: ClassVar[str] = "amqp091"
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -29,15 +36,6 @@ class AmqpAdapter:
         self.connections: set[AmqpConnection] = set()
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False
-
-    def listeners(self) -> Sequence[ListenerSpec]:
-        listeners = self.broker.settings.listeners
-        specs = []
-        if listeners.amqp is not None:
-            specs.append(ListenerSpec("amqp", listeners.amqp))
-        if listeners.amqps is not None:
-            specs.append(ListenerSpec("amqps", listeners.amqps, is_tls=True))
-        return specs
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Nothing of it outlives its connections."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from leveret.adapters.base import ListenerSpec
+from leveret.adapters.base import ListenerSpec, Purpose, wanted
 from leveret.core.counters import Metric
 
 if TYPE_CHECKING:
@@ -26,6 +26,18 @@ class HttpAdapter:
     """All HTTP connections of a broker."""
 
     name: ClassVar[str] = "http"
+    settings_type: ClassVar[type | None] = None
+    listeners: ClassVar[Sequence[ListenerSpec]] = (
+        ListenerSpec(
+            "http", "HTTP: management, messaging, webhooks, metrics", port=15672, purpose=Purpose.MANAGEMENT
+        ),
+        ListenerSpec("https", "HTTP over TLS", customary_port=15671, is_tls=True, purpose=Purpose.MANAGEMENT),
+        ListenerSpec(
+            "prometheus", "HTTP for metrics alone", "http/prometheus", port=15692, purpose=Purpose.METRICS
+        ),
+    )
+    protocols: ClassVar[Sequence[str]] = ("http",)
+    login_protocol: ClassVar[str] = "http"
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -45,20 +57,9 @@ class HttpAdapter:
             for area in self.context.measured:
                 yield from area.metrics()
 
-    def listeners(self) -> Sequence[ListenerSpec]:
-        listeners = self.broker.settings.listeners
-        specs = []
-        if listeners.http is not None:
-            specs.append(ListenerSpec("http", listeners.http))
-        if listeners.https is not None:
-            specs.append(ListenerSpec("https", listeners.https, is_tls=True))
-        if listeners.prometheus is not None:
-            specs.append(ListenerSpec("prometheus", listeners.prometheus))
-        return specs
-
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The asyncio loop, for as long as there are connections."""
-        if not self.listeners():
+        if not wanted(self, self.broker.settings):
             task_status.started()
             return
         # Imported here: whoever does without HTTP does without a quarter of a second, too.
@@ -128,7 +129,8 @@ class HttpAdapter:
         """Connections at the prometheus port see metrics alone."""
         port = transport.local[1] if transport.local else None
         is_metrics = any(
-            listener.name == "prometheus" and listener.port == port for listener in self.broker.listeners
+            listener.spec.purpose is Purpose.METRICS and listener.port == port
+            for listener in self.broker.listeners
         )
         return "prometheus" if is_metrics else "http"
 

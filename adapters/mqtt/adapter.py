@@ -12,7 +12,7 @@ from leveret.adapters.base import ListenerSpec, WebSocketSpec
 from leveret.adapters.mqtt.connection import MqttConnection
 from leveret.adapters.mqtt.mapping import to_core
 from leveret.adapters.mqtt.publish_view import Fanout, PublishView
-from leveret.adapters.mqtt.publishing import forwarded
+from leveret.adapters.mqtt.publishing import PROTOCOLS, forwarded
 from leveret.adapters.mqtt.records import SessionRecords
 from leveret.adapters.mqtt.retained import Retained, RetainedMessage
 from leveret.adapters.mqtt.session import MqttSession, queue_name
@@ -42,6 +42,18 @@ class MqttAdapter:
     """All MQTT connections and sessions of a broker."""
 
     name: ClassVar[str] = "mqtt"
+    settings_type: ClassVar[type | None] = None
+    listeners: ClassVar[Sequence[ListenerSpec]] = (
+        ListenerSpec("mqtt", "MQTT 3.1, 3.1.1 and 5.0", port=1883),
+        ListenerSpec("mqtts", "MQTT over TLS", "mqtt/ssl", customary_port=8883, is_tls=True),
+        ListenerSpec("web-mqtt", "MQTT over WebSocket", "http/web-mqtt", port=15675, websocket=WEBSOCKET),
+        ListenerSpec(
+            "web-mqtts", "MQTT over WebSocket and TLS", "https/web-mqtt", customary_port=15676, is_tls=True,
+            websocket=WEBSOCKET,
+        ),
+    )  # fmt: skip
+    protocols: ClassVar[Sequence[str]] = tuple(PROTOCOLS.values())
+    login_protocol: ClassVar[str] = "mqtt"
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -57,18 +69,6 @@ class MqttAdapter:
         self._nursery: trio.Nursery | None = None
         self.sys_listeners: set[MqttSession] = set()
         self.sys_tree = SysTree(broker, self._deliver_sys, self.statistics, self._refresh_gauges)
-
-    def listeners(self) -> Sequence[ListenerSpec]:
-        listeners = self.broker.settings.listeners
-        asked = [
-            ("mqtt", listeners.mqtt, False, None), ("mqtts", listeners.mqtts, True, None),
-            ("web-mqtt", listeners.web_mqtt, False, WEBSOCKET), ("web-mqtts", listeners.web_mqtts, True, WEBSOCKET),
-        ]  # fmt: skip
-        return [
-            ListenerSpec(name, port, is_tls, websocket)
-            for name, port, is_tls, websocket in asked
-            if port is not None
-        ]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Sessions, retained messages and wills come back; then there is only $SYS to be kept."""

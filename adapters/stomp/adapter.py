@@ -26,26 +26,24 @@ class StompAdapter:
     """All STOMP connections of a broker."""
 
     name: ClassVar[str] = "stomp"
+    settings_type: ClassVar[type | None] = None
+    listeners: ClassVar[Sequence[ListenerSpec]] = (
+        ListenerSpec("stomp", "STOMP 1.0, 1.1 and 1.2", port=61613),
+        ListenerSpec("stomps", "STOMP over TLS", "stomp/ssl", customary_port=61614, is_tls=True),
+        ListenerSpec("web-stomp", "STOMP over WebSocket", "http/web-stomp", port=15674, websocket=WEBSOCKET),
+        ListenerSpec(
+            "web-stomps", "STOMP over WebSocket and TLS", "https/web-stomp", customary_port=15673, is_tls=True,
+            websocket=WEBSOCKET,
+        ),
+    )  # fmt: skip
+    protocols: ClassVar[Sequence[str]] = ("stomp",)
+    login_protocol: ClassVar[str] = "stomp"
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.connections: set[StompConnection] = set()
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False
-
-    def listeners(self) -> Sequence[ListenerSpec]:
-        listeners = self.broker.settings.listeners
-        specs = [
-            ListenerSpec("stomp", listeners.stomp) if listeners.stomp is not None else None,
-            ListenerSpec("stomps", listeners.stomps, is_tls=True) if listeners.stomps is not None else None,
-            ListenerSpec("web-stomp", listeners.web_stomp, websocket=WEBSOCKET)
-            if listeners.web_stomp is not None
-            else None,
-            ListenerSpec("web-stomps", listeners.web_stomps, is_tls=True, websocket=WEBSOCKET)
-            if listeners.web_stomps is not None
-            else None,
-        ]
-        return [spec for spec in specs if spec is not None]
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Nothing of it outlives its connections."""

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.registries import installed
 
 from leveret.conf.declare import DeclarationError, declared, seconds, setting
-from leveret.conf.load import Declarations, SettingsError, load, merge_reloadable
-from leveret.conf.settings import Settings, declarations
+from leveret.conf.load import Declarations, SettingsError, merge_reloadable
+from leveret.conf.load import load as load_settings
+from leveret.conf.reference import all_sections
+from leveret.conf.settings import Settings
+from leveret.plugins.loader import declarations_of
+
+BUILT_IN = declarations_of(installed())
+ROWS = {row.key: row for section in all_sections(BUILT_IN) for row in section.rows}
+
+
+def load(
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any],
+    owned: Declarations = BUILT_IN,
+    **more: str,
+) -> Settings:
+    return load_settings(file, environ, flags, owned, **more)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -29,19 +46,34 @@ def problems_of(
 
 
 def test_nothing_given_is_the_defaults() -> None:
-    assert load(None, {}, {}) == Settings()
+    assert load_settings(None, {}, {}) == Settings()
+    assert load(None, {}, {}).auth == Settings().auth
 
 
 def test_flags_go_over_environment_over_file(tmp_path: Path) -> None:
     file = write(tmp_path, "[listeners]\namqp = 1\nbacklog = 7\nbind = '::1'\n")
     environ = {"LEVERET_AMQP": "2", "LEVERET_BIND": "::"}
     settings = load(file, environ, {"listeners.amqp": "3", "listeners.bind": None})
-    assert (settings.listeners.amqp, settings.listeners.bind, settings.listeners.backlog) == (3, "::", 7)
+    assert (settings.listeners.ports["amqp"], settings.listeners.bind, settings.listeners.backlog) == (
+        3,
+        "::",
+        7,
+    )
 
 
 def test_full_environment_names_work_for_every_setting() -> None:
-    texts = {bool: "true", int: "30", float: "0.5", str: "x", Path: "/x", tuple: "a, b"}
-    for row in declarations().values():
+    texts = {
+        bool: "true",
+        int: "30",
+        float: "0.5",
+        str: "x",
+        Path: "/x",
+        tuple: "a, b",
+        dict: '{"v": "a, b"}',
+    }
+    also = dict.fromkeys(("store.x", "auth.a", "auth.b", "plugins.a", "plugins.b"), lambda: None)
+    owned = replace(BUILT_IN, sections={**BUILT_IN.sections, **also})
+    for row in ROWS.values():
         text = "100000" if row.kind is int and (row.minimum or 0) > 30 else texts[row.kind]
         text = {"store.map_size": "64 MiB", "store.max_pending_bytes": "2 MiB"}.get(row.key, text)
         text = row.choices[-1] if row.choices else text  # not the default
@@ -57,10 +89,17 @@ def test_full_environment_names_work_for_every_setting() -> None:
             text = "2048"
         if row.name in ("outbox_bytes", "window_bytes"):
             text = "128KiB"
-        settings = load(None, {row.environment_names[-1]: text, **needs}, {})
-        value = getattr(getattr(settings, row.section), row.name)
-        listed = row.choices[-1:] or ("a", "b")
-        expected = {bool: not row.default, Path: Path("/x"), tuple: listed}.get(row.kind, value)
+        items = row.choices[-1:] or ("a", "b")
+        if row.check is not None:
+            text, items = text.replace("a, b", "10.0.0.0/8"), ("10.0.0.0/8",)
+        settings = load(None, {row.environment_names[-1]: text, **needs}, {}, owned)
+        section = (
+            settings.owned[row.section] if row.section in settings.owned else getattr(settings, row.section)
+        )
+        value = settings.listeners.ports[row.name] if row in BUILT_IN.ports else getattr(section, row.name)
+        expected = {bool: not row.default, Path: Path("/x"), tuple: items, dict: {"v": items}}.get(
+            row.kind, value
+        )
         assert value == expected
         assert value != row.default or row.choices, row.key
 
@@ -70,7 +109,7 @@ def test_short_environment_name_wins_over_full_one() -> None:
         {"LEVERET_AMQP": "1", "LEVERET_LISTENERS_AMQP": "2"},
         {"LEVERET_LISTENERS_AMQP": "2", "LEVERET_AMQP": "1"},
     ):
-        assert load(None, environ, {}).listeners.amqp == 1
+        assert load(None, environ, {}).listeners.ports["amqp"] == 1
 
 
 def test_container_variables_of_rabbitmq_are_honoured_below_ours() -> None:
@@ -81,12 +120,12 @@ def test_container_variables_of_rabbitmq_are_honoured_below_ours() -> None:
 
 
 def test_other_environment_variables_are_left_alone() -> None:
-    assert load(None, {"PATH": "/bin", "LEVERET_CONFIG": "x.toml"}, {}) == Settings()
+    assert load(None, {"PATH": "/bin", "LEVERET_CONFIG": "x.toml"}, {}) == load(None, {}, {})
 
 
 def test_door_can_be_switched_off() -> None:
-    assert load(None, {"LEVERET_AMQP": "off"}, {}).listeners.amqp is None
-    assert load(None, {}, {"listeners.amqp": "off"}).listeners.amqp is None
+    assert load(None, {"LEVERET_AMQP": "off"}, {}).listeners.ports["amqp"] is None
+    assert load(None, {}, {"listeners.amqp": "off"}).listeners.ports["amqp"] is None
 
 
 @pytest.mark.parametrize(
@@ -191,7 +230,11 @@ def test_reload_takes_what_may_change_and_names_the_rest() -> None:
     reload = merge_reloadable(running, loaded)
     assert reload.changed == ("log.level",)
     assert reload.needs_restart == ("listeners.amqp", "log.format")
-    assert (reload.settings.log.level, reload.settings.log.format, reload.settings.listeners.amqp) == (
+    assert (
+        reload.settings.log.level,
+        reload.settings.log.format,
+        reload.settings.listeners.ports["amqp"],
+    ) == (
         "debug",
         "text",
         1,
@@ -199,7 +242,7 @@ def test_reload_takes_what_may_change_and_names_the_rest() -> None:
 
 
 def test_settings_that_reload_are_these() -> None:
-    reloadable = {key for key, declared in declarations().items() if declared.is_reloadable}
+    reloadable = {key for key, declared in ROWS.items() if declared.is_reloadable}
     assert {
         "log.level", "tls.certfile", "limits.memory_high_watermark", "limits.disk_free_limit", "limits.consumer_timeout_ms",
     } <= reloadable  # fmt: skip

@@ -45,9 +45,9 @@ class EchoAdapter:
 
     name: ClassVar[str] = "echo"
     specs: ClassVar[Sequence[ListenerSpec]] = (
-        ListenerSpec("echo", 0, websocket=BINARY_SPEC),
-        ListenerSpec("echo-text", 0, websocket=TEXT_SPEC),
-        ListenerSpec("echo-tls", 0, is_tls=True, websocket=BINARY_SPEC),
+        ListenerSpec("echo", port=0, websocket=BINARY_SPEC),
+        ListenerSpec("echo-text", port=0, websocket=TEXT_SPEC),
+        ListenerSpec("echo-tls", port=0, is_tls=True, websocket=BINARY_SPEC),
     )
 
     def __init__(self, broker: Broker) -> None:
@@ -55,6 +55,7 @@ class EchoAdapter:
         self.transports: list[Transport] = []
         self.ends: list[str] = []
 
+    @property
     def listeners(self) -> Sequence[ListenerSpec]:
         return self.specs if self.broker.settings.tls.certfile else self.specs[:2]
 

@@ -13,7 +13,6 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.management.certificates import not_after
 from leveret.adapters.http.management.nodes import check_node
-from leveret.adapters.http.management.overview import PROTOCOLS
 from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
 
 __all__ = ["ROUTES"]
@@ -21,13 +20,6 @@ __all__ = ["ROUTES"]
 OK = {"status": "ok"}
 RESOURCES = {"memory": "memory", "disk": "disk"}
 UNITS = {"days": 1, "weeks": 7, "months": 30, "years": 365}
-ALIASES = {
-    "amqp091": "amqp", "amqp0.9.1": "amqp", "amqp-0-9-1": "amqp", "amqps": "amqp/ssl", "amqp/tls": "amqp/ssl",
-    "mqtts": "mqtt/ssl", "mqtt/tls": "mqtt/ssl", "stomps": "stomp/ssl", "stomp/tls": "stomp/ssl",
-    "web-mqtt": "http/web-mqtt", "web-stomp": "http/web-stomp", "web-mqtt/tls": "https/web-mqtt",
-    "web-stomp/tls": "https/web-stomp", "web_mqtt": "http/web-mqtt", "web_stomp": "http/web-stomp",
-    "prometheus": "http/prometheus",
-}  # fmt: skip
 
 
 def failed(reason: str, **more: Any) -> web.Response:
@@ -88,7 +80,7 @@ async def certificate_expiration(call: Call) -> Any:
         expired=[
             {
                 "node": broker.node_name,
-                "protocol": PROTOCOLS.get(listener.name, listener.name),
+                "protocol": listener.spec.protocol,
                 "interface": listener.host,
                 "port": listener.port,
                 "certfile": tls.certfile,
@@ -113,12 +105,18 @@ async def port_listener(call: Call) -> Any:
 
 async def protocol_listener(call: Call) -> Any:
     """There are listeners for the protocols, which are separated by commas."""
-    listening = [PROTOCOLS.get(listener.name, listener.name) for listener in call.broker.listeners]
+    listening = [listener.spec.protocol for listener in call.broker.listeners]
+    protocols = {
+        word: spec.protocol
+        for adapter in call.broker.adapters
+        for spec in adapter.listeners
+        for word in spec.words
+    }
     wanted = [name.strip().lower() for name in call.part("protocol").split(",")]
-    missing = [one for name in wanted if (one := ALIASES.get(name, name)) not in listening]
+    missing = [one for name in wanted if (one := protocols.get(name, name)) not in listening]
     if not missing:
-        protocols = [ALIASES.get(name, name) for name in wanted]
-        return {"status": "ok", "protocols": protocols, "protocol": ",".join(protocols)}
+        found = [protocols.get(name, name) for name in wanted]
+        return {"status": "ok", "protocols": found, "protocol": ",".join(found)}
     return failed(
         "No active listener", missing=missing[0] if len(missing) == 1 else missing, protocols=listening
     )

@@ -79,9 +79,10 @@ async def deprecated_features_used(call: Call) -> list[Any]:
 async def login_attempts(call: Call) -> list[dict[str, Any]]:
     """How many logins there were since the start, or the last reset, by protocol."""
     check_node(call)
+    shown = {adapter.name: adapter.login_protocol for adapter in call.broker.adapters}
     return [
         {
-            "protocol": "amqp091" if protocol == "amqp" else protocol,
+            "protocol": shown.get(protocol, protocol),
             "auth_attempts": succeeded + failed,
             "auth_attempts_failed": failed,
             "auth_attempts_succeeded": succeeded,

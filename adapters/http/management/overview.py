@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from leveret import __version__
+from leveret.adapters.base import Purpose
 from leveret.adapters.http.management.details import DELIVER, Details, Ranges
 from leveret.adapters.http.management.routes import Call, Route
 from leveret.adapters.http.rates import MESSAGES, NODE, QUEUE_TOTALS, VHOST
@@ -29,11 +30,7 @@ DELIVERY_KEYS = (
     "get_no_ack",
     "redeliver",
 )
-PROTOCOLS = {
-    "amqp": "amqp", "amqps": "amqp/ssl", "mqtt": "mqtt", "mqtts": "mqtt/ssl", "stomp": "stomp", "stomps": "stomp/ssl",
-    "http": "http", "https": "https", "prometheus": "http/prometheus", "web-stomp": "http/web-stomp",
-    "web-stomps": "https/web-stomp", "web-mqtt": "http/web-mqtt", "web-mqtts": "https/web-mqtt",
-}  # fmt: skip
+CONTEXTS = {Purpose.MANAGEMENT: "RabbitMQ Management", Purpose.METRICS: "RabbitMQ Prometheus"}
 RETENTION = {"global": [600, 3600, 28800, 86400], "basic": [600], "detailed": [600]}
 RATES_MODE = "basic"
 
@@ -68,7 +65,7 @@ def listeners(call: Call) -> list[dict[str, Any]]:
     return [
         {
             "node": call.broker.node_name,
-            "protocol": PROTOCOLS.get(listener.name, listener.name),
+            "protocol": listener.spec.protocol,
             "ip_address": listener.host,
             "port": listener.port,
             "socket_opts": {"backlog": backlog, "nodelay": True},
@@ -83,7 +80,7 @@ def contexts(call: Call) -> list[dict[str, Any]]:
     return [
         {
             "node": call.broker.node_name,
-            "description": "RabbitMQ Prometheus" if listener.name == "prometheus" else "RabbitMQ Management",
+            "description": CONTEXTS[listener.spec.purpose],
             "path": "/",
             "cowboy_opts": "[]",
             "ssl_opts": [],
@@ -91,7 +88,7 @@ def contexts(call: Call) -> list[dict[str, Any]]:
             "port": str(listener.port),
         }
         for listener in call.broker.listeners
-        if listener.name in ("http", "https", "prometheus")
+        if listener.spec.purpose in CONTEXTS
     ]
 
 

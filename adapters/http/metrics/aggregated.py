@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import HistogramMetricFamily, Metric, UnknownMetricFamily
 
 from leveret import __version__
+from leveret.adapters.base import Draining
 from leveret.adapters.http.metrics.identity import identity
 from leveret.adapters.http.metrics.process import node_numbers, started_at
 from leveret.adapters.http.metrics.queue_numbers import SAMPLES
 from leveret.adapters.http.metrics.samples import bound_text, histogram_of, labelled, one
-from leveret.adapters.http.metrics.snapshot import PROTOCOLS, Snapshot, login_counts
+from leveret.adapters.http.metrics.snapshot import Snapshot, login_counts
 from leveret.core.counters import BOUNDS, MetricSource
 from leveret.core.counters import Metric as Measurement
 
@@ -238,7 +239,12 @@ class Aggregated:
             "leveret_queue_overflow_total", help, [(labels, outflow.dropped) for labels, outflow in names]
         )
         help = "Connections currently open, by protocol"
-        connections = {protocol: 0 for protocol in PROTOCOLS[:-2]} | self.snapshot.connections
+        connections = {
+            protocol: 0
+            for adapter in self.broker.adapters
+            if not isinstance(adapter, Draining)  # their connections are not the broker's
+            for protocol in adapter.protocols
+        } | self.snapshot.connections
         yield labelled(
             "leveret_connections", help, [({"protocol": name}, count) for name, count in connections.items()]
         )

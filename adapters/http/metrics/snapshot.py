@@ -12,12 +12,10 @@ from leveret.core.counters import PublishCounters, QueueCounters
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.queue.queue import Queue
-__all__ = ["PROTOCOLS", "QUEUE_TYPES", "Snapshot", "login_counts", "take"]
+__all__ = ["QUEUE_TYPES", "Snapshot", "login_counts", "take"]
 
-PROTOCOLS = ("amqp091", "mqtt310", "mqtt311", "mqtt50", "stomp", "http", "internal")
-"""There from the beginning, at 0: a rate needs two samples. Others appear when they are used."""
-LOGINS = {"amqp": "amqp091", "mqtt": "mqtt", "stomp": "stomp", "http": "http"}
-"""Protocols of logins, and what RabbitMQ's metrics call them."""
+INTERNAL = "internal"
+"""The protocol of what the broker and its plugins publish."""
 QUEUE_TYPES = ("classic", "quorum")
 
 
@@ -40,10 +38,11 @@ class Snapshot:
 
 
 def login_counts(broker: Broker) -> dict[str, list[int]]:
-    """[succeeded, failed], by protocol."""
+    """[succeeded, failed], by protocol as RabbitMQ's metrics call it."""
     counts = broker.auth.attempts.counts
-    found = {shown: list(counts.get(name, (0, 0))) for name, shown in LOGINS.items()}
-    return found | {name: list(row) for name, row in counts.items() if name not in LOGINS}
+    shown = {adapter.name: adapter.login_protocol for adapter in broker.adapters}
+    found = {protocol: list(counts.get(name, (0, 0))) for name, protocol in shown.items()}
+    return found | {name: list(row) for name, row in counts.items() if name not in shown}
 
 
 async def take(broker: Broker) -> Snapshot:
@@ -51,7 +50,9 @@ async def take(broker: Broker) -> Snapshot:
     are at it still has its numbers."""
     found = Snapshot()
     traffic = broker.traffic
-    for protocol in (*PROTOCOLS, *traffic.inflows):
+    # Protocols are there from the beginning, at 0: a rate needs two samples.
+    protocols = [protocol for adapter in broker.adapters for protocol in adapter.protocols]
+    for protocol in (*protocols, INTERNAL, *traffic.inflows):
         if protocol not in found.inflows:
             total = found.inflows[protocol] = PublishCounters()
             if protocol in traffic.inflows:

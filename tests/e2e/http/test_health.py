@@ -39,7 +39,7 @@ async def test_live_needs_no_login_and_says_little() -> None:
 async def test_not_ready_and_why(reason: str, change: Any) -> None:
     async with broker_in_process(adapter=HttpAdapter) as listener, Rest(listener, None) as nobody:
         broker, adapter = listener.broker, listener.adapter
-        broker.listeners = [OpenListener("http", "127.0.0.1", 15672)]
+        broker.listeners = [OpenListener(HttpAdapter.listeners[0], "127.0.0.1", 15672)]
         answer = await nobody.call("GET", "/health/ready")
         assert (answer.status, answer.json) == (200, {"status": "ok"})
         change(broker, adapter)
@@ -55,7 +55,7 @@ async def test_not_ready_and_why(reason: str, change: Any) -> None:
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
 async def test_head(path: str) -> None:
     async with rest_door() as rest:
-        rest.broker.listeners = [OpenListener("http", "127.0.0.1", 15672)]
+        rest.broker.listeners = [OpenListener(HttpAdapter.listeners[0], "127.0.0.1", 15672)]
         await rest.send("HEAD", path)
         assert (await rest.next()).status_code == 200
 
