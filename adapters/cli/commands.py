@@ -1,4 +1,7 @@
-"""`leveret ctl`: rabbitmqctl's commands, options, output and exit statuses, spoken to the control listener."""
+"""`leveret ctl`: a client of the control listener with rabbitmqctl's commands, options, output and exit statuses.
+
+Most commands are rows of table.py; here are those that ask for passwords, wait, or show more than a table.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from leveret.adapters.cli.options import (
     fail,
     request,
 )
-from leveret.adapters.cli.table import VERBS
+from leveret.adapters.cli.table import COMMANDS
 
 __all__ = ["ctl"]
 
@@ -37,8 +40,8 @@ def ctl() -> None:
 
 
 add_common(ctl)
-for verb in (*VERBS, *DEFINITION_COMMANDS):
-    ctl.add_command(verb)
+for ready in (*COMMANDS, *DEFINITION_COMMANDS):
+    ctl.add_command(ready)
 
 NOTE_PERMISSIONS = (
     "Done. Don't forget to grant the user permissions to some virtual hosts! "
@@ -46,9 +49,11 @@ NOTE_PERMISSIONS = (
 )
 
 
-def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+def command(name: str, help: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+    """Declare a command of `ctl`; help: the function's docstring if not given."""
+
     def declare(function: Callable[..., None]) -> click.Command:
-        made = click.command(name)(click.pass_context(function))
+        made = click.command(name, help=help)(click.pass_context(function))
         ctl.add_command(add_common(made))
         return made
 
@@ -67,7 +72,7 @@ def _password(given: str | None) -> str:
 @click.argument("username")
 @click.argument("password", required=False)
 def add_user(context: click.Context, username: str, password: str | None) -> None:
-    """Create a user. Without PASSWORD it is read from standard input."""
+    """Create a user without tags and permissions. Without PASSWORD it is read from standard input."""
     choices = choices_of(context)
     announce(choices, f'Adding user "{username}" ...')
     request(choices, "add_user", {"username": username, "password": _password(password)})
@@ -89,22 +94,28 @@ def change_password(context: click.Context, username: str, password: str | None)
 @click.argument("username")
 @click.argument("password", required=False)
 def authenticate_user(context: click.Context, username: str, password: str | None) -> None:
-    """Would this password let the user in?"""
+    """Check whether a password would let a user in. Without PASSWORD it is read from standard input."""
     choices = choices_of(context)
     announce(choices, f'Authenticating user "{username}" ...')
     request(choices, "authenticate_user", {"username": username, "password": _password(password)})
     done(choices, "Success")
 
 
-def _declare_set_policy(name: str, announcement: str) -> None:
-    @command(name)
-    @click.option("--priority", type=int, default=0, show_default=True)
+def _declare_set_policy(name: str, announcement: str, help: str) -> None:
+    @command(name, help)
+    @click.option(
+        "--priority",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Of the policies that match a name, the one with the highest priority applies.",
+    )
     @click.option(
         "--apply-to",
         default="all",
         show_default=True,
         metavar="WHAT",
-        help="queues, classic_queues, quorum_queues, streams, exchanges or all.",
+        help="What it applies to: queues, classic_queues, quorum_queues, streams, exchanges or all.",
     )
     @click.argument("policy")
     @click.argument("pattern")
@@ -112,10 +123,6 @@ def _declare_set_policy(name: str, announcement: str) -> None:
     def set_policy(
         context: click.Context, policy: str, pattern: str, definition: str, priority: int, apply_to: str
     ) -> None:
-        """Limits for all queues, or exchanges, whose names match the regular expression PATTERN.
-
-        DEFINITION is a JSON object: '{"max-length": 1000}'.
-        """
         choices = choices_of(context)
         announce(
             choices,
@@ -134,13 +141,23 @@ def _declare_set_policy(name: str, announcement: str) -> None:
         done(choices)
 
 
-_declare_set_policy("set_policy", "Setting policy")
-_declare_set_policy("set_operator_policy", "Setting operator policy override")
+_declare_set_policy(
+    "set_policy",
+    "Setting policy",
+    "Set a policy for the queues and exchanges whose names match the regular expression PATTERN. DEFINITION is a "
+    """JSON object of policy keys: '{"max-length": 1000}'.""",
+)
+_declare_set_policy(
+    "set_operator_policy",
+    "Setting operator policy override",
+    "Set an operator policy for the queues whose names match the regular expression PATTERN. Policies and arguments of "
+    "users cannot exceed its limits. DEFINITION is a JSON object of policy keys.",
+)
 
 
 @command("ping")
 def ping(context: click.Context) -> None:
-    """Is it running?"""
+    """Ask the server whether it is running."""
     choices = choices_of(context)
     announce(
         choices, f"Will ping the server at {choices.socket_path()}. Timeout: {choices.timeout:g} seconds."
@@ -151,7 +168,7 @@ def ping(context: click.Context) -> None:
 
 @command("await_startup")
 def await_startup(context: click.Context) -> None:
-    """Wait until the server has started."""
+    """Wait until the server has started, for at most the timeout."""
     choices = choices_of(context)
     path, deadline = choices.socket_path(), time.monotonic() + choices.timeout
     while True:
@@ -166,7 +183,7 @@ def await_startup(context: click.Context) -> None:
 
 @command("status")
 def status(context: click.Context) -> None:
-    """What runs, since when, with what."""
+    """Show versions, listeners, alarms, memory, disk and totals of the server."""
     choices = choices_of(context)
     answer = request(choices, "status", {})
     if choices.formatter == "json":
@@ -188,7 +205,7 @@ def status(context: click.Context) -> None:
 
 @command("stop")
 def stop(context: click.Context) -> None:
-    """Stop the server, and wait until it has stopped."""
+    """Stop the server, and wait until its process has ended."""
     choices = choices_of(context)
     announce(choices, "Stopping the server ...")
     pid = request(choices, "stop", {})["pid"]
@@ -213,7 +230,7 @@ def _is_running(pid: int) -> bool:
 
 @command("reload")
 def reload(context: click.Context) -> None:
-    """Read the settings and certificates again, as SIGHUP does."""
+    """Read the settings and certificates again, as SIGHUP does, and show what has changed and what needs a restart."""
     choices = choices_of(context)
     announce(choices, "Reloading the settings ...")
     answer = request(choices, "reload", {})

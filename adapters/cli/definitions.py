@@ -30,9 +30,9 @@ STANDARD = "-"
 @click.argument("file")
 @click.pass_context
 def export_command(context: click.Context, file: str) -> None:
-    """Write users, virtual hosts, permissions, policies, queues, exchanges and bindings to FILE, as JSON.
+    """Write all definitions to FILE as JSON: users, virtual hosts, permissions, policies, queues, exchanges, bindings.
 
-    "-" is standard output. The file has password hashes, so nobody else may read it.
+    "-" is standard output. The file contains password hashes, and only its owner can read it.
     """
     choices = choices_of(context)
     if file != STANDARD:
@@ -49,7 +49,7 @@ def export_command(context: click.Context, file: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing, for this user's eyes only."""
+    """Replace the file as a whole, readable by its owner alone."""
     if path.exists() and not path.is_file():  # a pipe, /dev/stdout
         path.write_text(text)
         return
@@ -68,9 +68,9 @@ def _write(path: Path, text: str) -> None:
 @click.argument("file", required=False, default=STANDARD)
 @click.pass_context
 def import_command(context: click.Context, file: str) -> None:
-    """Make what FILE defines: JSON, as this broker or RabbitMQ exports it. Without FILE, standard input.
+    """Import the definitions in FILE: JSON, as this broker or RabbitMQ exports it. Without FILE, standard input is read.
 
-    What exists already stays; nothing is deleted. A mistake in the file changes nothing.
+    What exists already stays, and nothing is deleted. An error in the file changes nothing.
     """
     choices = choices_of(context)
     source = "standard input" if file == STANDARD else f'a file at "{file}"'
@@ -81,7 +81,7 @@ def import_command(context: click.Context, file: str) -> None:
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", EX_USAGE)
     except (ValueError, RecursionError) as error:
-        fail(f"{source} is no JSON: {error}", EX_DATAERR)
+        fail(f"{source} is not JSON: {error}", EX_DATAERR)
     if not isinstance(document, dict):
         fail("definitions must be a JSON object", EX_DATAERR)
     answer = request(choices, "import_definitions", {"document": document})

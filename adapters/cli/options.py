@@ -1,4 +1,4 @@
-"""What all commands of `leveret ctl` share: the options, the question to the server, the exit statuses."""
+"""What all commands of `leveret ctl` share: the common options, the request to the server, and the exit statuses."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from leveret.adapters.cli.formats import FORMATTERS, printable, render
 from leveret.adapters.control import address
 
 __all__ = [
+    "EXIT_STATUSES",
     "EX_TEMPFAIL",
     "Choices",
     "CtlGroup",
     "add_common",
     "announce",
     "choices_of",
+    "common_options",
     "done",
     "fail",
     "request",
     "show_listing",
 ]
 
-# As in sysexits.h, and as rabbitmqctl.
+# As in sysexits.h, and as rabbitmqctl exits.
 EX_USAGE, EX_DATAERR, EX_NOUSER, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL = 64, 65, 67, 69, 70, 75
 EXIT_STATUSES = {
     "usage": EX_USAGE, "no_user": EX_NOUSER, "not_found": EX_DATAERR, "invalid": EX_DATAERR, "exists": EX_SOFTWARE,
@@ -39,7 +41,7 @@ EXIT_STATUSES = {
 
 @dataclass(slots=True)
 class Choices:
-    """The common options, wherever on the line they stood."""
+    """The common options of one command line."""
 
     vhost: str = "/"
     formatter: str = "table"
@@ -56,7 +58,7 @@ class Choices:
         return not self.quiet and not self.silent and self.formatter in ("table", "pretty_table")
 
     def socket_path(self) -> Path:
-        """Where the server is. The settings are asked as `leveret serve` asks them."""
+        """The server's control socket, found in the settings that `leveret serve` would load."""
         if self.socket:
             return Path(self.socket).absolute()
         from leveret.conf.load import CONFIG_VARIABLE, SettingsError, load
@@ -76,7 +78,7 @@ def _remember(context: click.Context, option: click.Parameter, value: Any) -> No
 
 
 def choices_of(context: click.Context) -> Choices:
-    """One per command line."""
+    """The choices of this command line."""
     root = context.find_root()
     if not isinstance(root.obj, Choices):
         root.obj = Choices()
@@ -84,7 +86,13 @@ def choices_of(context: click.Context) -> Choices:
 
 
 def add_common(command: click.Command) -> click.Command:
-    """The options that every command takes, as rabbitmqctl: before the command's name or after it."""
+    """Add the options that every command takes, as rabbitmqctl does: before the command's name or after it."""
+    command.params += common_options()
+    return command
+
+
+def common_options() -> list[click.Option]:
+    """New instances of the options that every command takes. They are kept in the command line's Choices."""
 
     def option(*names: str, **attributes: Any) -> click.Option:
         return click.Option(names, expose_value=False, callback=_remember, default=None, **attributes)
@@ -92,30 +100,30 @@ def add_common(command: click.Command) -> click.Command:
     def flag(*names: str, **attributes: Any) -> click.Option:
         return option(*names, is_flag=True, flag_value=True, type=click.UNPROCESSED, **attributes)
 
-    command.params += [
-        option("-p", "--vhost", metavar="VHOST", help='The virtual host; "/" if not given.'),
-        option("--formatter", type=click.Choice(FORMATTERS), help="How a listing is shown."),
-        flag("-q", "--quiet", help="No informational messages."),
-        flag("-s", "--silent", help="Nor column names."),
-        flag("--no-table-headers", help="No column names."),
+    return [
+        option("-p", "--vhost", metavar="VHOST", help='The virtual host of the command. Default: "/".'),
+        option("--formatter", type=click.Choice(FORMATTERS), help="The format of listings. Default: table."),
+        flag("-q", "--quiet", help="Print no informational messages."),
+        flag("-s", "--silent", help="Print no informational messages and no column names."),
+        flag("--no-table-headers", help="Print no column names."),
         option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-               help="How long to wait for the answer."),
+               help="The longest wait for an answer. Default: 60."),
         option("--data-dir", metavar="DIR", help="The server's data directory."),
         option("--socket", metavar="PATH", help="The server's control socket, if it is not in its data directory."),
         option("--config", metavar="FILE", help="The server's settings, if they name another data directory."),
         option("-n", "--node", hidden=True),  # scripts pass these; the data directory chooses the server here
         flag("-l", "--longnames", hidden=True),
     ]  # fmt: skip
-    return command
 
 
 def fail(text: str, status: int) -> NoReturn:
+    """Print an error and end the process."""
     click.echo(f"Error: {printable(text)}", err=True)
     sys.exit(status)
 
 
 def request(choices: Choices, command: str, arguments: Mapping[str, Any]) -> Any:
-    """Ask the server; on refusal say why and exit."""
+    """Send one command and return the answer. A refusal is printed, and ends the process with its exit status."""
     try:
         return client.call(choices.socket_path(), command, arguments, choices.timeout)
     except client.Unavailable as error:
@@ -130,7 +138,7 @@ def _with_status(error: click.UsageError) -> click.UsageError:
 
 
 class CtlGroup(click.Group):
-    """A group whose usage errors exit as rabbitmqctl's."""
+    """A group whose usage errors exit with rabbitmqctl's status."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -146,7 +154,7 @@ class CtlGroup(click.Group):
 
 
 def show_listing(choices: Choices, answer: Mapping[str, Any]) -> None:
-    """A listing is {"columns": [...], "rows": [{...}, ...]}."""
+    """Print a listing: {"columns": [...], "rows": [{...}, ...]}."""
     text = render(
         answer["columns"], answer["rows"], choices.formatter,
         has_headers=not (choices.silent or choices.no_table_headers), is_terminal=sys.stdout.isatty(),
@@ -156,12 +164,13 @@ def show_listing(choices: Choices, answer: Mapping[str, Any]) -> None:
 
 
 def announce(choices: Choices, text: str) -> None:
+    """Print an informational message, unless it is not wanted."""
     if choices.is_for_people:
         click.echo(printable(text))
 
 
 def done(choices: Choices, text: str | None = None) -> None:
-    """A change was made. Programs get an object."""
+    """Report that a change was made: as text to people, as an object to programs."""
     if choices.formatter == "json":
         click.echo(json.dumps({"status": "ok"} | ({"message": text} if text else {})))
     elif text:

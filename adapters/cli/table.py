@@ -1,4 +1,9 @@
-"""The commands of `leveret ctl` that only pass their arguments on, as a table."""
+"""The commands of `leveret ctl` that only ask the server and show what it says, as one table.
+
+A row declares a command's name, which is the operation's name too (leveret.adapters.control.operations), rabbitmqctl's
+announcement, help, and arguments, which are sent under their names. Commands that do more stand in commands.py and
+definitions.py. `change` and `listing` make `click` commands; plugins may call them for commands of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import click
 
 from leveret.adapters.cli.options import add_common, announce, choices_of, done, request, show_listing
 
-__all__ = ["VERBS"]
+__all__ = ["COMMANDS", "change", "listing"]
 
 
 def change(
@@ -21,7 +26,12 @@ def change(
     options: Sequence[click.Option] = (),
     says: str | Callable[[Any], str] | None = None,
 ) -> click.Command:
-    """A command that changes something. arguments: "name", "name?" if it may be left out, "name..." for many."""
+    """A command that changes something.
+
+    announcement, says: printed before and after, with the arguments filled in, `{like_this}`; says may also be a
+    function of the server's answer. arguments: "name", "name?" if it may be left out, "name..." for any number.
+    in_vhost: the common option --vhost is sent as an argument.
+    """
 
     def run(**given: Any) -> None:
         choices = choices_of(click.get_current_context())
@@ -48,7 +58,7 @@ def _argument(argument: str) -> click.Argument:
 def listing(
     name: str, announcement: str, help: str, *arguments: str, in_vhost: bool = False, columns: bool = True
 ) -> click.Command:
-    """A command that lists. The columns that were asked for are checked by the server, which knows them."""
+    """A command that lists. columns: some may be named; the server knows and checks them. The rest: as `change`."""
 
     def run(**given: Any) -> None:
         choices = choices_of(click.get_current_context())
@@ -65,282 +75,146 @@ def listing(
     return add_common(click.Command(name, callback=run, params=parameters, help=help))
 
 
-VERBS: tuple[click.Command, ...] = (
-    change("delete_user", 'Deleting user "{username}" ...', "Delete a user.", "username"),
-    change(
-        "clear_password",
-        'Clearing password for user "{username}" ...',
-        "The user can no longer log in by password.",
-        "username",
-    ),
-    change(
-        "set_user_tags",
-        'Setting tags for user "{username}" to [{tags}] ...',
-        "Replace a user's tags.",
-        "username",
-        "tags...",
-    ),
-    change(
-        "set_permissions",
-        'Setting permissions for user "{user}" in vhost "{vhost}" ...',
-        "What a user may configure, write and read, as regular expressions.",
-        "user",
-        "configure",
-        "write",
-        "read",
-        in_vhost=True,
-    ),
-    change(
-        "clear_permissions",
-        'Clearing permissions for user "{user}" in vhost "{vhost}" ...',
-        "Take a user's permissions in a virtual host away.",
-        "user",
-        in_vhost=True,
-    ),
-    change(
-        "set_topic_permissions",
-        'Setting topic permissions on "{exchange}" for user "{user}" in vhost "{vhost}" ...',
-        "Which routing keys a user may write and read, as regular expressions.",
-        "user",
-        "exchange",
-        "write",
-        "read",
-        in_vhost=True,
-    ),
-    change(
-        "add_vhost",
-        'Adding vhost "{name}" ...',
-        "Create a virtual host.",
-        "name",
-        options=[
-            click.Option(["--description"], default=""),
-            click.Option(["--tags"], default="", help="Separated by commas."),
-            click.Option(["--default-queue-type"], default="classic", help="Of queues that do not say."),
-        ],
-    ),
-    change(
-        "delete_vhost", 'Deleting vhost "{name}" ...', "Delete a virtual host, and everything in it.", "name"
-    ),
-    change(
-        "purge_queue",
-        "Purging queue '{queue}' in vhost '{vhost}' ...",
-        "Drop a queue's ready messages.",
-        "queue",
-        in_vhost=True,
-    ),
-    change(
-        "delete_queue",
-        "Deleting queue '{queue}' on vhost '{vhost}' ...",
-        "Delete a queue.",
-        "queue",
-        in_vhost=True,
-        options=[
-            click.Option(["-e", "--if-empty"], is_flag=True, help="Only if it has no ready messages."),
-            click.Option(["-u", "--if-unused"], is_flag=True, help="Only if it has no consumers."),
-        ],
-        says=lambda count: f"Queue was successfully deleted with {count} ready messages",
-    ),
-    change(
-        "trace_on",
-        'Starting tracing for vhost "{vhost}" ...',
-        "Copy every message to amq.rabbitmq.trace.",
-        in_vhost=True,
-        says="Trace enabled for vhost {vhost}",
-    ),
-    change(
-        "trace_off",
-        'Stopping tracing for vhost "{vhost}" ...',
-        "Stop that.",
-        in_vhost=True,
-        says="Trace disabled for vhost {vhost}",
-    ),
-    change(
-        "close_connection",
-        'Closing connection "{name}", reason: {reason} ...',
-        "Close a connection, by its name.",
-        "name",
-        "reason",
-    ),
-    change(
-        "close_all_connections",
-        'Closing all connections in vhost "{vhost}", reason: {reason} ...',
-        "Close all connections of a virtual host.",
-        "reason",
-        in_vhost=True,
-    ),
-    change(
-        "clear_policy",
-        'Clearing policy "{name}" on vhost "{vhost}" ...',
-        "Delete a policy.",
-        "name",
-        in_vhost=True,
-    ),
-    change(
-        "clear_operator_policy",
-        'Clearing operator policy "{name}" on vhost "{vhost}" ...',
-        "Delete an operator policy.",
-        "name",
-        in_vhost=True,
-    ),
-    change(
-        "set_vm_memory_high_watermark",
-        'Setting memory threshold to "{fraction}" ...',
-        "The fraction of all memory above which publishers are blocked, until the next restart or reload.",
-        "fraction",
-    ),
-    change(
-        "set_disk_free_limit",
-        'Setting disk free limit to "{limit}" ...',
-        "Free bytes below which publishers are blocked, until the next restart or reload.",
-        "limit",
-    ),
-    change(
-        "clear_topic_permissions",
-        'Clearing topic permissions for user "{user}" in vhost "{vhost}" ...',
-        "Take a user's topic permissions away, of one exchange or of all.",
-        "user",
-        "exchange?",
-        in_vhost=True,
-    ),
-    change(
-        "set_vhost_limits",
-        'Setting vhost limits to "{definition}" for vhost "{vhost}" ...',
-        "max-connections and max-queues, as a JSON object; negative: none.",
-        "definition",
-        in_vhost=True,
-    ),
-    change(
-        "clear_vhost_limits", 'Clearing vhost "{vhost}" limits ...', "Take its limits away.", in_vhost=True
-    ),
-    change(
-        "set_user_limits",
-        'Setting user limits to "{definition}" for user "{user}" ...',
-        "max-connections and max-channels, as a JSON object; negative: none.",
-        "user",
-        "definition",
-    ),
-    change(
-        "clear_user_limits",
-        'Clearing "{limit}" limit for user "{user}" ...',
-        'Take one of a user\'s limits away, or "all".',
-        "user",
-        "limit",
-    ),
-    change(
-        "set_log_level", 'Setting log level to "{level}" ...', "Until the next restart or reload.", "level"
-    ),
-    listing(
-        "list_vhost_limits",
-        'Listing limits for vhost "{vhost}" ...',
-        "List a virtual host's limits.",
-        in_vhost=True,
-        columns=False,
-    ),
-    listing(
-        "list_user_limits",
-        'Listing limits for user "{user}" ...',
-        "List a user's limits.",
-        "user",
-        columns=False,
-    ),
+# fmt: off
+USERS = (
+    change("delete_user", 'Deleting user "{username}" ...',
+           "Delete a user with all permissions, and close the user's connections.", "username"),
+    change("clear_password", 'Clearing password for user "{username}" ...',
+           "Remove a user's password. The user can then log in by certificate only.", "username"),
+    change("set_user_tags", 'Setting tags for user "{username}" to [{tags}] ...',
+           "Replace a user's tags. The management API knows management, policymaker, monitoring, administrator and "
+           "protected; the tags apply from the next login on. Without TAGS the user has none.", "username", "tags..."),
+    change("set_permissions", 'Setting permissions for user "{user}" in vhost "{vhost}" ...',
+           "Set what a user may configure, write and read in a virtual host: three regular expressions, which are "
+           "searched for in the names of queues and exchanges. '' matches nothing.",
+           "user", "configure", "write", "read", in_vhost=True),
+    change("clear_permissions", 'Clearing permissions for user "{user}" in vhost "{vhost}" ...',
+           "Remove a user's permissions in a virtual host. The user cannot enter it any more.", "user", in_vhost=True),
+    change("set_topic_permissions", 'Setting topic permissions on "{exchange}" for user "{user}" in vhost "{vhost}" ...',
+           "Set which routing keys of a topic exchange a user may publish with and bind: two regular expressions. "
+           "{username}, {vhost} and {client_id} in them are filled in.",
+           "user", "exchange", "write", "read", in_vhost=True),
+    change("clear_topic_permissions", 'Clearing topic permissions for user "{user}" in vhost "{vhost}" ...',
+           "Remove a user's topic permissions in a virtual host, of one exchange or of all.",
+           "user", "exchange?", in_vhost=True),
+    change("set_user_limits", 'Setting user limits to "{definition}" for user "{user}" ...',
+           "Set limits of a user: a JSON object of max-connections and max-channels. A limit that it does not name "
+           "stays; a negative number does not limit.", "user", "definition"),
+    change("clear_user_limits", 'Clearing "{limit}" limit for user "{user}" ...',
+           'Remove one limit of a user by its name, or "all".', "user", "limit"),
     listing("list_users", "Listing users ...", "List users and their tags.", columns=False),
-    listing(
-        "list_permissions",
-        'Listing permissions for vhost "{vhost}" ...',
-        "List permissions in a virtual host.",
-        in_vhost=True,
-        columns=False,
-    ),
-    listing(
-        "list_user_permissions",
-        'Listing permissions for user "{user}" ...',
-        "List a user's permissions.",
-        "user",
-        columns=False,
-    ),
-    listing(
-        "list_topic_permissions",
-        'Listing topic permissions for vhost "{vhost}" ...',
-        "List topic permissions in a virtual host.",
-        in_vhost=True,
-        columns=False,
-    ),
-    listing("list_vhosts", "Listing vhosts ...", "List virtual hosts: name, tracing, description, tags, ..."),
-    listing(
-        "list_queues",
-        "Listing queues for vhost {vhost} ...",
-        "List queues: name, messages, messages_ready, messages_unacknowledged, consumers, durable, arguments, ...",
-        in_vhost=True,
-    ),
-    listing(
-        "list_exchanges",
-        "Listing exchanges for vhost {vhost} ...",
-        "List exchanges: name, type, durable, auto_delete, internal, arguments, policy.",
-        in_vhost=True,
-    ),
-    listing("list_bindings", "Listing bindings for vhost {vhost} ...", "List bindings.", in_vhost=True),
-    listing(
-        "list_connections",
-        "Listing connections ...",
-        "List connections: user, peer_host, peer_port, state, ...",
-    ),
-    listing("list_channels", "Listing channels ...", "List channels: pid, user, consumer_count, ..."),
-    listing("list_consumers", "Listing consumers in vhost {vhost} ...", "List consumers.", in_vhost=True),
-    listing(
-        "list_policies",
-        'Listing policies for vhost "{vhost}" ...',
-        "List policies.",
-        in_vhost=True,
-        columns=False,
-    ),
-    listing(
-        "list_operator_policies",
-        'Listing operator policy overrides for vhost "{vhost}" ...',
-        "List operator policies.",
-        in_vhost=True,
-        columns=False,
-    ),
-    change(
-        "set_parameter",
-        'Setting runtime parameter "{name}" for component "{component}" to "{value}" in vhost "{vhost}" ...',
-        "Set a runtime parameter; the value is JSON.",
-        "component",
-        "name",
-        "value",
-        in_vhost=True,
-    ),
-    change(
-        "clear_parameter",
-        'Clearing runtime parameter "{name}" for component "{component}" on vhost "{vhost}" ...',
-        "Delete a runtime parameter.",
-        "component",
-        "name",
-        in_vhost=True,
-    ),
-    listing(
-        "list_parameters",
-        'Listing runtime parameters for vhost "{vhost}" ...',
-        "List runtime parameters.",
-        in_vhost=True,
-        columns=False,
-    ),
-    change(
-        "set_global_parameter",
-        'Setting global runtime parameter "{name}" to "{value}" ...',
-        "Set a global runtime parameter; the value is JSON.",
-        "name",
-        "value",
-    ),
-    change(
-        "clear_global_parameter",
-        'Clearing global runtime parameter "{name}" ...',
-        "Delete a global runtime parameter.",
-        "name",
-    ),
-    listing(
-        "list_global_parameters",
-        "Listing global runtime parameters ...",
-        "List global runtime parameters.",
-        columns=False,
-    ),
+    listing("list_permissions", 'Listing permissions for vhost "{vhost}" ...',
+            "List the permissions of all users in a virtual host.", in_vhost=True, columns=False),
+    listing("list_user_permissions", 'Listing permissions for user "{user}" ...',
+            "List the permissions of a user in all virtual hosts.", "user", columns=False),
+    listing("list_topic_permissions", 'Listing topic permissions for vhost "{vhost}" ...',
+            "List the topic permissions of all users in a virtual host.", in_vhost=True, columns=False),
+    listing("list_user_limits", 'Listing limits for user "{user}" ...', "List the limits of a user.",
+            "user", columns=False),
 )
+
+VHOSTS = (
+    change("add_vhost", 'Adding vhost "{name}" ...',
+           "Create a virtual host. An existing one is left as it is.", "name",
+           options=[
+               click.Option(["--description"], default="", help="A sentence for listings."),
+               click.Option(["--tags"], default="", help="Tags, separated by commas."),
+               click.Option(["--default-queue-type"], default="classic", show_default=True,
+                            help="The type of queues that are declared without one: classic or quorum."),
+           ]),
+    change("delete_vhost", 'Deleting vhost "{name}" ...',
+           "Delete a virtual host with everything in it, and close its connections.", "name"),
+    change("set_vhost_limits", 'Setting vhost limits to "{definition}" for vhost "{vhost}" ...',
+           "Replace the limits of a virtual host: a JSON object of max-connections and max-queues. A negative number "
+           "does not limit.", "definition", in_vhost=True),
+    change("clear_vhost_limits", 'Clearing vhost "{vhost}" limits ...', "Remove all limits of a virtual host.",
+           in_vhost=True),
+    change("trace_on", 'Starting tracing for vhost "{vhost}" ...',
+           "Publish a copy of every message that enters or leaves a virtual host to its exchange amq.rabbitmq.trace. "
+           "Tracing ends with a restart.", in_vhost=True, says="Trace enabled for vhost {vhost}"),
+    change("trace_off", 'Stopping tracing for vhost "{vhost}" ...', "Stop tracing a virtual host.",
+           in_vhost=True, says="Trace disabled for vhost {vhost}"),
+    listing("list_vhosts", "Listing vhosts ...",
+            "List virtual hosts. Columns: name, tracing, description, tags, default_queue_type, cluster_state."),
+    listing("list_vhost_limits", 'Listing limits for vhost "{vhost}" ...', "List the limits of a virtual host.",
+            in_vhost=True, columns=False),
+)
+
+POLICIES = (
+    change("clear_policy", 'Clearing policy "{name}" on vhost "{vhost}" ...', "Delete a policy.", "name", in_vhost=True),
+    change("clear_operator_policy", 'Clearing operator policy "{name}" on vhost "{vhost}" ...',
+           "Delete an operator policy.", "name", in_vhost=True),
+    listing("list_policies", 'Listing policies for vhost "{vhost}" ...', "List the policies of a virtual host.",
+            in_vhost=True, columns=False),
+    listing("list_operator_policies", 'Listing operator policy overrides for vhost "{vhost}" ...',
+            "List the operator policies of a virtual host.", in_vhost=True, columns=False),
+    change("set_parameter",
+           'Setting runtime parameter "{name}" for component "{component}" to "{value}" in vhost "{vhost}" ...',
+           "Set a runtime parameter of a component in a virtual host. VALUE is JSON. Plugins declare components while "
+           "they run; operator_policy and vhost-limits are always there.",
+           "component", "name", "value", in_vhost=True),
+    change("clear_parameter", 'Clearing runtime parameter "{name}" for component "{component}" on vhost "{vhost}" ...',
+           "Delete a runtime parameter.", "component", "name", in_vhost=True),
+    listing("list_parameters", 'Listing runtime parameters for vhost "{vhost}" ...',
+            "List the runtime parameters of a virtual host. Secrets are masked.", in_vhost=True, columns=False),
+    change("set_global_parameter", 'Setting global runtime parameter "{name}" to "{value}" ...',
+           "Set a global runtime parameter. VALUE is JSON.", "name", "value"),
+    change("clear_global_parameter", 'Clearing global runtime parameter "{name}" ...',
+           "Delete a global runtime parameter.", "name"),
+    listing("list_global_parameters", "Listing global runtime parameters ...", "List the global runtime parameters.",
+            columns=False),
+)
+
+QUEUES = (
+    listing("list_queues", "Listing queues for vhost {vhost} ...",
+            "List queues. The columns are rabbitmqctl's: name, messages, messages_ready, messages_unacknowledged, "
+            "consumers, durable, arguments, policy, type, and more; the error for an unknown one names them all.",
+            in_vhost=True),
+    listing("list_exchanges", "Listing exchanges for vhost {vhost} ...",
+            "List exchanges. Columns: name, type, durable, auto_delete, internal, arguments, policy.", in_vhost=True),
+    listing("list_bindings", "Listing bindings for vhost {vhost} ...",
+            "List bindings. Columns: source_name, source_kind, destination_name, destination_kind, routing_key, "
+            "arguments, vhost.", in_vhost=True),
+    listing("list_consumers", "Listing consumers in vhost {vhost} ...",
+            "List consumers. Columns: queue_name, channel_pid, consumer_tag, ack_required, prefetch_count, active, "
+            "activity_status, arguments, exclusive, priority.", in_vhost=True),
+    change("purge_queue", "Purging queue '{queue}' in vhost '{vhost}' ...",
+           "Drop the ready messages of a queue. Messages that consumers hold unacknowledged stay.",
+           "queue", in_vhost=True),
+    change("delete_queue", "Deleting queue '{queue}' on vhost '{vhost}' ...",
+           "Delete a queue with its messages, also an exclusive one.", "queue", in_vhost=True,
+           options=[
+               click.Option(["-e", "--if-empty"], is_flag=True, help="Delete it only if it has no ready messages."),
+               click.Option(["-u", "--if-unused"], is_flag=True, help="Delete it only if it has no consumers."),
+           ],
+           says=lambda count: f"Queue was successfully deleted with {count} ready messages"),
+)
+
+CONNECTIONS = (
+    listing("list_connections", "Listing connections ...",
+            "List connections of all protocols. Columns: name, user, vhost, peer_host, peer_port, state, protocol, "
+            "channels, and more; the error for an unknown one names them all."),
+    listing("list_channels", "Listing channels ...",
+            "List channels. Columns: pid, name, connection, number, user, vhost, consumer_count, "
+            "messages_unacknowledged, prefetch_count, confirm, transactional, and more."),
+    change("close_connection", 'Closing connection "{name}", reason: {reason} ...',
+           "Close a connection by its name, as list_connections shows it. The client is told REASON.",
+           "name", "reason"),
+    change("close_all_connections", 'Closing all connections in vhost "{vhost}", reason: {reason} ...',
+           "Close all connections of a virtual host. The clients are told REASON.", "reason", in_vhost=True),
+)
+
+NODE = (
+    change("set_vm_memory_high_watermark", 'Setting memory threshold to "{fraction}" ...',
+           "Set the fraction of all memory above which publishers are blocked: a number from 0 to 1. It applies until "
+           "the next restart or reload.", "fraction"),
+    change("set_disk_free_limit", 'Setting disk free limit to "{limit}" ...',
+           'Set the free disk space below which publishers are blocked: bytes, or a size like "2 GB". It applies until '
+           "the next restart or reload.", "limit"),
+    change("set_log_level", 'Setting log level to "{level}" ...',
+           "Set the least level that is logged: debug, info, warning, error or critical. It applies until the next "
+           "restart or reload.", "level"),
+)
+# fmt: on
+
+COMMANDS: tuple[click.Command, ...] = (*USERS, *VHOSTS, *POLICIES, *QUEUES, *CONNECTIONS, *NODE)

@@ -62,6 +62,14 @@ def add_vhost(
     vhosts.add_vhost(broker, name, vhosts.VhostMetadata(description, words, default_queue_type))
 
 
+def trace_on(broker: Broker, vhost: str) -> None:
+    vhosts.set_tracing(broker, vhost, is_on=True)
+
+
+def trace_off(broker: Broker, vhost: str) -> None:
+    vhosts.set_tracing(broker, vhost, is_on=False)
+
+
 def set_policy(
     broker: Broker,
     vhost: str,
@@ -163,6 +171,8 @@ OPERATIONS: Mapping[str, Operation] = {
     # virtual hosts, limits, policies and parameters
     "add_vhost": add_vhost,
     "delete_vhost": vhosts.delete_vhost,
+    "trace_on": trace_on,
+    "trace_off": trace_off,
     "set_vhost_limits": set_vhost_limits,
     "clear_vhost_limits": limits.clear_vhost_limits,
     "set_user_limits": set_user_limits,

@@ -1,9 +1,11 @@
-"""The control listener: one JSON object a line in, one a line out, on a socket that only this user can reach.
+"""The control listener: JSON objects, one a line, on a Unix socket that only the server's own user can connect to.
 
     {"command": "add_vhost", "arguments": {"name": "v"}}  ->  {"ok": null}
                                                          or  {"error": "one sentence", "reason": "not_found"}
 
-A change is answered after it is durable.
+Each command is an operation of a table (operations.py), called with the broker and the arguments, which are checked against
+the annotations of its signature. A change is answered after it is durable. The table is looked up for every request, so
+that operations can be added to it and removed while the server runs.
 """
 
 from __future__ import annotations
@@ -25,25 +27,25 @@ from leveret.core.errors import BrokerError, InternalError, InvalidArgument, Not
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-__all__ = ["REASONS", "ControlServer", "Operation", "OperationRefused"]
+__all__ = ["REASONS", "ControlServer", "Operation", "OperationRefused", "check_arguments"]
 
 log = logging.getLogger(__name__)
 
 Operation = Callable[..., Any]
-"""`operation(broker, **arguments)`, plain or async; arguments and result are what JSON can say."""
+"""`operation(broker, **arguments)`, synchronous or asynchronous. Arguments and result are values of JSON."""
 
-MAX_REQUEST_BYTES = 64 << 20  # definitions of a large broker; only its own user can send them
-MAX_CONNECTIONS = 64  # the rest waits to be accepted
+MAX_REQUEST_BYTES = 64 << 20  # definitions of a large broker
+MAX_CONNECTIONS = 64  # more wait to be accepted
 IDLE_TIMEOUT_S = 60.0
 COMMIT_TIMEOUT_S = 10.0
-SEND_TIMEOUT_S = 5.0  # for the answer to "stop", during the shutdown
+SEND_TIMEOUT_S = 5.0  # also during the shutdown, for the answer to "stop"
 
 REASONS = ("usage", "no_user", "not_found", "exists", "invalid", "refused", "unavailable", "internal")
-"""Why a command was refused, for programs."""
+"""Why a command was refused, in a word for programs. The client has an exit status for each."""
 
 
 class OperationRefused(Exception):
-    """An operation's own refusal: one sentence, and one of REASONS."""
+    """A refusal with a reason of its own, where no error class of core says it: one sentence, and one of REASONS."""
 
     def __init__(self, text: str, reason: str = "refused") -> None:
         super().__init__(text)
@@ -70,7 +72,11 @@ def _reason_of(error: BrokerError | AuthDataError) -> str:
 
 
 class ControlServer:
-    """The listener of one broker. `operations`: what it can be asked, by name."""
+    """The control listener of one broker.
+
+    operations: what it can be asked, by name; read at each request. override: the path of the socket; empty: in the data
+    directory, or in a runtime directory if that path is too long. Raise AddressError.
+    """
 
     def __init__(
         self, broker: Broker, operations: Mapping[str, Operation], data_dir: Path, override: str = ""
@@ -106,9 +112,9 @@ class ControlServer:
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
                 await self._answer_all(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it went away without its answer: its right
+            pass  # the client left before its answer, which changes nothing
         except Exception:
-            log.exception("the control listener failed; the next one is served")
+            log.exception("a connection of the control listener failed")
         finally:
             limit.release()
 
@@ -136,14 +142,14 @@ class ControlServer:
             await stream.send_all(json.dumps(answer).encode() + b"\n")
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Do what one request asks, and wait until it is durable."""
+        """Perform one request, and return its answer when its changes are durable."""
         try:
             request: Any = json.loads(line)
             if not isinstance(request, dict):
                 raise TypeError("a request is an object with a command and its arguments")
             name, arguments = request["command"], request.get("arguments", {})
             operation = self.operations[name]
-            _check(name, operation, arguments)
+            check_arguments(name, operation, arguments)
         except KeyError as error:
             return {"error": f"there is no command {error.args[0]}", "reason": "usage"}
         except (ValueError, TypeError, AttributeError) as error:
@@ -168,7 +174,7 @@ class ControlServer:
             broker.dispatcher.run()
         committed = trio.Event()
         if not broker.store.after_commit(committed.set):
-            # A shutdown flushes the store and then ends us: whoever asked learns what came of it.
+            # Shielded: a shutdown flushes the store before it cancels this task, and the client gets its answer.
             with trio.move_on_after(COMMIT_TIMEOUT_S, shield=True) as waiting:
                 await committed.wait()
             if waiting.cancelled_caught:
@@ -187,8 +193,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check(name: str, operation: Operation, arguments: dict[str, Any]) -> None:
-    """Raise TypeError unless the arguments fit the operation's annotations."""
+def check_arguments(name: str, operation: Operation, arguments: dict[str, Any]) -> None:
+    """Raise TypeError, with a sentence, unless the arguments fit the annotations of the operation's signature."""
     signature = inspect.signature(operation)
     try:
         signature.bind(None, **arguments)

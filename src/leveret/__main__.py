@@ -17,7 +17,7 @@ class LazyGroup(click.Group):
 
     places: Mapping[str, tuple[str, str]] = {
         "ctl": ("leveret.adapters.cli.commands", "ctl"),
-        "plugins": ("leveret.plugins.commands", "plugins"),
+        "plugins": ("leveret.adapters.cli.plugins", "plugins"),
         "serve": ("leveret.serve", "serve_command"),
         "settings": ("leveret.serve", "settings_command"),
     }

@@ -26,8 +26,8 @@ from leveret.core.broker import Broker
 from leveret.core.definitions.interchange import DefinitionsError, read_file
 from leveret.core.errors import StoreUnavailable
 from leveret.core.registry import PluginError
-from leveret.plugins.commands import plugin_operations
 from leveret.plugins.host import PluginHost
+from leveret.plugins.operations import plugin_operations
 
 if TYPE_CHECKING:
     from leveret.adapters.base import OpenListener
