@@ -127,7 +127,7 @@ class _Loading:
 
     def _sections(self) -> set[str]:
         """All names that may stand in brackets; also of those that only have sections inside."""
-        known = {row.section for row in self._rows.values()} | self._owned.sections.keys()
+        known = {key.rpartition(".")[0] for key in self._rows} | self._owned.sections.keys()
         return known | {name.partition(".")[0] for name in known}
 
     # -- where values come from

@@ -17,17 +17,13 @@ from typing import Any, TypeVar
 from leveret.conf.declare import KiB, MiB, Setting, TiB, declared, seconds, setting, size
 
 __all__ = [
-    "Amqp",
     "Auth",
-    "Http",
     "Limits",
     "Listeners",
     "Log",
-    "Mqtt",
     "Plugins",
     "Server",
     "Settings",
-    "Stomp",
     "Store",
     "Tls",
     "Websocket",
@@ -60,6 +56,10 @@ class Server:
         default_data_dir, "where everything durable is kept", flag="--data-dir"
     )
     node_name: str = setting(default_node_name, "the name of this node")
+    product: str = setting(
+        "RabbitMQ", "what clients see as product; clients choose their ways by it", former="amqp.product"
+    )
+    version: str = setting("4.1.4", "what clients see as version: digits and dots", former="amqp.version")
     cluster_name: str = setting("", "what clients see as cluster_name; empty: the node's name")
     shutdown_timeout_s: float = seconds(10.0, "how long a graceful shutdown waits for its clients")
     control_socket: str = setting(
@@ -100,147 +100,6 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
-class Amqp:
-    """AMQP 0-9-1. What is reloaded holds for new connections."""
-
-    frame_max: int = size(128 * KiB, "the largest frame offered to clients", minimum=4096, maximum=0x7FFFFFFF)
-    channel_max: int = setting(
-        2047, "channels per connection offered to clients", unit="channels", minimum=1, maximum=65535
-    )
-    heartbeat_s: int = setting(
-        60, "heartbeat interval offered to clients; 0: none", unit="seconds", minimum=0, maximum=65535
-    )
-    handshake_timeout_s: float = seconds(10.0, "from accept to connection.open-ok", reloadable=True)
-    max_message_size: int = size(
-        16 * MiB, "larger messages are refused (406)", minimum=1, maximum=512 * MiB, reloadable=True
-    )
-    outbox_bytes: int = size(
-        1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB
-    )
-    product: str = setting("RabbitMQ", "what clients see as product; clients choose their ways by it")
-    version: str = setting("4.1.4", "what clients see as version: digits and dots")
-    login_failure_delay_s: float = seconds(3.0, "answer a wrong password this late", reloadable=True)
-    channel_operation_timeout_s: float = seconds(
-        15.0, "how long one operation of a channel may wait for an authorization backend", reloadable=True
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Mqtt:
-    """MQTT 3.1, 3.1.1 and 5.0. What is reloaded holds for new connections."""
-
-    exchange: str = setting("amq.topic", "topic exchange that MQTT topics are published to and bound on")
-    vhost: str = setting("/", "virtual host of clients that name none")
-    ignore_colons_in_username: bool = setting(
-        False, "take `vhost:user` as a user name, not as virtual host and user", reloadable=True
-    )
-    ssl_cert_login: bool = setting(False, "a verified client certificate is a login", reloadable=True)
-    handshake_timeout_s: float = seconds(30.0, "from accept to a complete CONNECT", reloadable=True)
-    max_packet_size: int = size(
-        16 * MiB, "larger packets are refused (0x95)", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
-    )
-    max_packet_size_unauthenticated: int = size(
-        64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
-    )
-    receive_maximum: int = setting(
-        1000, "QoS 1 and 2 messages that a client may have in flight to us (0x93 beyond, MQTT 5)", unit="messages",
-        minimum=1, maximum=65535, reloadable=True,
-    )  # fmt: skip
-    max_inflight: int = setting(
-        256, "QoS 1 and 2 messages in flight to a client that allows so many", unit="messages",
-        minimum=1, maximum=65535, reloadable=True,
-    )  # fmt: skip
-    max_queued_messages: int = setting(
-        100_000, "QoS 1 and 2 messages kept for one session; 0: unlimited", unit="messages", minimum=0,
-        reloadable=True,
-    )  # fmt: skip
-    queue_overflow: str = setting(
-        "drop-head",
-        'what happens past max_queued_messages: "drop-head" loses the oldest, "reject-publish" refuses the newest '
-        "(0x97 to an MQTT 5 publisher)",
-        choices=("drop-head", "reject-publish"),
-        reloadable=True,
-    )
-    max_session_expiry_s: int = setting(
-        86400, "longest life of a session without its client, and that of version 3 sessions; 4294967295: for ever",
-        unit="seconds", minimum=0, maximum=0xFFFFFFFF, reloadable=True,
-    )  # fmt: skip
-    max_keep_alive_s: int = setting(
-        0, "longest keep alive; MQTT 5 clients that ask for more, or for none, are told this one; 0: as they like",
-        unit="seconds", minimum=0, maximum=65535, reloadable=True,
-    )  # fmt: skip
-    topic_alias_maximum: int = setting(
-        16, "topic aliases per connection and direction; 0: none", unit="aliases", minimum=0, maximum=65535,
-        reloadable=True,
-    )  # fmt: skip
-    max_retained_messages: int = setting(
-        100_000, "retained messages per virtual host; no new topic is retained beyond", unit="messages", minimum=0,
-        reloadable=True,
-    )  # fmt: skip
-    max_retained_bytes: int = size(
-        256 * MiB, "the same in bytes, topics and properties included", reloadable=True
-    )
-    sys_interval_s: float = seconds(10.0, "how often $SYS/broker/... is published; 0: never")
-    outbox_bytes: int = size(
-        1 * MiB,
-        "unsent bytes per connection above which QoS 0 is dropped and QoS 1 and 2 wait",
-        minimum=64 * KiB,
-    )
-    disconnect_on_unauthorized: bool = setting(
-        True, "end the connection of a client that publishes where it may not", reloadable=True
-    )
-    topic_escape: str = setting(
-        "none",
-        '"none": a dot in a topic level becomes a level of its own, as in RabbitMQ; "percent": . * # and % in levels '
-        "become %2E %2A %23 and %25 in routing keys, so that nothing is lost",
-        choices=("none", "percent"),
-    )
-    sparkplug: bool = setting(False, "spBv1.0/ in topics is spBv1___0. in routing keys, as in RabbitMQ")
-
-
-@dataclass(frozen=True, slots=True)
-class Stomp:
-    """STOMP 1.0, 1.1 and 1.2. What is reloaded holds for new connections."""
-
-    default_vhost: str = setting("/", "virtual host of clients that send no host header", reloadable=True)
-    default_user: str = setting("", "who comes in without login; empty: nobody", reloadable=True)
-    default_pass: str = setting("", "the password of default_user", secret=True, reloadable=True)
-    implicit_connect: bool = setting(
-        False, "a first frame other than CONNECT logs in default_user", reloadable=True
-    )
-    ssl_cert_login: bool = setting(False, "a verified client certificate is a login", reloadable=True)
-    use_http_auth: bool = setting(
-        False, "over WebSocket, HTTP's Authorization is the login of clients that send none", reloadable=True
-    )
-    handshake_timeout_s: float = seconds(10.0, "from accept to a complete CONNECT", reloadable=True)
-    max_frame_size: int = size(
-        4 * MiB, "larger frames are refused", minimum=1024, maximum=512 * MiB, reloadable=True
-    )
-    max_frame_size_unauthenticated: int = size(
-        64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=512 * MiB, reloadable=True
-    )
-    max_headers: int = setting(100, "headers per frame", unit="headers", minimum=1, reloadable=True)
-    max_header_length: int = size(100 * KiB, "the longest header line", minimum=64, reloadable=True)
-    heart_beat_s: float = seconds(
-        0.0, "heart-beats we offer and ask for where a client wants none of its own; 0: none", reloadable=True
-    )
-    default_topic_exchange: str = setting("amq.topic", "the exchange behind /topic/")
-    default_nack_requeue: bool = setting(True, "NACK without a requeue header requeues", reloadable=True)
-    max_transactions: int = setting(
-        16, "open transactions per connection", unit="transactions", minimum=0, reloadable=True
-    )
-    max_transaction_actions: int = setting(
-        1024, "frames per transaction", unit="frames", minimum=1, reloadable=True
-    )
-    max_transaction_bytes: int = size(
-        64 * MiB, "frames kept for the open transactions of a connection", minimum=1024, reloadable=True
-    )
-    outbox_bytes: int = size(
-        1 * MiB, "unsent bytes per connection above which it gets no more deliveries", minimum=64 * KiB
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class Websocket:
     """The WebSocket listeners of MQTT and STOMP. What is reloaded holds for new connections."""
 
@@ -255,42 +114,6 @@ class Websocket:
     ping_interval_s: float = seconds(
         60.0,
         "a silent client is pinged this often, and dropped if it does not answer; 0: never",
-        reloadable=True,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Http:
-    """HTTP: management API, messaging, webhooks, metrics. What is reloaded holds for new requests."""
-
-    max_body_size: int = size(
-        20 * MiB, "larger request bodies are refused (413)", minimum=1024, reloadable=True
-    )
-    body_timeout_s: float = seconds(30.0, "how long a request's body may take to arrive", reloadable=True)
-    cors_origins: tuple[str, ...] = setting(
-        (), "browsers' origins that may call the API; empty: none", reloadable=True
-    )
-    rates_interval_s: float = seconds(5.0, "how often counters are sampled for rates; 0: never")
-    metrics_auth: bool = setting(
-        False,
-        "/metrics needs a login with the tag monitoring; without it whoever reaches the port reads them, as in RabbitMQ",
-        reloadable=True,
-    )
-    leases_max: int = setting(
-        65536,
-        "messages that may be out with users of the REST API, unsettled; a quarter of it for one user",
-        unit="leases",
-        minimum=1,
-        reloadable=True,
-    )
-    idempotency_window_s: float = seconds(
-        86400.0, "how long a request's answer is kept for its Idempotency-Key", reloadable=True
-    )
-    idempotency_keys_max: int = setting(
-        100_000,
-        "how many of them are kept; then the oldest are forgotten early",
-        unit="keys",
-        minimum=1,
         reloadable=True,
     )
 
@@ -338,6 +161,10 @@ class Limits:
         1_800_000, "a delivery unsettled for longer closes its channel (406); 0: never", unit="milliseconds",
         minimum=0, reloadable=True,
     )  # fmt: skip
+    max_message_size: int = size(
+        16 * MiB, "larger messages of AMQP clients and the management API are refused (406)", minimum=1,
+        maximum=512 * MiB, former="amqp.max_message_size", reloadable=True,
+    )  # fmt: skip
     default_prefetch: int = setting(
         0, "prefetch of channels that do not ask for any; 0: unlimited", unit="messages", minimum=0, maximum=65535,
         reloadable=True,
@@ -373,6 +200,13 @@ class Auth:
     backends: tuple[str, ...] = setting(
         ("internal",), "who is asked about users and permissions, in this order"
     )
+    backend_timeout_s: float = seconds(
+        15.0, "how long one operation of a client may wait for an authorization backend",
+        former="amqp.channel_operation_timeout_s", reloadable=True,
+    )  # fmt: skip
+    login_failure_delay_s: float = seconds(
+        3.0, "answer a wrong password this late", former="amqp.login_failure_delay_s", reloadable=True
+    )
     cache_ttl_s: float = seconds(15.0, "how long a verified password is remembered; 0: not at all")
 
 
@@ -407,11 +241,7 @@ class Settings:
     server: Server = field(default_factory=Server)
     listeners: Listeners = field(default_factory=Listeners)
     tls: Tls = field(default_factory=Tls)
-    amqp: Amqp = field(default_factory=Amqp)
-    mqtt: Mqtt = field(default_factory=Mqtt)
-    stomp: Stomp = field(default_factory=Stomp)
     websocket: Websocket = field(default_factory=Websocket)
-    http: Http = field(default_factory=Http)
     store: Store = field(default_factory=Store)
     limits: Limits = field(default_factory=Limits)
     auth: Auth = field(default_factory=Auth)

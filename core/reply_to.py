@@ -45,6 +45,7 @@ class Replies:
 
     def __init__(self) -> None:
         self._requesters: dict[str, Requester] = {}
+        self.topic_exchange = "amq.topic"  # of MQTT's topics; its adapter sets it
 
     def register(self, requester: Requester) -> str:
         address = PREFIX + secrets.token_urlsafe(24)

@@ -285,7 +285,7 @@ class Session:
         The answer may name another exchange and key than the question: see core/reply_to.py.
         """
         if not exchange_name and routing_key.startswith(TOPIC_REPLY):  # an MQTT client's response topic
-            exchange_name, routing_key = self.broker.settings.mqtt.exchange, routing_key[len(TOPIC_REPLY) :]
+            exchange_name, routing_key = self.broker.replies.topic_exchange, routing_key[len(TOPIC_REPLY) :]
         self.require(Permission.WRITE, "exchange", exchange_name)
         exchange = topology.require_exchange(self.vhost, exchange_name)
         if exchange.is_internal:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from leveret.conf.declare import DeclarationError, Setting
 from leveret.conf.load import Declarations
-from leveret.conf.settings import declarations
+from leveret.conf.settings import declarations, shared_sections
 from leveret.core.registry import KINDS, Offer, PluginError, Registry
 from leveret.plugins.base import PluginStatus
 from leveret.plugins.host import PluginHost
@@ -57,6 +57,8 @@ def declarations_of(registry: Registry) -> Declarations:
     taken = {row.flag: key for key, row in declarations().items() if row.flag}
     adapters = registry.names("adapters")
     for name in adapters:
+        if name in shared_sections():
+            raise PluginError(f"an adapter cannot be named '{name}': the section [{name}] is the broker's")
         for spec in registry.load("adapters", name).listeners:
             row = spec.setting()
             if row.flag in taken:

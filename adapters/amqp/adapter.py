@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from leveret.adapters.amqp.connection import AmqpConnection
+from leveret.adapters.amqp.settings import AmqpSettings
 from leveret.adapters.base import ListenerSpec
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class AmqpAdapter:
     """All AMQP connections of a broker."""
 
     name: ClassVar[str] = "amqp"
-    settings_type: ClassVar[type | None] = None
+    settings_type: ClassVar[type | None] = AmqpSettings
     listeners: ClassVar[Sequence[ListenerSpec]] = (
         ListenerSpec("amqp", "AMQP 0-9-1", port=5672, aliases=("amqp091", "amqp0.9.1", "amqp-0-9-1")),
         ListenerSpec("amqps", "AMQP 0-9-1 over TLS", "amqp/ssl", customary_port=5671, is_tls=True),
@@ -36,6 +37,11 @@ class AmqpAdapter:
         self.connections: set[AmqpConnection] = set()
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False
+
+    @property
+    def settings(self) -> AmqpSettings:
+        """As they are now."""
+        return AmqpSettings.of(self.broker.settings)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Nothing of it outlives its connections."""

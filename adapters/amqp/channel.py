@@ -105,7 +105,7 @@ class Channel:
             self.fail(fault_of(error), (60, 40))
 
     def on_content_size(self, size: int) -> None:
-        maximum = self.connection.settings.amqp.max_message_size
+        maximum = self.connection.settings.limits.max_message_size
         if size > maximum and not self.is_closing:
             self.fail(
                 ChannelFault(406, f"message size {size} is larger than configured max size {maximum}"),

@@ -15,6 +15,7 @@ from leveret.adapters.amqp.heartbeat import Heartbeat
 from leveret.adapters.amqp.methods import Method, MethodError, decode_method, method_frame
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
 from leveret.adapters.amqp.publishing import PROTOCOL
+from leveret.adapters.amqp.settings import AmqpSettings
 from leveret.adapters.connection import Connection
 from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
@@ -45,7 +46,7 @@ class AmqpConnection(Connection):
     """
 
     def __init__(self, adapter: AmqpAdapter, transport: Transport) -> None:
-        super().__init__(adapter.broker, transport, adapter.broker.settings.amqp.outbox_bytes)
+        super().__init__(adapter.broker, transport, AmqpSettings.of(adapter.broker.settings).outbox_bytes)
         self.adapter = adapter
         self.settings = adapter.broker.settings
         self.replies = adapter.replies
@@ -53,11 +54,11 @@ class AmqpConnection(Connection):
         self.confirming: set[Channel] = set()  # channels that published in confirm mode during this chunk
         self.handshake = Handshake(self)
         self.heartbeat = Heartbeat(self)
-        self.frame_max = self.settings.amqp.frame_max
-        self.channel_max = self.settings.amqp.channel_max
+        self.frame_max = AmqpSettings.of(self.settings).frame_max
+        self.channel_max = AmqpSettings.of(self.settings).channel_max
         self.is_blocked = False  # connection.blocked was sent
         self.coalescer = ReadCoalescer()
-        self.parser = FrameParser(self, max(self.settings.amqp.frame_max, 4096))
+        self.parser = FrameParser(self, max(AmqpSettings.of(self.settings).frame_max, 4096))
 
     def __repr__(self) -> str:
         return f"<AmqpConnection {self.name!r} {self.state} channels={len(self.channels)}>"
@@ -69,7 +70,8 @@ class AmqpConnection(Connection):
         broker = self.broker
         broker.connections.add(self)
         deadline = broker.timers.at(
-            trio.current_time() + self.settings.amqp.handshake_timeout_s, self._on_handshake_timeout
+            trio.current_time() + AmqpSettings.of(self.settings).handshake_timeout_s,
+            self._on_handshake_timeout,
         )
         unsubscribe = broker.alarms.on_change(self._on_alarm)
         try:
@@ -147,7 +149,7 @@ class AmqpConnection(Connection):
 
         async def ask() -> None:
             try:
-                with trio.fail_after(self.settings.amqp.channel_operation_timeout_s):
+                with trio.fail_after(self.settings.auth.backend_timeout_s):
                     await session.authorize(pending)
             except trio.TooSlowError as error:
                 raise ConnectionFault(541, "an authorization backend did not answer in time") from error

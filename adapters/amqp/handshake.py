@@ -13,6 +13,7 @@ from leveret.adapters.amqp import methods
 from leveret.adapters.amqp.faults import ConnectionFault, reply_text
 from leveret.adapters.amqp.methods import Method
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER
+from leveret.adapters.amqp.settings import AmqpSettings
 from leveret.auth import sasl
 from leveret.auth.contracts import AccessDenied, Credentials, Principal
 from leveret.core.errors import BrokerError
@@ -66,7 +67,7 @@ class Handshake:
         self.is_started = True
         settings = connection.settings
         self._mechanisms = sasl.offered(settings.auth, has_tls=bool(connection.transport.tls_info))
-        amqp, server = settings.amqp, settings.server
+        server = settings.server
         connection.send(
             methods.ConnectionStart(
                 version_major=0,
@@ -81,8 +82,8 @@ class Handshake:
                     "copyright": "Copyright (c) 2026 the Leveret authors",
                     "information": "Leveret, licensed under Apache-2.0",
                     "platform": f"Python {platform.python_version()}",
-                    "product": amqp.product,
-                    "version": amqp.version,
+                    "product": server.product,
+                    "version": server.version,
                     "leveret_version": leveret.__version__,
                 },
                 mechanisms=" ".join(self._mechanisms),
@@ -146,7 +147,7 @@ class Handshake:
             log.warning("conn=%s mechanism=%s login refused: %s", connection.name, mechanism, error)
             await self._refuse(mechanism)
             return
-        amqp = connection.settings.amqp
+        amqp = AmqpSettings.of(connection.settings)
         connection.state = "tuning"
         connection.send(
             methods.ConnectionTune(
@@ -157,7 +158,7 @@ class Handshake:
     async def _refuse(self, mechanism: str) -> None:
         """Slowly, so that guessing is slow; with a close if the client understands it (authentication_failure_close)."""
         connection = self._connection
-        await trio.sleep(connection.settings.amqp.login_failure_delay_s)
+        await trio.sleep(connection.settings.auth.login_failure_delay_s)
         if self.capabilities.get("authentication_failure_close") is True:
             connection.send(
                 methods.ConnectionClose(
@@ -208,7 +209,7 @@ class Handshake:
 
     def _on_tune_ok(self, method: methods.ConnectionTuneOk) -> None:
         connection = self._connection
-        offered = connection.settings.amqp
+        offered = AmqpSettings.of(connection.settings)
         for name, value, limit in (
             ("channel_max", method.channel_max, offered.channel_max),
             ("frame_max", method.frame_max, offered.frame_max),

@@ -52,7 +52,7 @@ class Publisher:
         self._session = channel.session
         self._vhost = channel.session.vhost
         self._targets: dict[bytes, Target] = {}
-        self._max_size = channel.connection.settings.amqp.max_message_size
+        self._max_size = channel.connection.settings.limits.max_message_size
         self._sizes = channel.connection.broker.traffic.sizes_of(PROTOCOL)
         self._size = self._sized_total = 0  # of the last bodies; how many publishes are in the histogram
         self.published_total = 0

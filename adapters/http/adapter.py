@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import trio
 
 from leveret.adapters.base import ListenerSpec, Purpose, wanted
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.counters import Metric
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class HttpAdapter:
     """All HTTP connections of a broker."""
 
     name: ClassVar[str] = "http"
-    settings_type: ClassVar[type | None] = None
+    settings_type: ClassVar[type | None] = HttpSettings
     listeners: ClassVar[Sequence[ListenerSpec]] = (
         ListenerSpec(
             "http", "HTTP: management, messaging, webhooks, metrics", port=15672, purpose=Purpose.MANAGEMENT
@@ -56,6 +57,11 @@ class HttpAdapter:
         if self.context is not None:
             for area in self.context.measured:
                 yield from area.metrics()
+
+    @property
+    def settings(self) -> HttpSettings:
+        """As they are now."""
+        return HttpSettings.of(self.broker.settings)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """The asyncio loop, for as long as there are connections."""

@@ -23,6 +23,7 @@ from leveret.adapters.http.errors import Refusal, refusal_of, refusal_response
 from leveret.adapters.http.metrics.loop_lag import Lag
 from leveret.adapters.http.origin import check_origin
 from leveret.adapters.http.rates import Rates
+from leveret.adapters.http.settings import HttpSettings
 from leveret.auth.contracts import AccessDenied, Principal, Resource
 from leveret.core.errors import AuthorizationPending, NotAllowed, NotFound
 from leveret.core.session import Session
@@ -177,11 +178,11 @@ class HttpContext:
 
     async def body(self, request: web.Request) -> bytes:
         """All of it, within `http.max_body_size` and `http.body_timeout_s`. Raise Refusal (413, 408)."""
-        return await read_body(request, self.broker.settings.http)
+        return await read_body(request, HttpSettings.of(self.broker.settings))
 
     async def json(self, request: web.Request) -> dict[str, Any]:
         """The body as a JSON object; an empty body is an empty one. Raise Refusal (400, 413, 408)."""
-        return await read_json(request, self.broker.settings.http)
+        return await read_json(request, HttpSettings.of(self.broker.settings))
 
 
 class Area(Protocol):
@@ -191,7 +192,7 @@ class Area(Protocol):
 def build_app(context: HttpContext, areas: Iterable[str] = AREAS) -> web.Application:
     # Bodies are read by `context.body`, whose limit can be reloaded; this one is for whoever does not.
     app = web.Application(
-        middlewares=[_around(context)], client_max_size=context.broker.settings.http.max_body_size
+        middlewares=[_around(context)], client_max_size=HttpSettings.of(context.broker.settings).max_body_size
     )
     for name in areas:
         area: Area = importlib.import_module(name)
@@ -220,7 +221,7 @@ def _around(context: HttpContext) -> Any:
         before = store.definition_writes
         response: web.StreamResponse
         try:
-            check_origin(request, broker.settings.http.cors_origins)
+            check_origin(request, HttpSettings.of(broker.settings).cors_origins)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001  # every error becomes an answer; ours are logged there
             if isinstance(error, web.HTTPMethodNotAllowed) and request.method == "OPTIONS":
@@ -240,7 +241,7 @@ def _around(context: HttpContext) -> Any:
             dispatcher.run()
         if not response.prepared:
             response.headers["Server"] = "Leveret"
-            add_cors(request, response, broker.settings.http.cors_origins)
+            add_cors(request, response, HttpSettings.of(broker.settings).cors_origins)
         return response
 
     return around

@@ -12,13 +12,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from leveret.adapters.http.errors import Refusal
 
 if TYPE_CHECKING:
-    from leveret.conf.settings import Http
+    from leveret.adapters.http.settings import HttpSettings
 __all__ = ["read_body", "read_json"]
 
 CLOSE = {"Connection": "close"}
 
 
-async def read_body(request: web.Request, settings: Http) -> bytes:
+async def read_body(request: web.Request, settings: HttpSettings) -> bytes:
     """Raise Refusal: 413 if it is larger than `max_body_size`, 408 if it takes longer than `body_timeout_s`, 400 if it is
     broken off or framed wrongly, 501 for a transfer coding other than chunked."""
     limit = settings.max_body_size
@@ -68,7 +68,7 @@ def _too_large(limit: int) -> Refusal:
     )
 
 
-async def read_json(request: web.Request, settings: Http) -> dict[str, Any]:
+async def read_json(request: web.Request, settings: HttpSettings) -> dict[str, Any]:
     """An object; {} for no body. Raise Refusal (400 not_json) with RabbitMQ's words."""
     body = await read_body(request, settings)
     if not body.strip():

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import trio
 
 from leveret.adapters.http.series import Plan, Series
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.connections import ChannelTotals
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Rates:
 
     async def run(self) -> None:
         """Look at everything, again and again, until cancelled."""
-        interval_s = self.broker.settings.http.rates_interval_s
+        interval_s = HttpSettings.of(self.broker.settings).rates_interval_s
         if interval_s <= 0:
             await trio.sleep_forever()
         next_at = trio.current_time()

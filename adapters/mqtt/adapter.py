@@ -16,6 +16,7 @@ from leveret.adapters.mqtt.publishing import PROTOCOLS, forwarded
 from leveret.adapters.mqtt.records import SessionRecords
 from leveret.adapters.mqtt.retained import Retained, RetainedMessage
 from leveret.adapters.mqtt.session import MqttSession, queue_name
+from leveret.adapters.mqtt.settings import MqttSettings
 from leveret.adapters.mqtt.shared_subscriptions import SharedSubscriptions
 from leveret.adapters.mqtt.statistics import METRICS, TOTALS, MqttStatistics
 from leveret.adapters.mqtt.sys_tree import SysTree
@@ -42,7 +43,7 @@ class MqttAdapter:
     """All MQTT connections and sessions of a broker."""
 
     name: ClassVar[str] = "mqtt"
-    settings_type: ClassVar[type | None] = None
+    settings_type: ClassVar[type | None] = MqttSettings
     listeners: ClassVar[Sequence[ListenerSpec]] = (
         ListenerSpec("mqtt", "MQTT 3.1, 3.1.1 and 5.0", port=1883),
         ListenerSpec("mqtts", "MQTT over TLS", "mqtt/ssl", customary_port=8883, is_tls=True),
@@ -57,7 +58,8 @@ class MqttAdapter:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.settings = settings = broker.settings.mqtt
+        self.settings = settings = MqttSettings.of(broker.settings)
+        broker.replies.topic_exchange = settings.exchange
         self.keymap = KeyMap(settings.topic_escape, settings.sparkplug)
         self.statistics = MqttStatistics()
         self.records = SessionRecords(broker.store)
@@ -86,7 +88,7 @@ class MqttAdapter:
             self.sys_tree.stop()
 
     async def serve(self, transport: Transport) -> None:
-        self.settings = self.broker.settings.mqtt  # as reloaded
+        self.settings = MqttSettings.of(self.broker.settings)  # as reloaded
         self.statistics.sockets_total += 1
         await MqttConnection(self, transport).run()
 

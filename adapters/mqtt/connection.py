@@ -324,7 +324,7 @@ class MqttConnection(Connection):
                 await handshake.accept(packet)
             except Refusal as refusal:
                 if refusal.is_login:
-                    await trio.sleep(self.broker.settings.amqp.login_failure_delay_s)
+                    await trio.sleep(self.broker.settings.auth.login_failure_delay_s)
                 self._refuse(refusal)
 
         self.parser.version = self.version

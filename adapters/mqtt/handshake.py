@@ -18,7 +18,7 @@ from leveret.core.errors import BrokerError, ConnectionRefused
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
-    from leveret.conf.settings import Mqtt
+    from leveret.adapters.mqtt.settings import MqttSettings
     from leveret.core.session import Session
 __all__ = ["Handshake", "Refusal"]
 
@@ -48,7 +48,7 @@ class Handshake:
 
     def __init__(self, connection: MqttConnection) -> None:
         self._connection = connection
-        self._settings: Mqtt = connection.adapter.settings
+        self._settings: MqttSettings = connection.adapter.settings
 
     def decode(self, payload: bytes) -> Connect:
         """Raise MqttFault for what is no CONNECT, Refusal for one that we do not want."""

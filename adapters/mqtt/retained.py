@@ -14,6 +14,7 @@ from struct import error as StructError
 from typing import TYPE_CHECKING
 
 from leveret.adapters.mqtt.records import record_key
+from leveret.adapters.mqtt.settings import MqttSettings
 from leveret.adapters.mqtt.topic_tree import Node, TopicTree
 from leveret.core.message import Envelope
 
@@ -212,7 +213,7 @@ class Retained:
         tree = self._trees.get(vhost)
         if tree is None:
             tree = TopicTree()
-        settings = self._broker.settings.mqtt
+        settings = MqttSettings.of(self._broker.settings)
         most, most_bytes = settings.max_retained_messages, settings.max_retained_bytes
         if tree.count < most and tree.bytes + size <= most_bytes:
             return True

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from leveret import __version__
+from leveret.adapters.mqtt.settings import MqttSettings
 from leveret.adapters.mqtt.statistics import MqttStatistics
 from leveret.core.alarms import resident_bytes
 
@@ -85,7 +86,7 @@ class SysTree:
 
     def start(self) -> None:
         """The first values are there at once; then every mqtt.sys_interval_s, which is never if it is 0."""
-        if self._broker.settings.mqtt.sys_interval_s > 0:
+        if MqttSettings.of(self._broker.settings).sys_interval_s > 0:
             self._started_at = self._updated_at = self._broker.timers.now
             self.update()
             self._schedule()
@@ -96,7 +97,9 @@ class SysTree:
             self._timer = None
 
     def _schedule(self) -> None:
-        self._timer = self._broker.timers.after(self._broker.settings.mqtt.sys_interval_s, self._on_timer)
+        self._timer = self._broker.timers.after(
+            MqttSettings.of(self._broker.settings).sys_interval_s, self._on_timer
+        )
 
     def _on_timer(self) -> None:
         self._schedule()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from leveret.adapters.base import ListenerSpec, WebSocketSpec
 from leveret.adapters.stomp.connection import StompConnection
 from leveret.adapters.stomp.frames import EOL
+from leveret.adapters.stomp.settings import StompSettings
 
 if TYPE_CHECKING:
     import trio
@@ -26,7 +27,7 @@ class StompAdapter:
     """All STOMP connections of a broker."""
 
     name: ClassVar[str] = "stomp"
-    settings_type: ClassVar[type | None] = None
+    settings_type: ClassVar[type | None] = StompSettings
     listeners: ClassVar[Sequence[ListenerSpec]] = (
         ListenerSpec("stomp", "STOMP 1.0, 1.1 and 1.2", port=61613),
         ListenerSpec("stomps", "STOMP over TLS", "stomp/ssl", customary_port=61614, is_tls=True),
@@ -44,6 +45,11 @@ class StompAdapter:
         self.connections: set[StompConnection] = set()
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False
+
+    @property
+    def settings(self) -> StompSettings:
+        """As they are now."""
+        return StompSettings.of(self.broker.settings)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Nothing of it outlives its connections."""

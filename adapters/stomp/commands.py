@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from leveret.adapters.stomp.faults import StompFault, fault_of
 from leveret.adapters.stomp.frames import Frame
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.core.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Commands:
 
     def on_first(self, command: str) -> None:
         connection = self._connection
-        if not connection.settings.stomp.implicit_connect:
+        if not StompSettings.of(connection.settings).implicit_connect:
             raise StompFault("Illegal command", "You must log in using CONNECT first")
         connection.defer(lambda: connection.handshake.connect(Frame("CONNECT"), is_implicit=True))
 

@@ -19,6 +19,7 @@ from leveret.adapters.stomp.heartbeat import Heartbeat
 from leveret.adapters.stomp.parser import FrameParser, Limits
 from leveret.adapters.stomp.publishing import PROTOCOL, Publisher
 from leveret.adapters.stomp.receipts import Receipts
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.adapters.stomp.subscriptions import Subscriptions
 from leveret.adapters.stomp.transactions import Transactions
 from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
@@ -51,7 +52,7 @@ class StompConnection(Connection):
     """
 
     def __init__(self, broker: Broker, transport: Transport) -> None:
-        super().__init__(broker, transport, broker.settings.stomp.outbox_bytes)
+        super().__init__(broker, transport, StompSettings.of(broker.settings).outbox_bytes)
         self.settings = broker.settings
         self.version = VERSIONS[0]
         self.session_id = new_session_id()
@@ -59,7 +60,7 @@ class StompConnection(Connection):
         self.heartbeat = Heartbeat(self)
         self.is_blocked = False  # by an alarm, as listings show it
         self.coalescer = ReadCoalescer()
-        stomp = self.settings.stomp
+        stomp = StompSettings.of(self.settings)
         self.parser = FrameParser(
             Commands(self),
             Limits(stomp.max_frame_size_unauthenticated, stomp.max_headers, stomp.max_header_length),
@@ -81,7 +82,8 @@ class StompConnection(Connection):
         broker = self.broker
         broker.connections.add(self)
         deadline = broker.timers.at(
-            trio.current_time() + self.settings.stomp.handshake_timeout_s, self._on_handshake_timeout
+            trio.current_time() + StompSettings.of(self.settings).handshake_timeout_s,
+            self._on_handshake_timeout,
         )
         unsubscribe = broker.alarms.on_change(self._on_alarm)
         try:
@@ -153,7 +155,7 @@ class StompConnection(Connection):
 
         async def ask() -> None:
             try:
-                with trio.fail_after(self.settings.amqp.channel_operation_timeout_s):
+                with trio.fail_after(self.settings.auth.backend_timeout_s):
                     await session.authorize(pending)
             except trio.TooSlowError as error:
                 raise StompFault(
@@ -254,7 +256,7 @@ class StompConnection(Connection):
         self.session = session
         self.broker.connections.log_in(self)
         self.version = version
-        stomp = self.settings.stomp
+        stomp = StompSettings.of(self.settings)
         self.publisher = Publisher(self, session)
         self.subscriptions = Subscriptions(self, session)
         parser = self.parser

@@ -12,6 +12,7 @@ import trio
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.frames import VERSIONS, Frame
 from leveret.adapters.stomp.heartbeat import negotiate
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.auth import sasl
 from leveret.auth.contracts import AccessDenied, Credentials, Principal
 from leveret.core.errors import BrokerError, ConnectionRefused
@@ -56,9 +57,9 @@ class Handshake:
         version = choose_version(headers.get("accept-version"))
         if version == "1.0":
             headers = {name.strip(" "): value.strip(" ") for name, value in headers.items()}
-        own_ms = int(connection.settings.stomp.heart_beat_s * 1000)
+        own_ms = int(StompSettings.of(connection.settings).heart_beat_s * 1000)
         sends, wants, send_ms, expect_ms = negotiate(headers.get("heart-beat"), own_ms)
-        vhost = headers.get("host", connection.settings.stomp.default_vhost)
+        vhost = headers.get("host", StompSettings.of(connection.settings).default_vhost)
         principal = await self._authenticate(headers, vhost)
         try:
             session = await connection.broker.open_session(principal, vhost, connection)
@@ -72,10 +73,10 @@ class Handshake:
             return
         connection.opened(session, version)
         if not is_implicit:
-            amqp = connection.settings.amqp
+            server = connection.settings.server
             connection.write(
                 "CONNECTED",
-                ("server", f"{amqp.product}/{amqp.version}"),
+                ("server", f"{server.product}/{server.version}"),
                 ("session", connection.session_id),
                 ("heart-beat", f"{sends},{wants}"),
                 ("version", version),
@@ -85,7 +86,7 @@ class Handshake:
     async def _authenticate(self, headers: dict[str, str], vhost: str) -> Principal:
         """Fails closed; a refusal comes late, so that guessing is slow. Raise StompFault."""
         connection = self._connection
-        stomp, transport = connection.settings.stomp, connection.transport
+        stomp, transport = StompSettings.of(connection.settings), connection.transport
         peer = transport.peer
         known = Credentials(
             mechanism="PLAIN",
@@ -115,7 +116,7 @@ class Handshake:
             return await connection.broker.auth.authenticate(credentials)
         except (AccessDenied, sasl.SaslError) as error:
             log.warning("conn=%s mechanism=%s login refused: %s", connection.name, self.mechanism, error)
-            await trio.sleep(connection.settings.amqp.login_failure_delay_s)
+            await trio.sleep(connection.settings.auth.login_failure_delay_s)
             shown = login if login is not None else self.username
             raise StompFault("Bad CONNECT", f"Access refused for user '{shown}'\n") from None
 

@@ -9,6 +9,7 @@ from leveret.adapters.stomp.destinations import parse_destination
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, properties_of, queue_arguments
 from leveret.adapters.stomp.requests import TEMPORARY
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
@@ -72,7 +73,7 @@ class Publisher:
         self._connection = connection
         self._session = session
         self._vhost = session.vhost
-        self._topic_exchange = connection.settings.stomp.default_topic_exchange
+        self._topic_exchange = StompSettings.of(connection.settings).default_topic_exchange
         self._declared: set[str] = set()  # by this connection
         self._places: dict[str, Place] = {}
         self._sizes = connection.broker.traffic.sizes_of(PROTOCOL)

@@ -14,6 +14,7 @@ from leveret.adapters.stomp.destinations import subscription_queue_name
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.headers import boolean, queue_arguments
 from leveret.adapters.stomp.requests import TEMPORARY, SubscribeRequest, identity, is_durable
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.auth.contracts import Permission
 from leveret.core.queue.consumer import UNLIMITED, Consumer
 
@@ -60,7 +61,7 @@ class Subscription:
             subscription=id,
             message_id_prefix=f"{tag}{SEPARATOR}{connection.session_id}{SEPARATOR}",
             has_ack=ack != "auto" and connection.version == "1.2",
-            topic_exchange=connection.settings.stomp.default_topic_exchange,
+            topic_exchange=StompSettings.of(connection.settings).default_topic_exchange,
         )
 
     def __repr__(self) -> str:
@@ -171,7 +172,10 @@ class Subscriptions:
         connection = self._connection
         settings = connection.settings
         request = SubscribeRequest.read(
-            frame, connection.version, settings.stomp.default_topic_exchange, settings.limits.default_prefetch
+            frame,
+            connection.version,
+            StompSettings.of(settings).default_topic_exchange,
+            settings.limits.default_prefetch,
         )
         if request.tag in self._by_tag:
             raise StompFault(

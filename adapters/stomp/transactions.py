@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from leveret.adapters.stomp.acks import Deliveries
     from leveret.adapters.stomp.parser import SendHead
     from leveret.adapters.stomp.publishing import Publisher
-    from leveret.conf.settings import Stomp
+    from leveret.adapters.stomp.settings import StompSettings
 __all__ = ["Transactions"]
 
 Action = tuple["SendHead", bytes, "str | None"] | Settlement  # a SEND's last part: the receipt it asked for
@@ -26,7 +26,7 @@ class Transactions:
         "_settings",
     )
 
-    def __init__(self, settings: Stomp) -> None:
+    def __init__(self, settings: StompSettings) -> None:
         self._settings = settings
         self._open: dict[str, list[Action]] = {}
         self._bytes = 0

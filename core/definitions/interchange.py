@@ -130,10 +130,10 @@ def export(broker: Broker, vhost: str | None = None) -> dict[str, Any]:
     """
     settings = broker.settings
     head = {
-        "rabbit_version": settings.amqp.version,
-        "rabbitmq_version": settings.amqp.version,
-        "product_name": settings.amqp.product,
-        "product_version": settings.amqp.version,
+        "rabbit_version": settings.server.version,
+        "rabbitmq_version": settings.server.version,
+        "product_name": settings.server.product,
+        "product_version": settings.server.version,
         "rabbitmq_definition_format": "cluster" if vhost is None else "single_virtual_host",
     }
     if vhost is not None:

@@ -20,13 +20,13 @@ from leveret.adapters.amqp.methods import ConnectionCloseOk, method_frame
 from leveret.adapters.checks import check_connections
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.adapters.http.rates import CHANNEL, CONNECTION, VHOST, Rates
+from leveret.adapters.http.settings import HttpSettings
 from leveret.adapters.mqtt.adapter import MqttAdapter
 from leveret.adapters.stomp.adapter import StompAdapter
 from leveret.adapters.transport import Transport
-from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 
-NO_LOOKS = replace(Settings().http, rates_interval_s=0.0)
+NO_LOOKS = replace(HttpSettings(), rates_interval_s=0.0)
 """Only the test looks at the rates."""
 CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
 

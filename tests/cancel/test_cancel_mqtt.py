@@ -9,6 +9,7 @@ from support.in_process import InProcess, audit, broker_in_process
 from support.mqtt_script import connect, disconnect, script, subscribe
 
 from leveret.adapters.mqtt.adapter import MqttAdapter
+from leveret.adapters.mqtt.settings import MqttSettings
 
 
 class CancelAtStep(trio.abc.Instrument):
@@ -101,7 +102,7 @@ async def test_a_client_that_never_reads_costs_a_bounded_number_of_bytes() -> No
         await trio.testing.wait_all_tasks_blocked(0.01)
         session = server.adapter.sessions["/", "slow"]
         connection = session.connection
-        limit = server.broker.settings.mqtt.outbox_bytes
+        limit = MqttSettings.of(server.broker.settings).outbox_bytes
         assert limit < connection.outbox.bytes < limit + 500_000
         assert session.dropped_total > 500
         assert server.adapter.statistics.publish_dropped == session.dropped_total

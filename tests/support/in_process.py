@@ -26,7 +26,7 @@ from leveret.adapters.amqp.methods import (
 )
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER
 from leveret.adapters.transport import PlainTransport
-from leveret.conf.settings import Settings
+from leveret.conf.settings import Settings, shared_sections
 from leveret.core.broker import Broker
 from leveret.core.store.memory import MemoryStore
 
@@ -124,7 +124,9 @@ async def broker_in_process(
     """One adapter and the broker behind it. changes: sections of the settings, whole."""
     plain = Settings()
     # A refused login is answered at once: the tests end before the usual three seconds have passed.
-    settings = replace(plain, **{"amqp": replace(plain.amqp, login_failure_delay_s=0.0), **changes})
+    owned = {name: section for name, section in changes.items() if name not in shared_sections()}
+    shared = {"auth": replace(plain.auth, login_failure_delay_s=0.0), **changes, "owned": owned}
+    settings = replace(plain, **{name: shared[name] for name in shared if name not in owned})
     async with Broker(settings, installed(), MemoryStore()).running() as broker:
         async with trio.open_nursery() as nursery:
             listener = adapter(broker)

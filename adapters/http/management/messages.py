@@ -109,7 +109,7 @@ async def publish(call: Call) -> dict[str, bool]:
     name = call.part("exchange")
     session = await session_for(call)
     body = _body(given)
-    maximum = call.broker.settings.amqp.max_message_size
+    maximum = call.broker.settings.limits.max_message_size
     if len(body) > maximum:
         raise bad_request(
             f"406 PRECONDITION_FAILED - message size {len(body)} is larger than configured max size {maximum}"

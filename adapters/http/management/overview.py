@@ -125,7 +125,7 @@ def queue_totals(values: dict[str, int], details: Details, ranges: Ranges) -> di
 async def overview(call: Call) -> dict[str, Any]:
     """Versions, totals and rates of what the user may see."""
     broker, rates, ranges = call.broker, call.context.rates, Ranges.of(call)
-    version = broker.settings.amqp.version
+    version = broker.settings.server.version
     vhosts = await call.vhosts()
     is_all = call.sees_all
     seen = list(broker.vhosts.values()) if is_all else vhosts
@@ -146,7 +146,7 @@ async def overview(call: Call) -> dict[str, Any]:
         "sample_retention_policies": RETENTION,
         "exchange_types": exchange_types(call),
         "product_version": version,
-        "product_name": broker.settings.amqp.product,
+        "product_name": broker.settings.server.product,
         "rabbitmq_version": version,
         "leveret_version": __version__,
         "cluster_name": cluster_name(call),
@@ -194,8 +194,8 @@ async def read_cluster_name(call: Call) -> dict[str, Any]:
 
 async def version(call: Call) -> dict[str, Any]:
     """Versions: what clients are told, and ours."""
-    amqp = call.broker.settings.amqp
-    return {"product_name": amqp.product, "product_version": amqp.version, "leveret_version": __version__}
+    server = call.broker.settings.server
+    return {"product_name": server.product, "product_version": server.version, "leveret_version": __version__}
 
 
 async def extensions(call: Call) -> list[dict[str, Any]]:

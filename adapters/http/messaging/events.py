@@ -25,6 +25,7 @@ from leveret.adapters.http.messaging.streams import (
     event_of,
     payload_event_of,
 )
+from leveret.adapters.http.settings import HttpSettings
 from leveret.auth.contracts import Permission
 from leveret.core.errors import BrokerError
 
@@ -231,7 +232,7 @@ class Events:
         if self._at_stop.is_stopping:
             raise Refusal(503, "stopping", "the server stops", headers={"Retry-After": "5"})
         response = web.StreamResponse(headers={**HEADERS, "Server": "Leveret"})
-        add_cors(request, response, context.broker.settings.http.cors_origins)
+        add_cors(request, response, HttpSettings.of(context.broker.settings).cors_origins)
         self._streams.open(stream)
         try:
             context.broker.dispatcher.run()

@@ -13,6 +13,7 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.idempotency_store import Receipts, digest_of
 from leveret.adapters.http.messaging.properties import bad
 from leveret.adapters.http.messaging.publishing import confirm
+from leveret.adapters.http.settings import HttpSettings
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -49,13 +50,13 @@ class Idempotency:
     def __init__(self, context: HttpContext) -> None:
         self._context = context
         self.receipts = Receipts(
-            context.broker, RECORDS, lambda: context.broker.settings.http.idempotency_keys_max
+            context.broker, RECORDS, lambda: HttpSettings.of(context.broker.settings).idempotency_keys_max
         )
         self._running: set[bytes] = set()
 
     @property
     def window_s(self) -> float:
-        return self._context.broker.settings.http.idempotency_window_s
+        return HttpSettings.of(self._context.broker.settings).idempotency_window_s
 
     async def run(
         self,

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from leveret.adapters.http.errors import Refusal
+from leveret.adapters.http.settings import HttpSettings
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -67,7 +68,7 @@ class Leases:
 
     def room(self, username: str) -> int:
         """How many more the user may have. Raise Refusal (429) if that is none."""
-        limit = self._broker.settings.http.leases_max
+        limit = HttpSettings.of(self._broker.settings).leases_max
         room = min(limit - len(self._leases), max(1, limit // 4) - self._of_user[username])
         if room <= 0 or self._bytes >= MAX_BYTES:
             raise Refusal(

@@ -19,6 +19,7 @@ from leveret.adapters.http.messaging.message_json import as_json
 from leveret.adapters.http.messaging.messages import check_query, flag
 from leveret.adapters.http.messaging.properties import bad, message_headers
 from leveret.adapters.http.messaging.publishing import confirm
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.queue.consumer import Consumer
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def describe(session: Session) -> dict[str, Any]:
 async def send_whole(context: HttpContext, request: web.Request, response: web.Response) -> bool:
     """Write an answer now; False: the client is gone."""
     response.headers["Server"] = "Leveret"
-    add_cors(request, response, context.broker.settings.http.cors_origins)
+    add_cors(request, response, HttpSettings.of(context.broker.settings).cors_origins)
     try:
         await response.prepare(request)
         await response.write_eof()

@@ -30,6 +30,7 @@ from leveret.adapters.http.metrics.families import (
 from leveret.adapters.http.metrics.identity import identity
 from leveret.adapters.http.metrics.slices import in_slices
 from leveret.adapters.http.metrics.snapshot import take
+from leveret.adapters.http.settings import HttpSettings
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -77,7 +78,7 @@ class Metrics:
 
     async def _check(self, request: web.Request) -> None:
         """Numbers only; who wants them to himself asks for a login (http.metrics_auth). Raise Refusal (401, 403)."""
-        if self._context.broker.settings.http.metrics_auth:
+        if HttpSettings.of(self._context.broker.settings).metrics_auth:
             principal = await self._context.authenticate(request)
             if principal.tags.isdisjoint({"monitoring", "administrator"}):
                 raise Refusal(403, "not_authorised", "metrics need the tag monitoring")

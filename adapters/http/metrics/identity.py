@@ -46,12 +46,12 @@ def identity_labels(context: HttpContext, endpoint: str) -> dict[str, str]:
 
 
 def build_labels(context: HttpContext) -> dict[str, str]:
-    amqp = context.broker.settings.amqp
+    server = context.broker.settings.server
     return {
-        "rabbitmq_version": amqp.version,
+        "rabbitmq_version": server.version,
         "prometheus_plugin_version": __version__,
         "prometheus_client_version": importlib.metadata.version("prometheus-client"),
         "erlang_version": platform.python_version(),
-        "product_name": amqp.product,
+        "product_name": server.product,
         "product_version": __version__,
     }

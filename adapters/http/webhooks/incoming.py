@@ -16,6 +16,7 @@ from leveret.adapters.http.idempotency_store import Receipts, digest_of
 from leveret.adapters.http.json_encoding import encode, json_response
 from leveret.adapters.http.messaging.cloudevents import binary_attributes
 from leveret.adapters.http.messaging.publishing import RETRY_SOON, check_room, confirm, envelope_of
+from leveret.adapters.http.settings import HttpSettings
 from leveret.adapters.http.webhooks.given import Given, Unverified
 from leveret.adapters.http.webhooks.incoming_source import Source, Sources
 from leveret.adapters.http.webhooks.incoming_template import RequestValues
@@ -128,7 +129,7 @@ class Hooks:
         given = Given(headers, request.query, time.time(), request.raw_path)
         source.verifier.check_head(given)
         await check_room(context)
-        settings = context.broker.settings.http
+        settings = HttpSettings.of(context.broker.settings)
         limit = min(source.max_body, settings.max_body_size)
         body = await read_body(request, replace(settings, max_body_size=limit))
         source.verifier.check(given, body)

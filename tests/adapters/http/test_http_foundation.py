@@ -19,7 +19,7 @@ from support.in_process import InProcess, broker_in_process
 
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.adapters.http.errors import Refusal
-from leveret.conf.settings import Settings
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.errors import AccessRefused, NotFound
 
 GUEST = "Authorization: Basic " + base64.b64encode(b"guest:guest").decode()
@@ -240,7 +240,7 @@ async def test_head_options_and_wrong_methods(area: Area) -> None:
 
 
 async def test_bodies_are_bounded_in_size_and_time(area: Area) -> None:
-    http = replace(Settings().http, max_body_size=1024, body_timeout_s=0.05)
+    http = replace(HttpSettings(), max_body_size=1024, body_timeout_s=0.05)
     async with listener(http=http) as broker:
         client = Client(broker)
         status, _, body = await client.ask("POST /echo", length=2000)
@@ -285,7 +285,7 @@ async def test_handlers_may_await_trio(area: Area) -> None:
 
 
 async def test_pages_of_configured_origins_may_call(area: Area) -> None:
-    http = replace(Settings().http, cors_origins=("https://app.example",))
+    http = replace(HttpSettings(), cors_origins=("https://app.example",))
     async with listener(http=http) as broker:
         client = Client(broker)
         _, headers, _ = await client.ask("GET /parts/a/b", "Origin: https://app.example")

@@ -17,8 +17,8 @@ import pytest
 import trio
 from support.rest import Answer, Rest, basic, declare, rest_door
 
+from leveret.adapters.http.settings import HttpSettings
 from leveret.adapters.http.webhooks.incoming_template import RequestValues, Template
-from leveret.conf.settings import Settings
 from leveret.core.exchange import Binding
 from leveret.core.message import Message
 from leveret.core.queue.queue import Queue
@@ -184,7 +184,7 @@ async def test_what_failed_is_no_duplicate_when_it_comes_again() -> None:
 
 
 async def test_alarms_and_limits() -> None:
-    async with rest_door(http=replace(Settings().http, body_timeout_s=0.2)) as rest:
+    async with rest_door(http=replace(HttpSettings(), body_timeout_s=0.2)) as rest:
         queue = declare(rest, "q")
         await put(rest, "s", queue="q", max_body=10, **OPEN)
         await hook(rest, "s", b"x" * 10)

@@ -13,6 +13,7 @@ import pytest
 import trio
 from support.rest import Rest, declare, rest_door
 
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.fields import Timestamp
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
@@ -275,9 +276,7 @@ async def test_many_pollers_share_the_room_for_leases(autojump_clock: Any) -> No
     """The bound holds for those who were waiting when there was room for each of them."""
     from dataclasses import replace
 
-    from leveret.conf.settings import Settings
-
-    async with rest_door(http=replace(Settings().http, leases_max=8)) as rest:
+    async with rest_door(http=replace(HttpSettings(), leases_max=8)) as rest:
         queue = declare(rest, "q")
         pollers = [rest.another() for _ in range(4)]
         for poller in pollers:

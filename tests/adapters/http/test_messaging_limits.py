@@ -10,7 +10,7 @@ import pytest
 import trio
 from support.rest import Rest, basic, declare, rest_door
 
-from leveret.conf.settings import Settings
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 
@@ -62,7 +62,7 @@ def _without_login(rest: Rest) -> Rest:
 
 
 async def test_the_short_answer_says_what_the_long_one_says(autojump_clock: Any) -> None:
-    async with rest_door(http=replace(Settings().http, cors_origins=("https://page.test",))) as rest:
+    async with rest_door(http=replace(HttpSettings(), cors_origins=("https://page.test",))) as rest:
         declare(rest, "q")
         short = await rest.post(QUEUE, b"x")
         long = await rest.post(QUEUE, b"x", Origin="https://page.test")

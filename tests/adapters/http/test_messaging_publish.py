@@ -12,7 +12,7 @@ import trio
 from support.rest import Rest, basic, declare, rest_door
 
 from leveret.adapters.http import idempotency_store
-from leveret.conf.settings import Settings
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.exchange import Binding
 from leveret.core.message import Message
 from leveret.core.queue.queue import Queue
@@ -189,7 +189,7 @@ async def test_alarms_refuse_publishing_and_nothing_else(autojump_clock: Any) ->
 
 
 async def test_too_large_a_body_is_refused(autojump_clock: Any) -> None:
-    async with rest_door(http=replace(Settings().http, max_body_size=1024)) as rest:
+    async with rest_door(http=replace(HttpSettings(), max_body_size=1024)) as rest:
         queue = declare(rest, "q")
         await rest.publish("q", b"x" * 1024)
         (await rest.post(f"{QUEUE}/q/messages", b"x" * 1025)).problem(413, "payload_too_large")
@@ -197,7 +197,7 @@ async def test_too_large_a_body_is_refused(autojump_clock: Any) -> None:
 
 
 async def test_a_body_that_does_not_come_times_out_and_half_of_it_is_not_stored(autojump_clock: Any) -> None:
-    async with rest_door(http=replace(Settings().http, body_timeout_s=0.2)) as rest:
+    async with rest_door(http=replace(HttpSettings(), body_timeout_s=0.2)) as rest:
         queue = declare(rest, "q")
         head = (
             f"POST {QUEUE}/q/messages HTTP/1.1\r\nHost: x\r\nAuthorization: {basic('guest', 'guest')}\r\n"
@@ -483,7 +483,7 @@ async def test_nothing_is_answered_before_the_commit(
 
 
 async def test_the_oldest_keys_are_forgotten_when_there_are_too_many(autojump_clock: Any) -> None:
-    async with rest_door(http=replace(Settings().http, idempotency_keys_max=2)) as rest:
+    async with rest_door(http=replace(HttpSettings(), idempotency_keys_max=2)) as rest:
         queue = declare(rest, "q")
         for key in ("a", "b", "c", "c", "a"):
             await rest.post(f"{QUEUE}/q/messages", key.encode(), Idempotency_Key=key)

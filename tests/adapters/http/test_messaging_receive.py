@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from support.rest import Rest, basic, declare, rest_door
 
-from leveret.conf.settings import Settings
+from leveret.adapters.http.settings import HttpSettings
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 
@@ -205,7 +205,7 @@ async def test_nack_requeues_or_dead_letters(autojump_clock: Any) -> None:
 
 
 async def test_leases_belong_to_their_user_and_are_bounded(autojump_clock: Any) -> None:
-    async with rest_door(http=replace(Settings().http, leases_max=8)) as rest:
+    async with rest_door(http=replace(HttpSettings(), leases_max=8)) as rest:
         queue = declare(rest, "q")
         await rest.post(f"{QUEUE}/q/messages/batch", [{"payload": "x"}] * 10)
         rest.broker.users.add_user("other", "secret")

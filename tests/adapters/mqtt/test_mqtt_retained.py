@@ -17,6 +17,7 @@ from support.mqtt_places import Place
 from support.topology import FakeBroker, envelope
 
 from leveret.adapters.mqtt.retained import Retained, RetainedMessage
+from leveret.adapters.mqtt.settings import MqttSettings
 from leveret.adapters.mqtt.topic_tree import Node, TopicTree
 
 # -- the tree against a matcher that is plainly right
@@ -143,7 +144,9 @@ def found(retained: Retained, filter: str, vhost: str = "/") -> dict[str, bytes]
 
 
 def limited(broker: Any, **changes: int) -> Retained:
-    broker.settings = replace(broker.settings, mqtt=replace(broker.settings.mqtt, **changes))
+    broker.settings = replace(
+        broker.settings, owned={"mqtt": replace(MqttSettings.of(broker.settings), **changes)}
+    )
     return Retained(broker)
 
 

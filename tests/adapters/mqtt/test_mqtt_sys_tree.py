@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from support.topology import FakeBroker
 
+from leveret.adapters.mqtt.settings import MqttSettings
 from leveret.adapters.mqtt.statistics import MqttStatistics
 from leveret.adapters.mqtt.sys_tree import SysTree
 
@@ -173,7 +174,9 @@ async def test_it_is_published_at_the_interval(autojump_clock: trio.testing.Mock
 
 
 def test_no_interval_no_tree(broker: Any) -> None:
-    broker.settings = replace(broker.settings, mqtt=replace(broker.settings.mqtt, sys_interval_s=0.0))
+    broker.settings = replace(
+        broker.settings, owned={"mqtt": replace(MqttSettings.of(broker.settings), sys_interval_s=0.0)}
+    )
     tree, delivered = started(broker)
     assert not delivered
     assert list(tree.match("$SYS/#")) == []

@@ -13,10 +13,11 @@ from support.stomp_wire import Got, StompClient, connect_frame, frame, frames_of
 
 from leveret.adapters.connection_listing import describe_connection
 from leveret.adapters.stomp.adapter import StompAdapter
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.conf.settings import Settings
 from leveret.core.queue.queue import Queue
 
-STOMP = Settings().stomp
+STOMP = StompSettings()
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ async def test_refused(server: InProcess, headers: dict[str, Any], message: str,
 
 
 async def test_a_refused_login_is_answered_late(autojump_clock: trio.testing.MockClock) -> None:
-    async with broker_in_process(StompAdapter, amqp=Settings().amqp) as server:
+    async with broker_in_process(StompAdapter, auth=Settings().auth) as server:
         before = trio.current_time()
         client = StompClient(server)
         await client.send(connect_frame(passcode="wrong"))

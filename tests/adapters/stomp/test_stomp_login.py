@@ -13,10 +13,11 @@ from support.in_process import InProcess, broker_in_process
 from support.stomp_wire import Got, StompClient, connect_frame, frame, frames_of
 
 from leveret.adapters.stomp.adapter import StompAdapter
+from leveret.adapters.stomp.settings import StompSettings
 from leveret.adapters.transport import PlainTransport
 from leveret.conf.settings import Settings
 
-STOMP = Settings().stomp
+STOMP = StompSettings()
 CERTIFICATE: dict[str, object] = {
     "subject": ((("commonName", "device"),),),
     "subjectAltName": (("DNS", "device.example"),),
@@ -112,7 +113,7 @@ async def test_http_logins_and_default_users(
 async def test_certificates(login_from: str, certificate: dict[str, object] | None, is_in: bool) -> None:
     settings = {
         "stomp": replace(STOMP, ssl_cert_login=True),
-        "auth": replace(Settings().auth, cert_login_from=login_from),
+        "auth": replace(Settings().auth, cert_login_from=login_from, login_failure_delay_s=0.0),
     }
     async with broker_in_process(StompAdapter, **settings) as server:
         server.broker.users.add_user("device", "secret")
