@@ -1,4 +1,4 @@
-"""Names in X.509 certificates, as RabbitMQ makes user names of them (rabbit_ssl.erl, rabbit_cert_info.erl)."""
+"""User names from X.509 certificates, as RabbitMQ forms them (rabbit_ssl.erl, rabbit_cert_info.erl)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 __all__ = ["certificate_name", "distinguished_name"]
 
-# RabbitMQ's words, for the names that OpenSSL gives; what it has no word for it shows by number.
+# RabbitMQ's short names for OpenSSL's names; attributes without a short name are shown by number.
 SHORT_NAMES = {
     "commonName": "CN", "surname": "SN", "givenName": "GIVENNAME", "initials": "INITIALS",
     "generationQualifier": "GENERATIONQUALIFIER", "localityName": "L", "stateOrProvinceName": "ST",
@@ -42,7 +42,7 @@ def certificate_name(
 
 
 def distinguished_name(subject: Subject) -> str:
-    """RFC 4514: the last part first, and what separates is escaped, so that no value can pass for two parts."""
+    """The subject as RFC 4514 writes it: the last part first, separators in values escaped."""
     parts = [
         "+".join(f"{SHORT_NAMES.get(name, name)}={_escaped(value)}" for name, value in part)
         for part in subject
@@ -51,7 +51,7 @@ def distinguished_name(subject: Subject) -> str:
 
 
 def _escaped(value: str) -> str:
-    """RFC 4514 2.4. As RabbitMQ, everything but printable ASCII is shown as the bytes of its UTF-8, and so is ~."""
+    """Escape a value (RFC 4514 2.4). As in RabbitMQ, characters outside printable ASCII, and ~, are shown as UTF-8 bytes."""
     shown = "".join(
         f"\\{character}"
         if character in '"+,;<>\\'

@@ -1,4 +1,4 @@
-"""The chain of backends: None = ask the next, a refusal = stop, any other exception = denied and logged."""
+"""The chain of backends, asked in the order of `auth.backends`: who a client is, and what it may do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def is_loopback(host: str | None) -> bool:
-    """127/8, ::1 (mapped too), or a Unix socket (None)."""
+    """Return whether an address is in 127/8, ::1 (also IPv4-mapped), or None for a Unix socket."""
     if host is None:
         return True
     try:
@@ -38,10 +38,10 @@ def is_loopback(host: str | None) -> bool:
 
 
 class AuthChain:
-    """Who may come in, and what they may do. Fails closed.
+    """Authenticates and authorizes with the backends in their order, and fails closed.
 
-    Who was authenticated by a backend that also authorizes is that backend's to judge before all others: a user of
-    the same name elsewhere is somebody else.
+    A principal is authorized first by the backend that authenticated it, if that is an authorizer: another backend may
+    have a different user of the same name. loopback_users: names that may only log in from this machine.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class AuthChain:
             own.name: (own, *(other for other in authorizers if other is not own)) for own in authorizers
         }
 
-    # -- who is it
+    # -- authentication
 
     async def authenticate(self, credentials: Credentials) -> Principal:
-        """Raise AccessDenied; its text is for the log alone, where it is already."""
+        """Return the principal. Raise AccessDenied, which is logged already, and whose text is not for the client."""
         try:
             principal = await self._authenticate(credentials)
         except AccessDenied:
@@ -77,7 +77,7 @@ class AuthChain:
                 if principal is None:
                     continue
                 if not isinstance(principal, Principal):
-                    raise TypeError(f"{type(principal).__name__} is no Principal")
+                    raise TypeError(f"{type(principal).__name__} is not a Principal")
             except AccessDenied as error:
                 raise _refused(credentials, _without_secret(str(error), credentials)) from None
             except Exception as error:
@@ -100,12 +100,12 @@ class AuthChain:
             return replace(principal, attributes={**principal.attributes, "client_id": credentials.client_id})
         raise _refused(credentials, f"user '{credentials.username}' - invalid credentials")
 
-    # -- may they
+    # -- authorization
 
     def authorize_nowait(
         self, principal: Principal, vhost: str, permission: Permission | None, resource: Resource
     ) -> bool | None:
-        """The answer if it needs no I/O; None: await `authorize`."""
+        """Return the answer if it needs no I/O, else None: await `authorize` then."""
         for backend in self._own_first.get(principal.backend, self._authorizers):
             try:
                 answer = backend.authorize(principal, vhost, permission, resource)
@@ -116,7 +116,7 @@ class AuthChain:
                 if inspect.isawaitable(answer):
                     _discard(answer)
                     return None
-                raise TypeError(f"{type(answer).__name__} is no answer")
+                raise TypeError(f"{type(answer).__name__} is not a bool or None")
             except AccessDenied:
                 return False
             except Exception:
@@ -127,7 +127,7 @@ class AuthChain:
     async def authorize(
         self, principal: Principal, vhost: str, permission: Permission | None, resource: Resource
     ) -> bool:
-        """The answer, however long it takes: bound it."""
+        """Return the answer. It takes as long as the backends do; the caller sets a timeout."""
         for backend in self._own_first.get(principal.backend, self._authorizers):
             try:
                 answer = backend.authorize(principal, vhost, permission, resource)
@@ -136,7 +136,7 @@ class AuthChain:
                 if answer is True or answer is False:
                     return answer
                 if answer is not None:
-                    raise TypeError(f"{type(answer).__name__} is no answer")
+                    raise TypeError(f"{type(answer).__name__} is not a bool or None")
             except AccessDenied:
                 return False
             except Exception:
@@ -146,7 +146,7 @@ class AuthChain:
 
 
 def _refused(credentials: Credentials, reason: str) -> AccessDenied:
-    """Logged, and ready to be raised."""
+    """Log a refusal, and return it to be raised."""
     log.warning(
         "user=%s peer=%s protocol=%s mechanism=%s refused: %s",
         credentials.username,
@@ -159,7 +159,7 @@ def _refused(credentials: Credentials, reason: str) -> AccessDenied:
 
 
 def _without_secret(text: str, credentials: Credentials) -> str:
-    """Backends quote what they were asked, and in a URL that may be the password."""
+    """Remove the password from an error text: backends quote what they asked, also in URLs."""
     secret = credentials.password
     if not secret:
         return text
@@ -170,7 +170,7 @@ def _without_secret(text: str, credentials: Credentials) -> str:
 
 
 def _discard(answer: Awaitable[object]) -> None:
-    """It will be asked again, and awaited then: a coroutine that has not begun is closed without a warning."""
+    """Close a coroutine that is not awaited, without a warning; the backend is asked again by `authorize`."""
     close = getattr(answer, "close", None)
     if close is not None:
         close()

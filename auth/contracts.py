@@ -1,4 +1,8 @@
-"""The authentication and authorization contracts. None = ask the next; AccessDenied = stop; any other error = denied."""
+"""The contracts of authentication and authorization backends, and the values they exchange with the chain.
+
+A backend answers with a value, with None (ask the next backend) or with AccessDenied (refuse, and ask no other backend).
+Any other exception refuses and is logged: the chain (chain.py) fails closed.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ __all__ = [
 
 
 class AccessDenied(Exception):
-    """A refusal that stops the chain; `str` is for the log, never for the peer."""
+    """A refusal that ends the chain. Its text is for the log, and never sent to the client."""
 
 
 class Permission(StrEnum):
@@ -30,7 +34,7 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a peer presents. `peer_host` is its address, or None for a Unix socket (counts as loopback)."""
+    """What a client presents at login. peer_host: its address; None: a Unix socket, which counts as loopback."""
 
     mechanism: str
     username: str | None = None
@@ -44,7 +48,10 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a connection is. `backend` names the authenticator that said so; `attributes` are for {variables}."""
+    """The user of a connection.
+
+    backend: the name of the authenticator. attributes: fill in {variables} of topic permissions.
+    """
 
     username: str
     tags: frozenset[str] = frozenset()
@@ -67,20 +74,20 @@ class Resource:
 
 
 class Authenticator(Protocol):
-    """Says who a peer is. Called once per connection, and on connection.update-secret."""
+    """Tells who a client is. Called once per connection, and on connection.update-secret."""
 
     name: ClassVar[str]
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """A principal; None: not mine, ask the next; AccessDenied: stop."""
+        """Return a principal, or None to ask the next backend. Raise AccessDenied to refuse."""
 
 
 class Authorizer(Protocol):
-    """Says what a principal may do. A backend that answers from memory returns the bool itself, and costs no await."""
+    """Tells what a principal may do. A backend that answers from memory returns the bool itself, without an await."""
 
     name: ClassVar[str]
 
     def authorize(
         self, principal: Principal, vhost: str, permission: Permission | None, resource: Resource
     ) -> bool | Awaitable[bool | None] | None:
-        """True or False; None: not mine, ask the next. permission is None when resource.kind is "vhost"."""
+        """Return the answer, or None to ask the next backend. permission is None when resource.kind is "vhost"."""

@@ -1,4 +1,8 @@
-"""The internal backend: users, permissions and topic permissions, kept with the broker's definitions."""
+"""The internal backend: users, permissions and topic permissions, kept with the broker's definitions.
+
+It holds everything in memory and writes every change to the store at once. Operators change it through
+leveret.core.administration; the chain (chain.py) asks it who a client is and what it may do.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +42,10 @@ T = TypeVar("T")
 
 
 class InternalBackend:
-    """Authenticator and authorizer in one; answers from memory, so it costs no await.
+    """Authenticator and authorizer that answers from memory, without an await.
 
-    revision grows with each change: who remembers an answer compares it, and a revoked permission ends at once.
+    revision grows with each change. Sessions that remember an answer compare it, so that a revoked permission ends at
+    once.
     """
 
     name: ClassVar[str] = "internal"
@@ -54,14 +59,14 @@ class InternalBackend:
         self._verified = VerifiedPasswords(settings.cache_ttl_s)
         self._listeners: dict[object, Callable[[], None]] = {}
         self._event_listeners: dict[object, EventListener] = {}
-        # Whoever does not exist has this password, which nobody knows: the time taken must not tell.
+        # Unknown users are verified against this random hash, so that the time taken does not tell that they are unknown.
         self._nobody = User("", passwords.hash_password(secrets.token_hex(16)))
         self.revision = 0
 
     # -- keeping
 
     def attach(self, records: Records) -> None:
-        """Load what is kept; from now on every change is kept too."""
+        """Load the records, and write every change to them from now on."""
         self._records = records
         for _, value in records.definitions(b"user/"):
             user = User.of_record(json.loads(value))
@@ -79,7 +84,7 @@ class InternalBackend:
         self._changed()
 
     def ensure_default_user(self) -> None:
-        """On an empty user table: default_user, administrator, with all permissions in default_vhost."""
+        """If there are no users: create auth.default_user, an administrator with all permissions in auth.default_vhost."""
         settings = self._settings
         name = settings.default_user
         if self._users or not name:
@@ -92,11 +97,11 @@ class InternalBackend:
         self.set_permissions(name, settings.default_vhost, ".*", ".*", ".*")
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Called after every change; returns what ends that."""
+        """Call the listener after every change. Returns a function that ends this."""
         return _subscribe(self._listeners, listener)
 
     def on_event(self, listener: EventListener) -> Callable[[], None]:
-        """Called with a name and fields after every change; returns what ends that.
+        """Call the listener with a name and fields after every change. Returns a function that ends this.
 
         Names and fields are RabbitMQ's: user.created, user.deleted, user.password.changed, user.password.cleared,
         user.tags.set, user.limits.set, permission.created, permission.deleted, topic.permission.created,
@@ -150,9 +155,9 @@ class InternalBackend:
         tags: Iterable[str] = (),
         limits: Mapping[str, int] | None = None,
     ) -> None:
-        """Create or replace, with a hash as it is: imported definitions. Raise AuthDataError.
+        """Create or replace a user with a hash in RabbitMQ's form. Raise HashNotBase64, AuthDataError.
 
-        No algorithm: told by the length of the hash. No hash: no login by password.
+        hashing_algorithm: None: told by the length of the hash. password_hash: empty: no login by password.
         """
         is_new = name not in self._users
         algorithm = _checked_hash(password_hash, hashing_algorithm)
@@ -169,7 +174,7 @@ class InternalBackend:
         self._emit("user.tags.set", name=name, tags=list(user.tags))
 
     def delete_user(self, name: str) -> None:
-        """With all permissions. Raise NoSuchUser."""
+        """Delete a user with all permissions. Raise NoSuchUser."""
         self.user(name)
         for vhost in [vhost for vhost, rows in self._permissions.items() if name in rows]:
             self.clear_permissions(name, vhost)
@@ -186,12 +191,12 @@ class InternalBackend:
         self._set_hash(self.user(name), hashed(password), passwords.DEFAULT_ALGORITHM)
 
     def set_password_hash(self, name: str, password_hash: str, hashing_algorithm: str | None = None) -> None:
-        """A hash as it is; no algorithm: told by its length. Raise NoSuchUser, AuthDataError."""
+        """Set a hash in RabbitMQ's form; the algorithm is told by its length if not given. Raise NoSuchUser, AuthDataError."""
         user = self.user(name)
         self._set_hash(user, password_hash, _checked_hash(password_hash, hashing_algorithm))
 
     def clear_password(self, name: str) -> None:
-        """From now on by certificate only. Raise NoSuchUser."""
+        """The user can log in by certificate only from now on. Raise NoSuchUser."""
         self._set_hash(self.user(name), "", passwords.DEFAULT_ALGORITHM)
 
     def _set_hash(self, user: User, password_hash: str, algorithm: str) -> None:
@@ -201,21 +206,21 @@ class InternalBackend:
         self._emit(f"user.password.{what}", name=user.name)
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
-        """Of whoever logs in from now on. Raise NoSuchUser, AuthDataError."""
+        """Replace the tags; they apply from the next login on. Raise NoSuchUser, AuthDataError."""
         user = replace(self.user(name), tags=checked_tags(tags))
         self._save(user)
         log.info("user=%s tags=%s set", name, ",".join(user.tags))
         self._emit("user.tags.set", name=name, tags=list(user.tags))
 
     def set_user_limits(self, name: str, limits: Mapping[str, int]) -> None:
-        """max-connections, max-channels; negative: none. Raise NoSuchUser, AuthDataError."""
+        """Replace all limits: max-connections, max-channels; negative ones do not limit. Raise NoSuchUser, AuthDataError."""
         user = replace(self.user(name), limits=checked_limits(limits))
         self._save(user)
         log.info("user=%s limits=%s set", name, dict(user.limits))
         self._emit("user.limits.set", name=name, limits=dict(user.limits))
 
     def limits(self, name: str) -> Mapping[str, int]:
-        """Of a user this backend may not know: then none."""
+        """The limits of a user; empty for a user of another backend."""
         user = self._users.get(name)
         return user.limits if user is not None else {}
 
@@ -232,7 +237,7 @@ class InternalBackend:
     # -- permissions
 
     def set_permissions(self, user: str, vhost: str, configure: str, write: str, read: str) -> None:
-        """Raise NoSuchUser, AuthDataError for a pattern that is none."""
+        """Raise NoSuchUser; AuthDataError for an invalid pattern."""
         self.user(user)
         checked_name("virtual host", vhost)
         _check_patterns(configure, write, read)
@@ -260,7 +265,7 @@ class InternalBackend:
         return [(vhost, rows[user]) for vhost, rows in self._permissions.items() if user in rows]
 
     def set_topic_permissions(self, user: str, vhost: str, exchange: str, write: str, read: str) -> None:
-        """Raise NoSuchUser, AuthDataError for a pattern that is none."""
+        """Raise NoSuchUser; AuthDataError for an invalid pattern."""
         self.user(user)
         checked_name("virtual host", vhost)
         checked_name("exchange", exchange)
@@ -296,7 +301,7 @@ class InternalBackend:
         ]
 
     def forget_vhost(self, vhost: str) -> None:
-        """It was deleted: so are the permissions in it."""
+        """The virtual host was deleted: delete the permissions in it."""
         for user in list(self._permissions.get(vhost, {})):
             self.clear_permissions(user, vhost)
         self._permissions.pop(vhost, None)
@@ -306,7 +311,7 @@ class InternalBackend:
     # -- the contracts
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """By password; EXTERNAL by the name in a verified certificate; ANONYMOUS as the one configured user."""
+        """Log in by password, by the name in a verified certificate (EXTERNAL), or as the configured user (ANONYMOUS)."""
         name = credentials.username or ""
         match credentials.mechanism:
             case "EXTERNAL":
@@ -321,7 +326,7 @@ class InternalBackend:
         return None if user is None else Principal(user.name, frozenset(user.tags), self.name)
 
     def authenticate_password(self, username: str, password: str) -> Principal | None:
-        """None: not a user of ours. Raise AccessDenied: one of ours, and that is not the password."""
+        """Returns None for a user of another backend. Raise AccessDenied for a wrong password."""
         user = self._users.get(username, self._nobody)
         is_right = self._verified.knows(username, password, user.password_hash)
         if not is_right and passwords.verify(password, user.password_hash, user.hashing_algorithm):
@@ -343,7 +348,7 @@ class InternalBackend:
     ) -> bool | None:
         username = principal.username
         if username not in self._users:
-            # Somebody else's user; or one of ours who was deleted, and is still connected.
+            # A user of another backend; or one of this backend who was deleted and whose connection is about to close.
             return False if principal.backend == self.name else None
         row = self._permissions.get(vhost, {}).get(username)
         if row is None:
@@ -373,7 +378,7 @@ def _subscribe(listeners: dict[object, T], listener: T) -> Callable[[], None]:
 
 
 def _checked_hash(password_hash: str, algorithm: str | None) -> str:
-    """The algorithm of a hash as it is given. Raise AuthDataError."""
+    """The algorithm of a hash. Raise HashNotBase64, AuthDataError."""
     if algorithm is not None and algorithm not in passwords.ALGORITHMS:
         raise AuthDataError(f"there is no hashing algorithm '{algorithm}'")
     if not password_hash:

@@ -1,4 +1,4 @@
-"""How many logins there were, by protocol and outcome: plain integers."""
+"""Logins counted by protocol and outcome, for /api/auth/attempts and metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["LoginCounts"]
 
 
 class LoginCounts:
-    """counts: by protocol, as Credentials name it, [succeeded, failed]."""
+    """counts: [succeeded, failed] by protocol, as `Credentials.protocol` names it."""
 
     __slots__ = ("counts",)
 

@@ -11,7 +11,7 @@ import secrets
 __all__ = ["ALGORITHMS", "DEFAULT_ALGORITHM", "NotBase64", "algorithm_of", "hash_password", "verify"]
 
 DEFAULT_ALGORITHM = "rabbit_password_hashing_sha256"
-# md5 is for hashes that are imported from very old definitions; nothing new is hashed with it.
+# MD5 is for hashes imported from very old definitions; new passwords are hashed with the default.
 ALGORITHMS = {
     DEFAULT_ALGORITHM: "sha256",
     "rabbit_password_hashing_sha512": "sha512",
@@ -26,14 +26,14 @@ class NotBase64(ValueError):
 
 
 def _digest(salt: bytes, password: str, algorithm: str) -> bytes:
-    # What a peer sends need not be UTF-8, and is hashed as it came; usedforsecurity: where policy forbids md5
-    # it may not be used for anything new, but what was hashed with it can still be compared.
+    # A client's password need not be UTF-8; its bytes are hashed unchanged. usedforsecurity: where a policy forbids MD5,
+    # old hashes can still be compared.
     data = salt + password.encode("utf-8", "surrogateescape")
     return hashlib.new(ALGORITHMS[algorithm], data, usedforsecurity=False).digest()
 
 
 def hash_password(password: str, algorithm: str = DEFAULT_ALGORITHM, salt: bytes | None = None) -> str:
-    """Raise KeyError for an algorithm that is not RabbitMQ's, ValueError for an empty password or one that is no text."""
+    """Hash a password. Raise KeyError for an unknown algorithm, ValueError for an empty password or invalid Unicode."""
     if not password:
         raise ValueError("an empty password cannot be hashed: no login could use it")
     salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
@@ -41,7 +41,7 @@ def hash_password(password: str, algorithm: str = DEFAULT_ALGORITHM, salt: bytes
 
 
 def algorithm_of(password_hash: str) -> str:
-    """Which algorithm made it, told by its length: definitions need not say. Raise ValueError if it is no such hash."""
+    """Tell the algorithm by the length of a hash. Raise NotBase64, or ValueError for another length."""
     try:
         size = len(base64.b64decode(password_hash, validate=True)) - SALT_BYTES
     except ValueError as error:  # binascii.Error is one, and what is not ASCII raises it plain
@@ -53,7 +53,7 @@ def algorithm_of(password_hash: str) -> str:
 
 
 def verify(password: str, password_hash: str, algorithm: str = DEFAULT_ALGORITHM) -> bool:
-    """An empty password, an empty or broken hash, an unknown algorithm: False, after the same work."""
+    """Compare a password with a hash. Empty passwords, invalid hashes and unknown algorithms fail after the same work."""
     raw = b""
     if password and algorithm in ALGORITHMS:
         try:
@@ -64,6 +64,6 @@ def verify(password: str, password_hash: str, algorithm: str = DEFAULT_ALGORITHM
         raw, algorithm = NO_SALT, DEFAULT_ALGORITHM
     try:
         digest = _digest(raw[:SALT_BYTES], password, algorithm)
-    except UnicodeEncodeError:  # half a surrogate pair, from JSON: no password that can have been set
+    except UnicodeEncodeError:  # half a surrogate pair, from JSON: such a password cannot have been set
         return False
     return hmac.compare_digest(raw[SALT_BYTES:], digest)

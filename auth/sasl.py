@@ -1,4 +1,4 @@
-"""SASL mechanisms, sans-IO: a response in, credentials out (RFC 4616, RFC 4422 appendix A, and AMQPLAIN)."""
+"""SASL mechanisms, sans-IO: credentials from a client's response (RFC 4616, RFC 4422 appendix A, and AMQPLAIN)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Mechanism = Callable[[bytes, Credentials, "Auth"], Credentials]
 
 
 class SaslError(Exception):
-    """A response that is none; the text is for the log, and quotes nothing of the response."""
+    """An invalid response. The text is for the log, and quotes nothing of the response."""
 
 
 def _login(known: Credentials, username: bytes, password: bytes) -> Credentials:
-    """A password may be any bytes. A name that is not UTF-8 is nobody's, and would have to be shown somewhere."""
+    """A password may be any bytes. A name must be UTF-8, because it is shown in listings and logs."""
     try:
         name = username.decode()
     except UnicodeDecodeError:
@@ -31,17 +31,17 @@ def _login(known: Credentials, username: bytes, password: bytes) -> Credentials:
 
 
 def _plain(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """[authzid] NUL authcid NUL password (RFC 4616). To act for somebody else is not supported."""
+    """[authzid] NUL authcid NUL password (RFC 4616). Acting for another user is not supported."""
     parts = response.split(b"\0")
     if len(parts) != 3:
         raise SaslError("a PLAIN response has two NULs")
     authzid, authcid, password = parts
     if authzid not in (b"", authcid):
-        raise SaslError("the PLAIN response asks to act for somebody else")
+        raise SaslError("the PLAIN response asks to act for another user")
     return _login(known, authcid, password)
 
 
-# Sizes of the values of a field table by their type; the others have a size of their own before them.
+# Sizes of the values of a field table by their type; values of the other types are preceded by their size.
 FIXED = {
     **dict.fromkeys(b"tbB", 1), **dict.fromkeys(b"sUu", 2), **dict.fromkeys(b"Iif", 4), **dict.fromkeys(b"LldT", 8),
     ord("D"): 5, ord("V"): 0,
@@ -50,7 +50,7 @@ SIZED = b"SxFA"
 
 
 def _amqplain(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """A field table's body, without its length: LOGIN and PASSWORD. Whatever else is in it is passed over."""
+    """A field table without its length, with LOGIN and PASSWORD. Other fields are ignored."""
     found: dict[bytes, bytes] = {}
     pos = 0
     try:
@@ -77,7 +77,7 @@ def _amqplain(response: bytes, known: Credentials, settings: Auth) -> Credential
 
 
 def _external(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """The name is in the verified certificate, as auth.cert_login_from says; the response is ignored."""
+    """The name in the verified certificate, chosen by auth.cert_login_from. The response is ignored."""
     if not known.certificate:
         raise SaslError("connection peer presented no TLS (x.509) certificate")
     name = certificate_name(
@@ -90,7 +90,7 @@ def _external(response: bytes, known: Credentials, settings: Auth) -> Credential
 
 
 def _anonymous(response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """Everybody is the configured anonymous user; the response, a trace (RFC 4505), is ignored."""
+    """The configured anonymous user. The response, a trace (RFC 4505), is ignored."""
     if not settings.anonymous_user:
         raise SaslError("anonymous logins are off")
     return replace(known, username=settings.anonymous_user, password=None)
@@ -105,7 +105,7 @@ MECHANISMS: dict[str, Mechanism] = {
 
 
 def offered(settings: Auth, *, has_tls: bool) -> list[str]:
-    """In the configured order; EXTERNAL on TLS listeners only, ANONYMOUS only if there is a user for it."""
+    """The mechanisms in the configured order: EXTERNAL on TLS listeners only, ANONYMOUS only with `auth.anonymous_user`."""
     return [
         name
         for name in dict.fromkeys(settings.mechanisms)
@@ -116,7 +116,7 @@ def offered(settings: Auth, *, has_tls: bool) -> list[str]:
 
 
 def respond(mechanism: str, response: bytes, known: Credentials, settings: Auth) -> Credentials:
-    """What the response says, added to what is known of the peer. Raise SaslError."""
+    """Add what a response says to what is known of the client. Raise SaslError."""
     found = MECHANISMS.get(mechanism)
     if found is None:
         raise SaslError(f"unknown mechanism {mechanism!r}")

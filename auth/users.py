@@ -1,4 +1,4 @@
-"""What the internal backend keeps: a user, its record, and what is wrong with a name, a tag or a limit."""
+"""Users of the internal backend: the value, its record, and the checks of names, tags, limits and passwords."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ LIMITS = ("max-connections", "max-channels")
 
 
 class AuthDataError(Exception):
-    """A change of users or permissions that cannot be made: one sentence."""
+    """A change of users or permissions is refused; the text is one sentence."""
 
 
 class NoSuchUser(AuthDataError):
-    """No user of that name."""
+    """No user has this name."""
 
 
 class UserExists(AuthDataError):
-    """There is a user of that name."""
+    """A user of this name exists."""
 
 
 class HashNotBase64(AuthDataError):
@@ -49,7 +49,7 @@ class WrongPassword(AuthDataError):
 
 
 class Records(Protocol):
-    """Where users are kept: the broker's store has exactly these methods."""
+    """Where users are kept. The broker's store implements it."""
 
     def put_definition(self, key: bytes, value: bytes) -> None: ...
     def delete_definition(self, key: bytes) -> None: ...
@@ -58,7 +58,7 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """password_hash is empty for users who log in by certificate only. A limit that is negative is none."""
+    """A user. password_hash: empty if the user cannot log in by password. limits: negative ones do not limit."""
 
     name: str
     password_hash: str = field(default="", repr=False)
@@ -67,7 +67,7 @@ class User:
     limits: Mapping[str, int] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Its form in JSON, as in RabbitMQ's definitions."""
+        """The user as JSON, in the form of RabbitMQ's definitions."""
         return {
             "name": self.name,
             "password_hash": self.password_hash,
@@ -88,7 +88,7 @@ class User:
 
 
 def record_key(kind: str, *names: str) -> bytes:
-    """user/NAME, permission/VHOST NUL USER, ...; what they identify is in the value, too."""
+    """The key of a record: user/NAME, permission/VHOST NUL USER, ... The names are in the record, too."""
     key = f"{kind}/".encode() + "\0".join(names).encode()
     if len(key) > MAX_KEY_BYTES:
         return f"{kind}/#".encode() + hashlib.sha256(key).hexdigest().encode()
@@ -96,7 +96,7 @@ def record_key(kind: str, *names: str) -> bytes:
 
 
 def checked_name(what: str, name: str) -> str:
-    """Raise AuthDataError. what: "user", "virtual host", ... for the sentence."""
+    """Return the name if it is valid. what: "user", "virtual host", ... for the text. Raise AuthDataError."""
     if not name and what == "user":
         raise AuthDataError("a user needs a name")
     if "\0" in name:  # it separates names, here and in SASL PLAIN
@@ -104,12 +104,12 @@ def checked_name(what: str, name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise AuthDataError(f"the name of a {what} is no valid Unicode") from None
+        raise AuthDataError(f"the name of a {what} is not valid Unicode") from None
     return name
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """In their order, each once. Raise AuthDataError."""
+    """Return the tags in their order, each once. Raise AuthDataError."""
     found = dict.fromkeys(tags)
     if not all(isinstance(tag, str) and tag for tag in found):
         raise AuthDataError("a tag is a word")
@@ -117,7 +117,7 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def checked_limits(limits: Mapping[str, int]) -> dict[str, int]:
-    """Raise AuthDataError for what is no limit of users."""
+    """Return the limits if they are valid. Raise AuthDataError for an unknown name or a value that is not a whole number."""
     for name, value in limits.items():
         if name not in LIMITS:
             raise AuthDataError(f"there is no limit '{name}' for users (there are: {', '.join(LIMITS)})")
@@ -127,7 +127,7 @@ def checked_limits(limits: Mapping[str, int]) -> dict[str, int]:
 
 
 def hashed(password: str) -> str:
-    """Raise AuthDataError for a password that cannot be one."""
+    """Hash a new password. Raise AuthDataError for an empty one, and for one that is not valid Unicode."""
     try:
         return passwords.hash_password(password)
     except UnicodeEncodeError:  # a ValueError, too, but one that quotes the password
