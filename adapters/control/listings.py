@@ -1,4 +1,8 @@
-"""What the control listener lists: per kind of thing a table of columns, named as rabbitmqctl's."""
+"""What the control listener lists: a table of columns for each kind of thing, with rabbitmqctl's names.
+
+A column is a function from a thing to its value. Values that are more than an attribute are shared with the management
+API: leveret.adapters.queue_listing and connection_listing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.connection_listing import describe_channel, describe_connection
 from leveret.adapters.control.server import OperationRefused
+from leveret.adapters.queue_listing import (
+    activity_status,
+    consumer_capacity,
+    effective_definition,
+    is_active,
+    message_numbers,
+)
 from leveret.core.administration import parameters, permissions
 from leveret.core.definitions.interchange import policy_value
 from leveret.core.definitions.recovery import require_vhost
@@ -26,7 +37,7 @@ Column = Callable[[Any], Any]
 
 
 def _field_table(table: Mapping[str, Any]) -> list[list[Any]]:
-    """A field table as JSON can say it, types included: [[name, type, value], ...]."""
+    """A field table as JSON, with the types of its values: [[name, type, value], ...]."""
     return [[name, type_name(value), _field(value)] for name, value in table.items()]
 
 
@@ -51,13 +62,13 @@ def _json(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """columns: name to what it shows of a thing; defaults: shown if none are asked for."""
+    """columns: functions by name; defaults: the columns that are shown if none are asked for."""
 
     columns: Mapping[str, Column]
     defaults: tuple[str, ...]
 
     def show(self, things: Iterable[Any], columns: list[str]) -> dict[str, Any]:
-        """{"columns": [...], "rows": [{...}]}. Raise OperationRefused for columns that there are not."""
+        """{"columns": [...], "rows": [{...}]}. Raise OperationRefused for unknown columns."""
         names = columns or list(self.defaults)
         if unknown := [name for name in names if name not in self.columns]:
             raise OperationRefused(
@@ -89,8 +100,8 @@ def _exclusive_pid(queue: Queue) -> str:
     return "" if consumer is None else _channel_pid(consumer)
 
 
-def _effective_definition(queue: Queue) -> Mapping[str, Any]:
-    return queue.vhost.broker.policies.effective(queue.vhost.name, "queue", queue.name, queue.type).definition
+def _number(name: str) -> Column:
+    return lambda queue: message_numbers(queue)[name]
 
 
 QUEUES = Listing(
@@ -101,7 +112,7 @@ QUEUES = Listing(
         "arguments": lambda queue: _field_table(queue.arguments),
         "policy": lambda queue: queue.policy_name or "",
         "operator_policy": lambda queue: queue.operator_policy_name or "",
-        "effective_policy_definition": _effective_definition,
+        "effective_policy_definition": effective_definition,
         "exclusive": lambda queue: queue.is_exclusive,
         "owner_pid": lambda queue: getattr(queue.owner, "name", ""),
         "exclusive_consumer_pid": _exclusive_pid,
@@ -109,8 +120,17 @@ QUEUES = Listing(
         "messages_ready": lambda queue: queue.message_count,
         "messages_unacknowledged": lambda queue: queue.unacked_count,
         "messages": lambda queue: queue.message_count + queue.unacked_count,
-        "message_bytes_ready": lambda queue: queue.message_bytes,
+        **{
+            name: _number(name)
+            for name in (
+                "messages_ready_ram", "messages_unacknowledged_ram", "messages_ram", "messages_persistent",
+                "message_bytes", "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes_ram",
+                "message_bytes_persistent", "memory",
+            )
+        },
         "consumers": lambda queue: queue.consumer_count,
+        "consumer_capacity": consumer_capacity,
+        "consumer_utilisation": consumer_capacity,
         "state": lambda queue: "running",
         "type": lambda queue: queue.type,
         "leader": lambda queue: queue.vhost.broker.node_name,
@@ -122,7 +142,7 @@ QUEUES = Listing(
         "messages_redelivered": lambda queue: queue.redelivered_total,
     },
     ("name", "messages"),
-)
+)  # fmt: skip
 
 EXCHANGES = Listing(
     {
@@ -151,17 +171,6 @@ BINDINGS = Listing(  # of (source, binding)
 )
 
 
-def _is_active(consumer: Consumer) -> bool:
-    consumers = consumer.queue.consumers
-    return not consumers.is_single_active or consumers.active is consumer
-
-
-def _activity(consumer: Consumer) -> str:
-    if not consumer.queue.consumers.is_single_active:
-        return "up"
-    return "single_active" if _is_active(consumer) else "waiting"
-
-
 CONSUMERS = Listing(
     {
         "queue_name": lambda consumer: consumer.queue.name,
@@ -169,8 +178,8 @@ CONSUMERS = Listing(
         "consumer_tag": lambda consumer: consumer.tag,
         "ack_required": lambda consumer: not consumer.no_ack,
         "prefetch_count": lambda consumer: consumer.prefetch,
-        "active": _is_active,
-        "activity_status": _activity,
+        "active": is_active,
+        "activity_status": activity_status,
         "arguments": lambda consumer: _field_table(consumer.arguments),
         "exclusive": lambda consumer: consumer.is_exclusive,
         "priority": lambda consumer: consumer.priority,
@@ -180,7 +189,7 @@ CONSUMERS = Listing(
 
 
 def _info(name: str) -> Column:
-    """Connections and channels describe themselves, under RabbitMQ's names."""
+    """A field of a connection or channel as it describes itself."""
 
     def column(info: Mapping[str, Any]) -> Any:
         value = info.get(name)

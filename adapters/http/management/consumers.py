@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.lists import PublishView, answer_list, check_stats, plain_table
 from leveret.adapters.http.management.routes import Call, Route
+from leveret.adapters.queue_listing import activity_status, is_active
 
 if TYPE_CHECKING:
     from leveret.core.queue.consumer import Consumer
@@ -40,13 +41,11 @@ def _timeout_ms(consumer: Consumer, view: PublishView) -> int:
 
 def consumer_item(consumer: Consumer, view: PublishView) -> dict[str, Any]:
     queue = consumer.queue
-    is_single = queue.consumers.is_single_active
-    is_active = not is_single or queue.consumers.active is consumer
     return {
         "arguments": consumer.arguments,
         "ack_required": not consumer.no_ack,
-        "active": is_active,
-        "activity_status": ("single_active" if is_active else "waiting") if is_single else "up",
+        "active": is_active(consumer),
+        "activity_status": activity_status(consumer),
         "channel_details": _channel_details(consumer, view),
         "consumer_tag": consumer.tag,
         "consumer_timeout": _timeout_ms(consumer, view),

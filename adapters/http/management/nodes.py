@@ -14,6 +14,7 @@ from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.overview import RATES_MODE, contexts, exchange_types
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import NODE
+from leveret.adapters.queue_listing import MESSAGE_BYTES, QUEUE_BYTES
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -33,7 +34,7 @@ ERLANGS = (
     "allocated_unused", "reserved_unallocated",
 )  # fmt: skip
 """What only Erlang has, and clients' types demand."""
-CONNECTION_BYTES, CHANNEL_BYTES, MESSAGE_BYTES, QUEUE_BYTES = 24_000, 6_000, 250, 4_096
+CONNECTION_BYTES, CHANNEL_BYTES = 24_000, 6_000
 
 
 def check_node(call: Call, part: str = "node") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.http.management.bindings import BINDINGS
@@ -12,6 +11,7 @@ from leveret.adapters.http.management.lists import Part, PublishView, Table, ans
 from leveret.adapters.http.management.overview import message_stats, queue_totals
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.rates import QUEUE
+from leveret.adapters.queue_listing import consumer_capacity, effective_definition, message_numbers
 
 if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
@@ -53,45 +53,15 @@ def _stats(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
 
 
 def _numbers(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
-    """Of memory and bytes. Of unacknowledged bodies the persistent ones count: the store knows those."""
-    if view.is_terse:
-        return
-    ready, unacknowledged = queue.message_count, queue.unacked_count
-    logs = [fifo.log for fifo in queue.fifos if fifo.log is not None]
-    in_memory = sum(fifo.in_memory_count for fifo in queue.fifos)
-    in_memory_bytes = queue.message_bytes
-    if in_memory != ready:  # some wait on the disk alone
-        in_memory_bytes = sum(fifo.in_memory_bytes for fifo in queue.fifos)
-    persistent_bytes = sum(log.bytes for log in logs)
-    unacknowledged_bytes = max(0, persistent_bytes - queue.message_bytes) if unacknowledged else 0
-    item.update(
-        message_bytes=queue.message_bytes + unacknowledged_bytes,
-        message_bytes_unacknowledged=unacknowledged_bytes,
-        message_bytes_ready=queue.message_bytes,
-        message_bytes_ram=in_memory_bytes,
-        message_bytes_persistent=persistent_bytes,
-        message_bytes_paged_out=queue.message_bytes - in_memory_bytes,
-        messages_persistent=sum(log.count for log in logs),
-        messages_ram=in_memory + unacknowledged,
-        messages_ready_ram=in_memory,
-        messages_unacknowledged_ram=unacknowledged,
-        messages_paged_out=ready - in_memory,
-        memory=QUEUE_BYTES + in_memory_bytes + MESSAGE_BYTES * (in_memory + unacknowledged),
-    )
-
-
-QUEUE_BYTES, MESSAGE_BYTES = 4096, 250
-"""What a queue and a message cost beside the body: estimates."""
+    if not view.is_terse:
+        item.update(message_numbers(queue))
 
 
 def _consumers(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     if view.is_terse:
         return
     consumers = queue.consumers
-    # RabbitMQ averages over time; here: can what waits be delivered at once?
-    capacity = 0.0
-    if len(consumers):
-        capacity = 1.0 if not queue.message_count or consumers.eligible() else 0.0
+    capacity = consumer_capacity(queue)
     exclusive = consumers.exclusive
     item.update(
         consumers=len(consumers),
@@ -107,15 +77,10 @@ def _consumers(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
 def _policies(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     if view.is_terse:
         return
-    effective: Mapping[str, Any] = {}
-    if queue.policy_name is not None or queue.operator_policy_name is not None:
-        effective = view.broker.policies.effective(
-            queue.vhost.name, "queue", queue.name, queue.type
-        ).definition
     item.update(
         policy=queue.policy_name,
         operator_policy=queue.operator_policy_name,
-        effective_policy_definition=effective,
+        effective_policy_definition=effective_definition(queue),
     )
     limit = queue.limits.delivery_limit
     if limit is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from leveret.adapters.queue_listing import MESSAGE_BYTES, QUEUE_BYTES
+
 if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
 __all__ = ["SAMPLES", "QueueNumbers"]
-
-QUEUE_BYTES, MESSAGE_BYTES = 4096, 250
-"""What a queue and a message cost beside the body: estimates, as in the management API."""
 
 
 @dataclass(slots=True)
