@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leveret.core.policy import Policies
     from leveret.core.queue.consumer import Consumer
     from leveret.core.queue.queue import Queue
 __all__ = [
@@ -47,11 +48,10 @@ def message_numbers(queue: Queue) -> dict[str, int]:
     }
 
 
-def effective_definition(queue: Queue) -> Mapping[str, Any]:
+def effective_definition(policies: Policies, queue: Queue) -> Mapping[str, Any]:
     """The policy and the operator policy of a queue, merged."""
     if queue.policy_name is None and queue.operator_policy_name is None:
         return NOTHING
-    policies = queue.vhost.broker.policies
     return policies.effective(queue.vhost.name, "queue", queue.name, queue.type).definition
 
 

@@ -27,7 +27,7 @@ from leveret.core.policy import Policies
 from leveret.core.reply_to import Replies
 from leveret.core.session import Session
 from leveret.core.timers import Timers
-from leveret.core.vhost import ParameterComponent, Vhost
+from leveret.core.vhost import ParameterComponent, Services, Vhost
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
@@ -78,6 +78,19 @@ class Broker:
         self.components: dict[str, ParameterComponent] = {}  # who checks runtime parameters, by component
         self.services: dict[str, Any] = {}  # what plugins that run offer to listeners, by plugin
         self.boot_definitions: Any = None  # a document to import once what is durable is there
+        self.vhost_services = Services(
+            store,
+            self.dispatcher,
+            self.timers,
+            self.events,
+            self.traffic,
+            self.churn,
+            registry,
+            self.policies,
+            self.components,
+            settings.store.window_messages,
+            settings.store.window_bytes,
+        )
         self._room = trio.Event()
 
     def _auth_chain(self) -> AuthChain:
@@ -158,8 +171,8 @@ class Broker:
         """A new virtual host with its predeclared exchanges; the existing one if it is there."""
         vhost = self.vhosts.get(name)
         if vhost is None:
-            vhost = self.vhosts[name] = Vhost(self, name, **metadata)
-            recovery.save_vhost(vhost)
+            vhost = self.vhosts[name] = Vhost(self.vhost_services, name, **metadata)
+            vhost.save()
             self.events.emit("vhost.created", name=name)
             log.info("vhost=%s created", name)
         return vhost
@@ -182,7 +195,7 @@ class Broker:
         del self.vhosts[name]
         self.users.forget_vhost(name)
         self.policies.forget_vhost(name)
-        recovery.delete_vhost(vhost)
+        records.delete_vhost(self.store, name)
         self.events.emit("vhost.deleted", name=name)
         log.info("vhost=%s deleted", name)
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from leveret.core.queue.queue import Queue
 __all__ = [
     "BOUNDS",
     "Metric",
@@ -79,6 +77,22 @@ class PublishCounters:
         self.bytes_sent += other.bytes_sent
 
 
+class CountedQueue(Protocol):
+    """A queue's own counters, and its type."""
+
+    type: str
+    published_total: int
+    delivered_total: int
+    delivered_no_ack_total: int
+    get_total: int
+    get_no_ack_total: int
+    get_empty_total: int
+    redelivered_total: int
+    acknowledged_total: int
+    dropped_total: int
+    dead_lettered: dict[tuple[str, str], int]
+
+
 @dataclass(slots=True)
 class QueueCounters:
     """What the queues of one type took, handed out, and lost."""
@@ -96,7 +110,7 @@ class QueueCounters:
         default_factory=dict
     )  # by reason and strategy (core/queue/queue.py)
 
-    def add(self, queue: Queue) -> None:
+    def add(self, queue: CountedQueue) -> None:
         self.published += queue.published_total
         self.delivered += queue.delivered_total
         self.delivered_no_ack += queue.delivered_no_ack_total
@@ -143,7 +157,7 @@ class Traffic:
         """A connection, or a part of it, is gone."""
         self.inflow(protocol).add(inflow)
 
-    def retire_queue(self, queue: Queue) -> None:
+    def retire_queue(self, queue: CountedQueue) -> None:
         """It is deleted."""
         self.outflows.setdefault(queue.type, QueueCounters()).add(queue)
 

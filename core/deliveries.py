@@ -144,7 +144,7 @@ class Deliveries:
         self._max_bytes = max_bytes
         self._counts = counts
         self._facts = dict(facts or {})
-        self._dispatcher = queue.vhost.broker.dispatcher
+        self._dispatcher = queue.dispatcher
         self._ready: deque[Message] = deque()
         self._out: dict[Message, Delivery | None] = {}  # None: nobody has taken it yet
         self._bytes = 0
@@ -318,7 +318,7 @@ async def consume_queue(
     consumer.is_exclusive = exclusive
     consumer.filter = filter
     queue.attach(consumer)
-    queue.vhost.broker.dispatcher.run_soon()
+    queue.dispatcher.run_soon()
     try:
         yield deliveries
     finally:

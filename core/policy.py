@@ -13,36 +13,15 @@ from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument, NotFound
 from leveret.core.exchange import Arguments
 from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, merge
+from leveret.core.queue.limits import QueueLimits
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Exchange, Vhost
-__all__ = ["EffectivePolicy", "Policies", "Policy", "QueueLimits", "queue_limits"]
+__all__ = ["EffectivePolicy", "Policies", "Policy", "queue_limits"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """What applies to one queue: its arguments and its policies, merged. None: no such limit.
-
-    overflow is drop-head, reject-publish or reject-publish-dlx. A negative delivery_limit is unlimited.
-    max_priority, single_active_consumer and the type come from arguments alone.
-    """
-
-    message_ttl_ms: int | None = None
-    expires_ms: int | None = None
-    max_length: int | None = None
-    max_length_bytes: int | None = None
-    overflow: str = "drop-head"
-    dead_letter_exchange: str | None = None
-    dead_letter_routing_key: str | None = None
-    dead_letter_strategy: str = "at-most-once"
-    delivery_limit: int | None = None
-    consumer_timeout_ms: int | None = None
-    max_priority: int | None = None
-    single_active_consumer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

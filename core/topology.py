@@ -105,7 +105,7 @@ def declare_exchange(
         _check_not_default(name)
         session.require_any("exchange", name)
         return require_exchange(vhost, name)
-    exchange_type = vhost.broker.registry.exchange_type(type)  # first, even for one that exists
+    exchange_type = vhost.services.registry.exchange_type(type)  # first, even for one that exists
     _check_not_default(name)
     session.require(Permission.CONFIGURE, "exchange", name)
     existing = vhost.exchanges.get(name)
@@ -169,7 +169,7 @@ def declare_queue(
         check_exclusive(queue, session.connection)
         queue.touch()
         return queue
-    vhost.broker.churn.queues_declared += 1
+    vhost.services.churn.queues_declared += 1
     wanted = dict(arguments)
     queue_type = _queue_type(vhost, wanted, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
     is_durable = durable and not exclusive  # it goes with its connection, so it need not be kept

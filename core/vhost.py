@@ -7,21 +7,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core import routing
 from leveret.core.bindings import binding_identity
 from leveret.core.definitions import records
+from leveret.core.errors import NotFound
 from leveret.core.exchange import Arguments, Binding, ExchangeType
 from leveret.core.exchanges.direct import DirectExchange
 from leveret.core.queue.queue import Queue
 from leveret.core.routing import Routed
 
 if TYPE_CHECKING:
-    from leveret.core.broker import Broker
+    from leveret.core.churn import Churn
+    from leveret.core.counters import Traffic
+    from leveret.core.dispatcher import Dispatcher
+    from leveret.core.events import Events
     from leveret.core.message import Envelope
+    from leveret.core.queue.limits import QueueLimits
+    from leveret.core.registry import Registry
+    from leveret.core.store.base import Store
+    from leveret.core.timers import Timers
     from leveret.core.tracer import Tracer
-__all__ = ["PREDECLARED", "TRACE_EXCHANGE", "VHOST_LIMITS", "Exchange", "ParameterComponent", "Vhost"]
+__all__ = [
+    "PREDECLARED",
+    "TRACE_EXCHANGE",
+    "VHOST_LIMITS",
+    "AppliedPolicies",
+    "Exchange",
+    "ParameterComponent",
+    "Services",
+    "Vhost",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +60,40 @@ class ParameterComponent(Protocol):
 
     def masked(self, value: Any) -> Any:
         """The value as it may be shown: without secrets."""
+
+
+class AppliedPolicies(Protocol):
+    """Which policies things of a virtual host are under. core.policy.Policies does it."""
+
+    def limits(self, vhost: str, name: str, queue_type: str, arguments: Arguments) -> QueueLimits:
+        """For a queue that is about to be."""
+
+    def name_queue(self, queue: Queue) -> object:
+        """Note on the queue which policies it is under."""
+
+    def apply_to_exchange(self, exchange: Exchange) -> None:
+        """Note on the exchange which policy it is under, and its effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What virtual hosts and their queues work with: one of each per broker.
+
+    components      who checks runtime parameters, by component
+    window_messages, window_bytes  see core.queue.services.QueueServices
+    """
+
+    store: Store
+    dispatcher: Dispatcher
+    timers: Timers
+    events: Events
+    traffic: Traffic
+    churn: Churn
+    registry: Registry
+    policies: AppliedPolicies
+    components: dict[str, ParameterComponent]
+    window_messages: int
+    window_bytes: int
 
 
 class Exchange:
@@ -90,7 +142,7 @@ class Vhost:
 
     def __init__(
         self,
-        broker: Broker,
+        services: Services,
         name: str,
         *,
         description: str = "",
@@ -99,7 +151,8 @@ class Vhost:
         limits: dict[str, int] | None = None,
         is_protected: bool = False,
     ) -> None:
-        self.broker = broker
+        self.services = services
+        self._events = services.events
         self.name = name
         self.description = description
         self.tags = tuple(tags)
@@ -119,7 +172,7 @@ class Vhost:
         self._exclusive: dict[object, dict[str, Queue]] = {}  # by owning connection
         self.default_exchange = self._predeclare("", "direct", DirectExchange({}))
         for exchange_name, exchange_type in PREDECLARED:
-            router = broker.registry.exchange_type(exchange_type)({})
+            router = services.registry.exchange_type(exchange_type)({})
             self._predeclare(exchange_name, exchange_type, router)
 
     def _predeclare(self, name: str, type: str, router: ExchangeType) -> Exchange:
@@ -133,7 +186,7 @@ class Vhost:
             internal=name == TRACE_EXCHANGE,
             arguments={},
         )
-        self.broker.policies.apply_to_exchange(exchange)
+        self.services.policies.apply_to_exchange(exchange)
         return exchange
 
     def __repr__(self) -> str:
@@ -141,8 +194,11 @@ class Vhost:
 
     # -- routing
 
-    def route(self, exchange: Exchange, envelope: Envelope) -> Routed:
-        """See `routing.route`."""
+    def route(self, exchange_name: str, envelope: Envelope) -> Routed:
+        """To which queues an exchange leads. Raise NotFound if it is not there; see `routing.route`."""
+        exchange = self.exchanges.get(exchange_name)
+        if exchange is None:
+            raise NotFound(f"no exchange '{exchange_name}' in vhost '{self.name}'")
         return routing.route(exchange, envelope)
 
     def publish_internal(self, exchange_name: str, envelope: Envelope, body: bytes) -> int:
@@ -159,7 +215,7 @@ class Vhost:
         for queue in routed.queues:
             queue.publish(routed.envelope, [body])
         if routed.queues:
-            self.broker.dispatcher.run_soon()  # the caller may be no entry from I/O
+            self.services.dispatcher.run_soon()  # the caller may be no entry from I/O
         return len(routed.queues)
 
     def bindings(self) -> Iterator[tuple[Exchange, Binding]]:
@@ -181,11 +237,11 @@ class Vhost:
 
     def add_exchange(self, exchange: Exchange) -> None:
         self.exchanges[exchange.name] = exchange
-        self.broker.policies.apply_to_exchange(exchange)
+        self.services.policies.apply_to_exchange(exchange)
         self.epoch += 1
         if exchange.is_durable:
-            records.save_exchange(exchange)
-        self.broker.events.emit(
+            records.save_exchange(self.services.store, exchange)
+        self._events.emit(
             "exchange.created",
             name=exchange.name,
             vhost=self.name,
@@ -205,9 +261,9 @@ class Vhost:
         for identity, binding in list(exchange.bindings.items()):
             self._remove_binding(exchange, identity, binding)
         if exchange.is_durable:
-            records.delete_exchange(exchange)
+            records.delete_exchange(self.services.store, exchange)
         self._remove_sources(exchange)
-        self.broker.events.emit("exchange.deleted", name=exchange.name, vhost=self.name)
+        self._events.emit("exchange.deleted", name=exchange.name, vhost=self.name)
 
     # -- queues
 
@@ -226,6 +282,7 @@ class Vhost:
         """log_ids: of a recovered queue, whose record is there already."""
         queue = Queue(
             self,
+            self.services,
             name,
             durable=durable,
             exclusive=exclusive,
@@ -233,19 +290,19 @@ class Vhost:
             arguments=arguments,
             type=type,
             owner=owner,
-            limits=self.broker.policies.limits(self.name, name, type, arguments),
+            limits=self.services.policies.limits(self.name, name, type, arguments),
             log_ids=log_ids,
         )
         self.queues[name] = queue
         if not log_ids:
-            self.broker.churn.queues_created += 1
-        self.broker.policies.name_queue(queue)
+            self.services.churn.queues_created += 1
+        self.services.policies.name_queue(queue)
         self.epoch += 1
         if exclusive:
             self._exclusive.setdefault(owner, {})[name] = queue
         if durable and not log_ids:
-            records.save_queue(queue)
-        self.broker.events.emit(
+            records.save_queue(self.services.store, queue)
+        self._events.emit(
             "queue.created",
             name=name,
             vhost=self.name,
@@ -262,7 +319,7 @@ class Vhost:
         if self.queues.get(queue.name) is not queue:
             return
         del self.queues[queue.name]
-        self.broker.churn.queues_deleted += 1
+        self.services.churn.queues_deleted += 1
         self.epoch += 1
         if queue.is_exclusive:
             owned = self._exclusive.get(queue.owner)
@@ -271,10 +328,10 @@ class Vhost:
                 if not owned:
                     del self._exclusive[queue.owner]
         if queue.is_durable:
-            records.delete_queue(queue)
+            records.delete_queue(self.services.store, queue)
         self._remove_sources(queue)
         queue.close(reason)
-        self.broker.events.emit("queue.deleted", name=queue.name, vhost=self.name)
+        self._events.emit("queue.deleted", name=queue.name, vhost=self.name)
 
     def release_exclusive(self, owner: object | None = None) -> None:
         """A connection is gone: its exclusive queues with it. None: those of all connections."""
@@ -297,8 +354,8 @@ class Vhost:
         self._sources.setdefault(destination, {})[source, identity] = binding
         self.epoch += 1
         if not is_recovered and source.is_durable and destination.is_durable:
-            records.save_binding(source, binding)
-        self.broker.events.emit("binding.created", **self._described(source, binding))
+            records.save_binding(self.services.store, source, binding)
+        self._events.emit("binding.created", **self._described(source, binding))
         return True
 
     def unbind(self, source: Exchange, binding: Binding) -> bool:
@@ -323,8 +380,8 @@ class Vhost:
             source.link_count -= 1
         self.epoch += 1
         if source.is_durable and destination.is_durable:
-            records.delete_binding(source, binding)
-        self.broker.events.emit("binding.deleted", **self._described(source, binding))
+            records.delete_binding(self.services.store, source, binding)
+        self._events.emit("binding.deleted", **self._described(source, binding))
 
     def _remove_sources(self, destination: Queue | Exchange) -> None:
         for (source, identity), binding in list(self._sources.get(destination, {}).items()):
@@ -363,7 +420,11 @@ class Vhost:
             self.default_queue_type = default_queue_type
         if is_protected is not None:
             self.is_protected = is_protected
-        records.save_vhost(self)
+        self.save()
+
+    def save(self) -> None:
+        """Its metadata and limits as a record of the store."""
+        records.save_vhost(self.services.store, self)
 
     def set_limit(self, name: str, value: int | None) -> None:
         """Set one of VHOST_LIMITS, and leave the others. None removes it; a negative number does not limit."""
@@ -373,8 +434,8 @@ class Vhost:
     def set_limits(self, limits: Mapping[str, int]) -> None:
         """Replace all limits; the names are VHOST_LIMITS, and a negative number does not limit."""
         self.limits = dict(limits)
-        records.save_vhost(self)
-        self.broker.events.emit(
+        self.save()
+        self._events.emit(
             "vhost.limits.set" if self.limits else "vhost.limits.cleared",
             vhost=self.name,
             limits=dict(self.limits),
@@ -382,21 +443,21 @@ class Vhost:
 
     def set_parameter(self, component: str, name: str, value: Any) -> None:
         """A runtime parameter, for whoever looks for its component. Raise InvalidArgument if its owner refuses it."""
-        owner = self.broker.components.get(component)
+        owner = self.services.components.get(component)
         if owner is not None:
             value = owner.check(self, name, value)
         self.parameters[component, name] = value
-        records.save_parameter(self.broker.store, self.name, component, name, value)
+        records.save_parameter(self.services.store, self.name, component, name, value)
         shown = value if owner is None else owner.masked(value)
-        self.broker.events.emit("parameter.set", vhost=self.name, component=component, name=name, value=shown)
+        self._events.emit("parameter.set", vhost=self.name, component=component, name=name, value=shown)
 
     def clear_parameter(self, component: str, name: str) -> bool:
         """False: it was not there."""
         if (component, name) not in self.parameters:
             return False
         del self.parameters[component, name]
-        records.delete_parameter(self.broker.store, self.name, component, name)
-        self.broker.events.emit("parameter.cleared", vhost=self.name, component=component, name=name)
+        records.delete_parameter(self.services.store, self.name, component, name)
+        self._events.emit("parameter.cleared", vhost=self.name, component=component, name=name)
         return True
 
     def close(self) -> None:

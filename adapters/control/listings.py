@@ -104,45 +104,47 @@ def _number(name: str) -> Column:
     return lambda queue: message_numbers(queue)[name]
 
 
-QUEUES = Listing(
-    {
-        "name": lambda queue: queue.name,
-        "durable": lambda queue: queue.is_durable,
-        "auto_delete": lambda queue: queue.is_auto_delete,
-        "arguments": lambda queue: _field_table(queue.arguments),
-        "policy": lambda queue: queue.policy_name or "",
-        "operator_policy": lambda queue: queue.operator_policy_name or "",
-        "effective_policy_definition": effective_definition,
-        "exclusive": lambda queue: queue.is_exclusive,
-        "owner_pid": lambda queue: getattr(queue.owner, "name", ""),
-        "exclusive_consumer_pid": _exclusive_pid,
-        "exclusive_consumer_tag": _exclusive_tag,
-        "messages_ready": lambda queue: queue.message_count,
-        "messages_unacknowledged": lambda queue: queue.unacked_count,
-        "messages": lambda queue: queue.message_count + queue.unacked_count,
-        **{
-            name: _number(name)
-            for name in (
-                "messages_ready_ram", "messages_unacknowledged_ram", "messages_ram", "messages_persistent",
-                "message_bytes", "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes_ram",
-                "message_bytes_persistent", "memory",
-            )
+def _queues(broker: Broker) -> Listing:
+    return Listing(
+        {
+            "name": lambda queue: queue.name,
+            "durable": lambda queue: queue.is_durable,
+            "auto_delete": lambda queue: queue.is_auto_delete,
+            "arguments": lambda queue: _field_table(queue.arguments),
+            "policy": lambda queue: queue.policy_name or "",
+            "operator_policy": lambda queue: queue.operator_policy_name or "",
+            "effective_policy_definition": lambda queue: effective_definition(broker.policies, queue),
+            "exclusive": lambda queue: queue.is_exclusive,
+            "owner_pid": lambda queue: getattr(queue.owner, "name", ""),
+            "exclusive_consumer_pid": _exclusive_pid,
+            "exclusive_consumer_tag": _exclusive_tag,
+            "messages_ready": lambda queue: queue.message_count,
+            "messages_unacknowledged": lambda queue: queue.unacked_count,
+            "messages": lambda queue: queue.message_count + queue.unacked_count,
+            **{
+                name: _number(name)
+                for name in (
+                    "messages_ready_ram", "messages_unacknowledged_ram", "messages_ram", "messages_persistent",
+                    "message_bytes", "message_bytes_ready", "message_bytes_unacknowledged", "message_bytes_ram",
+                    "message_bytes_persistent", "memory",
+                )
+            },
+            "consumers": lambda queue: queue.consumer_count,
+            "consumer_capacity": consumer_capacity,
+            "consumer_utilisation": consumer_capacity,
+            "state": lambda queue: "running",
+            "type": lambda queue: queue.type,
+            "leader": lambda queue: broker.node_name,
+            "members": lambda queue: [broker.node_name],
+            "online": lambda queue: [broker.node_name],
+            "messages_published": lambda queue: queue.published_total,
+            "messages_delivered": lambda queue: queue.delivered_total + queue.delivered_no_ack_total,
+            "messages_acknowledged": lambda queue: queue.acknowledged_total,
+            "messages_redelivered": lambda queue: queue.redelivered_total,
         },
-        "consumers": lambda queue: queue.consumer_count,
-        "consumer_capacity": consumer_capacity,
-        "consumer_utilisation": consumer_capacity,
-        "state": lambda queue: "running",
-        "type": lambda queue: queue.type,
-        "leader": lambda queue: queue.vhost.broker.node_name,
-        "members": lambda queue: [queue.vhost.broker.node_name],
-        "online": lambda queue: [queue.vhost.broker.node_name],
-        "messages_published": lambda queue: queue.published_total,
-        "messages_delivered": lambda queue: queue.delivered_total + queue.delivered_no_ack_total,
-        "messages_acknowledged": lambda queue: queue.acknowledged_total,
-        "messages_redelivered": lambda queue: queue.redelivered_total,
-    },
-    ("name", "messages"),
-)  # fmt: skip
+        ("name", "messages"),
+    )  # fmt: skip
+
 
 EXCHANGES = Listing(
     {
@@ -222,17 +224,19 @@ CHANNELS = Listing(
     ("pid", "user", "consumer_count", "messages_unacknowledged"),
 )  # fmt: skip
 
-VHOSTS = Listing(
-    {
-        "name": lambda vhost: vhost.name,
-        "tracing": lambda vhost: vhost.tracer is not None,
-        "description": lambda vhost: vhost.description,
-        "tags": lambda vhost: list(vhost.tags),
-        "default_queue_type": lambda vhost: vhost.default_queue_type,
-        "cluster_state": lambda vhost: {vhost.broker.node_name: "running"},
-    },
-    ("name",),
-)
+
+def _vhosts(broker: Broker) -> Listing:
+    return Listing(
+        {
+            "name": lambda vhost: vhost.name,
+            "tracing": lambda vhost: vhost.tracer is not None,
+            "description": lambda vhost: vhost.description,
+            "tags": lambda vhost: list(vhost.tags),
+            "default_queue_type": lambda vhost: vhost.default_queue_type,
+            "cluster_state": lambda vhost: {broker.node_name: "running"},
+        },
+        ("name",),
+    )
 
 
 def _channel_infos(broker: Broker) -> Iterator[dict[str, Any]]:
@@ -243,7 +247,7 @@ def _channel_infos(broker: Broker) -> Iterator[dict[str, Any]]:
 
 
 def list_queues(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
-    return QUEUES.show(require_vhost(broker, vhost).queues.values(), columns)
+    return _queues(broker).show(require_vhost(broker, vhost).queues.values(), columns)
 
 
 def list_exchanges(broker: Broker, vhost: str, columns: list[str]) -> dict[str, Any]:
@@ -270,7 +274,7 @@ def list_channels(broker: Broker, columns: list[str]) -> dict[str, Any]:
 
 
 def list_vhosts(broker: Broker, columns: list[str]) -> dict[str, Any]:
-    return VHOSTS.show(broker.vhosts.values(), columns)
+    return _vhosts(broker).show(broker.vhosts.values(), columns)
 
 
 # -- without a choice of columns

@@ -126,7 +126,8 @@ class Subscription:
         ):  # a queue that counts says so, from the second delivery on
             shown = [one.with_delivery_count() if one.delivery_count else one for one in messages]
         outbox.added(self._encoder.encode(shown, first, outbox.chunks))
-        tracer = queue.vhost.tracer
+        assert connection.session is not None
+        tracer = connection.session.vhost.tracer
         if tracer is not None:
             tracer.delivered(queue, messages, connection.name, 0, connection.username)
 

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +25,7 @@ from leveret.core.definitions.recovery import require_vhost
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.policy import Policy
+    from leveret.core.policy import Policies, Policy
     from leveret.core.vhost import Vhost
 __all__ = [
     "DefinitionsError",
@@ -147,7 +148,7 @@ def export(broker: Broker, vhost: str | None = None) -> dict[str, Any]:
             "description": found.description,
             "default_queue_type": found.default_queue_type,
             "limits": dict(found.limits),
-            **_of_vhosts([found], is_named=False),
+            **_of_vhosts(broker.policies, [found], is_named=False),
         }
     name = broker.parameters.get("cluster_name") or settings.server.cluster_name or broker.node_name
     vhosts = [one for _, one in sorted(broker.vhosts.items())]
@@ -164,7 +165,7 @@ def export(broker: Broker, vhost: str | None = None) -> dict[str, Any]:
             for name, value in sorted(broker.parameters.items())
             if not name.startswith(PRIVATE)
         ],
-        **_of_vhosts(vhosts, is_named=True),
+        **_of_vhosts(broker.policies, vhosts, is_named=True),
     }  # fmt: skip
 
 
@@ -203,12 +204,12 @@ def all_topic_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
             yield {"user": user, "vhost": vhost, "exchange": exchange, "write": row.write, "read": row.read}
 
 
-def _of_vhosts(vhosts: list[Vhost], *, is_named: bool) -> dict[str, list[dict[str, Any]]]:
+def _of_vhosts(policies: Policies, vhosts: list[Vhost], *, is_named: bool) -> dict[str, list[dict[str, Any]]]:
     """The sections that belong to virtual hosts; is_named: each item says to which."""
     found: dict[str, list[dict[str, Any]]] = {}
     for section, items in (
-        ("parameters", _parameters),
-        ("policies", _policies),
+        ("parameters", partial(_parameters, policies)),
+        ("policies", partial(_policies, policies)),
         ("queues", _queues),
         ("exchanges", _exchanges),
         ("bindings", _bindings),
@@ -219,11 +220,11 @@ def _of_vhosts(vhosts: list[Vhost], *, is_named: bool) -> dict[str, list[dict[st
     return found
 
 
-def _parameters(vhost: Vhost) -> Iterator[dict[str, Any]]:
+def _parameters(policies: Policies, vhost: Vhost) -> Iterator[dict[str, Any]]:
     """Operator policies and limits included, as RabbitMQ has them."""
     for (component, name), value in sorted(vhost.parameters.items()):
         yield {"component": component, "name": name, "value": value}
-    for policy in vhost.broker.policies.list(vhost.name, operator=True):
+    for policy in policies.list(vhost.name, operator=True):
         yield {"component": OPERATOR_POLICY, "name": policy.name, "value": policy_value(policy)}
     if vhost.limits:
         yield {"component": LIMITS, "name": "limits", "value": dict(vhost.limits)}
@@ -239,8 +240,8 @@ def policy_value(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _policies(vhost: Vhost) -> Iterator[dict[str, Any]]:
-    for policy in vhost.broker.policies.list(vhost.name):
+def _policies(policies: Policies, vhost: Vhost) -> Iterator[dict[str, Any]]:
+    for policy in policies.list(vhost.name):
         yield {"name": policy.name, **policy_value(policy)}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError, decode_table, encode_table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from leveret.core.policy import Policy
     from leveret.core.queue.queue import Queue
     from leveret.core.store.base import Store
-    from leveret.core.vhost import Exchange, Vhost
+    from leveret.core.vhost import Exchange
 __all__ = [
     "check_storable", "delete_binding", "delete_exchange", "delete_parameter", "delete_policy", "delete_queue",
     "delete_vhost", "read", "save_binding", "save_exchange", "save_parameter", "save_policy", "save_queue",
@@ -56,24 +56,35 @@ def check_storable(thing: str, arguments: Mapping[str, Any]) -> None:
 # -- virtual hosts
 
 
-def save_vhost(vhost: Vhost) -> None:
-    vhost.broker.store.put_definition(_key("vhost", vhost.name), encode_table({
+class StoredVhost(Protocol):
+    """What is stored of a virtual host itself."""
+
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    default_queue_type: str
+    limits: dict[str, int]
+    is_protected: bool
+
+
+def save_vhost(store: Store, vhost: StoredVhost) -> None:
+    store.put_definition(_key("vhost", vhost.name), encode_table({
         "name": vhost.name, "description": vhost.description, "tags": list(vhost.tags),
         "default_queue_type": vhost.default_queue_type, "limits": dict(vhost.limits),
         "protected": vhost.is_protected,
     }))  # fmt: skip
 
 
-def delete_vhost(vhost: Vhost) -> None:
+def delete_vhost(store: Store, name: str) -> None:
     """Its own record; what was in it has been deleted before."""
-    vhost.broker.store.delete_definition(_key("vhost", vhost.name))
+    store.delete_definition(_key("vhost", name))
 
 
 # -- exchanges
 
 
-def save_exchange(exchange: Exchange) -> None:
-    exchange.vhost.broker.store.put_definition(
+def save_exchange(store: Store, exchange: Exchange) -> None:
+    store.put_definition(
         _key("exchange", exchange.vhost.name, exchange.name),
         encode_table({
             "vhost": exchange.vhost.name, "name": exchange.name, "type": exchange.type,
@@ -83,16 +94,16 @@ def save_exchange(exchange: Exchange) -> None:
     )  # fmt: skip
 
 
-def delete_exchange(exchange: Exchange) -> None:
-    exchange.vhost.broker.store.delete_definition(_key("exchange", exchange.vhost.name, exchange.name))
+def delete_exchange(store: Store, exchange: Exchange) -> None:
+    store.delete_definition(_key("exchange", exchange.vhost.name, exchange.name))
 
 
 # -- queues
 
 
-def save_queue(queue: Queue) -> None:
+def save_queue(store: Store, queue: Queue) -> None:
     """With the ids of its logs, so call it when they are there."""
-    queue.vhost.broker.store.put_definition(
+    store.put_definition(
         _key("queue", queue.vhost.name, queue.name),
         encode_table({
             "vhost": queue.vhost.name, "name": queue.name, "type": queue.type,
@@ -101,8 +112,8 @@ def save_queue(queue: Queue) -> None:
     )  # fmt: skip
 
 
-def delete_queue(queue: Queue) -> None:
-    queue.vhost.broker.store.delete_definition(_key("queue", queue.vhost.name, queue.name))
+def delete_queue(store: Store, queue: Queue) -> None:
+    store.delete_definition(_key("queue", queue.vhost.name, queue.name))
 
 
 # -- bindings
@@ -122,8 +133,8 @@ def _binding_key(source: Exchange, binding: Binding) -> bytes:
     )
 
 
-def save_binding(source: Exchange, binding: Binding) -> None:
-    source.vhost.broker.store.put_definition(
+def save_binding(store: Store, source: Exchange, binding: Binding) -> None:
+    store.put_definition(
         _binding_key(source, binding),
         encode_table({
             "vhost": source.vhost.name, "source": source.name, "kind": binding.destination.kind,
@@ -133,8 +144,8 @@ def save_binding(source: Exchange, binding: Binding) -> None:
     )  # fmt: skip
 
 
-def delete_binding(source: Exchange, binding: Binding) -> None:
-    source.vhost.broker.store.delete_definition(_binding_key(source, binding))
+def delete_binding(store: Store, source: Exchange, binding: Binding) -> None:
+    store.delete_definition(_binding_key(source, binding))
 
 
 # -- policies and parameters: JSON, as they come

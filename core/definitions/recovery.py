@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from leveret.core.definitions import records
-from leveret.core.definitions.records import delete_vhost, save_vhost
 from leveret.core.errors import NotFound
 from leveret.core.exchange import Binding
 from leveret.core.policy import Policy
@@ -16,7 +15,7 @@ from leveret.core.vhost import Exchange, Vhost
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.queue.queue import Queue
-__all__ = ["delete_vhost", "recover", "require_vhost", "save_vhost"]
+__all__ = ["recover", "require_vhost"]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def recover(broker: Broker) -> None:
         ))  # fmt: skip
     for record in _in_order(broker, "vhost"):
         broker.vhosts[record["name"]] = Vhost(
-            broker,
+            broker.vhost_services,
             record["name"],
             description=record["description"],
             tags=record["tags"],

@@ -6,14 +6,26 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core.errors import AccessRefused
+from leveret.core.message import MessageQueue
 
 if TYPE_CHECKING:
     from leveret.core.exchange import Arguments
     from leveret.core.message import Envelope, Message
-    from leveret.core.queue.queue import Queue
-__all__ = ["UNLIMITED", "Consumer", "Consumers", "Filter", "Sink"]
+__all__ = ["UNLIMITED", "Consumer", "ConsumerQueue", "Consumers", "Filter", "Sink"]
 
 UNLIMITED = 1 << 62  # credit of a consumer without prefetch
+
+
+class ConsumerQueue(MessageQueue, Protocol):
+    """The queue of a consumer, for those to whom the consumer belongs. core.queue.queue.Queue is one."""
+
+    type: str
+    is_closed: bool
+    consumers: Consumers
+
+    @property
+    def message_count(self) -> int: ...
+    def detach(self, consumer: Consumer, *, may_delete: bool = True) -> None: ...
 
 
 class Sink(Protocol):
@@ -67,7 +79,7 @@ class Consumer:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: ConsumerQueue,
         sink: Sink,
         tag: str,
         *,

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
-
-from leveret.core.message import Message
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from leveret.core.queue.queue import Queue
-    from leveret.core.timers import Timer
-__all__ = ["MessageExpiry", "QueueExpiry"]
+    from leveret.core.message import HasName, Message
+    from leveret.core.queue.limits import QueueLimits
+    from leveret.core.queue.ready import ReadyMessages
+    from leveret.core.timers import Timer, Timers
+__all__ = ["ExpiringQueue", "MessageExpiry", "QueueExpiry"]
 
 log = logging.getLogger(__name__)
+
+
+class ExpiringQueue(Protocol):
+    """A queue, for those who watch the time. has_expiry: some message has a time to live."""
+
+    name: str
+    limits: QueueLimits
+    has_expiry: bool
+    is_closed: bool
+    unacked_count: int
+
+    @property
+    def vhost(self) -> HasName: ...
+    @property
+    def ready(self) -> ReadyMessages: ...
+    @property
+    def consumer_count(self) -> int: ...
+    def dead_letter(self, messages: list[Message], reason: str) -> None: ...
 
 
 class MessageExpiry:
@@ -22,8 +41,9 @@ class MessageExpiry:
     so that a TTL of 0 means "deliver now or drop".
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: ExpiringQueue, timers: Timers) -> None:
         self._queue = queue
+        self._timers = timers
         self._timer: Timer | None = None
 
     def cancel(self) -> None:
@@ -32,14 +52,14 @@ class MessageExpiry:
 
     def drop_before_delivery(self) -> None:
         """Expired messages at the head are dead-lettered before anything is handed over."""
-        now = self._queue.vhost.broker.timers.now
+        now = self._timers.now
         ready = self._queue.ready
         while (head := ready.head()) is not None and head.expires_at is not None and head.expires_at < now:
             self._queue.dead_letter(ready.take(1), "expired")
 
     def living(self, messages: list[Message]) -> list[Message]:
         """Of messages that were taken for delivery; the others are dead-lettered, for each was head in its turn."""
-        now = self._queue.vhost.broker.timers.now
+        now = self._timers.now
         expired = [m for m in messages if m.expires_at is not None and m.expires_at < now]
         if not expired:
             return messages
@@ -59,14 +79,14 @@ class MessageExpiry:
             if timer.when <= head.expires_at:
                 return
             timer.cancel()
-        self._timer = queue.vhost.broker.timers.at(head.expires_at, self._on_time)
+        self._timer = self._timers.at(head.expires_at, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
         queue = self._queue
         if queue.is_closed:
             return
-        now = queue.vhost.broker.timers.now
+        now = self._timers.now
         ready = queue.ready
         while (head := ready.head()) is not None and head.expires_at is not None and head.expires_at <= now:
             queue.dead_letter(ready.take(1), "expired")
@@ -79,13 +99,15 @@ class QueueExpiry:
     A publish does not renew it; a restart does. Nothing is dead-lettered.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: ExpiringQueue, timers: Timers, delete: Callable[[], None]) -> None:
         self._queue = queue
+        self._timers = timers
+        self._delete = delete
         self._timer: Timer | None = None
-        self._used_at = queue.vhost.broker.timers.now
+        self._used_at = timers.now
 
     def renew(self) -> None:
-        self._used_at = self._queue.vhost.broker.timers.now
+        self._used_at = self._timers.now
 
     def cancel(self) -> None:
         if self._timer is not None:
@@ -97,8 +119,7 @@ class QueueExpiry:
         self.cancel()
         expires_ms = self._queue.limits.expires_ms
         if expires_ms is not None and not self._queue.is_closed:
-            timers = self._queue.vhost.broker.timers
-            self._timer = timers.at(self._used_at + expires_ms / 1000, self._on_time)
+            self._timer = self._timers.at(self._used_at + expires_ms / 1000, self._on_time)
 
     def _on_time(self) -> None:
         queue = self._queue
@@ -108,8 +129,8 @@ class QueueExpiry:
             return
         if queue.consumer_count:
             self.renew()
-        elif self._used_at + expires_ms / 1000 <= queue.vhost.broker.timers.now:
+        elif self._used_at + expires_ms / 1000 <= self._timers.now:
             log.info("queue=%r vhost=%r expired after %d ms unused", queue.name, queue.vhost.name, expires_ms)
-            queue.vhost.remove_queue(queue)
+            self._delete()
             return
         self.arm()

@@ -10,20 +10,36 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from leveret.core.message import Message
 from leveret.core.queue.ready import FifoMessages, PriorityMessages
 
 if TYPE_CHECKING:
     from leveret.core.message import Envelope
-    from leveret.core.queue.consumer import Consumer, Filter
-    from leveret.core.queue.queue import Queue
-__all__ = ["FilteredMessages"]
+    from leveret.core.queue.consumer import Consumer, Consumers, Filter
+    from leveret.core.queue.expiry import MessageExpiry
+    from leveret.core.queue.services import QueueServices
+__all__ = ["FilteredMessages", "FilteredQueue"]
 
 ROUND_BYTES = 1 << 20  # handed over at once, then capacities are asked again
 LOOK = 256  # messages that are looked at at once
 LEVEL_SHIFT = 64  # a key is (levels below the highest priority, position) as one number
+
+
+class FilteredQueue(Protocol):
+    """The queue whose messages are given out by filters."""
+
+    consumers: Consumers
+    expiry: MessageExpiry
+    has_expiry: bool
+    is_closed: bool
+    dropped_total: int
+
+    def dead_letter(self, messages: list[Message], reason: str) -> None: ...
+    def hand_over(self, consumer: Consumer, messages: list[Message]) -> None: ...
+    def stop_filtering(self) -> None:
+        """No consumer has a filter any more, and no message is set aside."""
 
 
 class _FilterCursor:
@@ -68,13 +84,15 @@ class FilteredMessages:
     """Stands before a queue's backlog, as its backlog, from the first consumer with a filter until none is left and
     nothing is set aside any more."""
 
-    def __init__(self, queue: Queue, inner: FifoMessages | PriorityMessages) -> None:
-        settings = queue.vhost.broker.settings.store
-        self.queue = queue
+    def __init__(
+        self, queue: FilteredQueue, inner: FifoMessages | PriorityMessages, services: QueueServices
+    ) -> None:
+        self._queue = queue
+        self._timers = services.timers
         self.inner = inner
         self.fifos = [inner] if isinstance(inner, FifoMessages) else inner.fifos
-        self.limit_messages = settings.window_messages
-        self.limit_bytes = settings.window_bytes
+        self.limit_messages = services.window_messages
+        self.limit_bytes = services.window_bytes
         self._top = len(self.fifos) - 1
         self._aside: dict[int, Message] = {}
         self._aside_bytes = 0
@@ -149,7 +167,7 @@ class FilteredMessages:
 
     def consumers_changed(self) -> None:
         """One came or went."""
-        consumers = list(self.queue.consumers)
+        consumers = list(self._queue.consumers)
         self._is_selecting = any(consumer.filter is not None for consumer in consumers)
         self._drops = bool(consumers) and all(consumer.drops_unmatched for consumer in consumers)
         known = self._views
@@ -164,7 +182,7 @@ class FilteredMessages:
         return any(taker.view.wants(envelope) for taker in self._candidates())
 
     def _candidates(self) -> list[_Candidate]:
-        consumers = self.queue.consumers
+        consumers = self._queue.consumers
         able = (
             list(consumers)
             if not consumers.is_single_active
@@ -181,12 +199,12 @@ class FilteredMessages:
 
     def dispatch(self) -> bool:
         """Hand over what consumers want. False: no consumer has a filter any more, and all is ordinary again."""
-        queue = self.queue
+        queue = self._queue
         if self._is_busy or queue.is_closed:
             return True  # busy: a dead letter came back to this queue; the dispatch in progress meets it
         if not self._is_selecting:
             if not self._aside:
-                queue.ready, queue.filtered = self.inner, None
+                queue.stop_filtering()
             return False
         self._is_busy = True
         try:
@@ -210,9 +228,9 @@ class FilteredMessages:
         by_view: dict[_FilterCursor, list[_Candidate]] = {}
         for taker in takers:
             by_view.setdefault(taker.view, []).append(taker)
-        queue, size = self.queue, 0
+        queue, size = self._queue, 0
         turn = len(queue.consumers)  # above every rank
-        now = queue.vhost.broker.timers.now
+        now = self._timers.now
         given: dict[int, int] = {}  # to each sink
         while by_view and size < ROUND_BYTES:
             key = self._next(by_view)
@@ -344,7 +362,7 @@ class FilteredMessages:
             views = list(self._views.values())
             unwanted = [m for m in messages if not any(view.wants(m.envelope) for view in views)]
             if unwanted:
-                self.queue.dropped_total += len(unwanted)
+                self._queue.dropped_total += len(unwanted)
                 fifo.discard(unwanted)
                 dropped = set(unwanted)
                 messages = [message for message in messages if message not in dropped]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core.errors import AccessRefused, BrokerError
 from leveret.core.message import Envelope, Message
@@ -15,15 +16,35 @@ from leveret.core.queue.filtered import FilteredMessages
 from leveret.core.queue.ready import FifoMessages, PriorityMessages
 
 if TYPE_CHECKING:
-    from leveret.core.policy import QueueLimits
-    from leveret.core.store.base import Log
-    from leveret.core.vhost import Exchange, Vhost
-__all__ = ["Queue"]
+    from leveret.core.exchange import Destination
+    from leveret.core.queue.limits import QueueLimits
+    from leveret.core.queue.services import QueueServices
+__all__ = ["Queue", "QueueHost"]
 
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 1 << 20  # handed over at once; a connection that is congested after that is asked again later
 QUORUM = "quorum"
+
+
+class RoutedLetter(Protocol):
+    """Where a dead letter goes. envelope: as it is delivered there."""
+
+    queues: tuple[Queue, ...]
+    envelope: Envelope
+
+
+class QueueHost(Protocol):
+    """The virtual host of a queue, as its queues need it. core.vhost.Vhost is one."""
+
+    name: str
+
+    @property
+    def exchanges(self) -> Mapping[str, Destination]: ...
+    def route(self, exchange_name: str, envelope: Envelope) -> RoutedLetter:
+        """Raise NotFound if there is no such exchange, another BrokerError for an envelope that it cannot route."""
+
+    def remove_queue(self, queue: Queue, reason: str = "deleted") -> None: ...
 
 
 class Queue:
@@ -37,7 +58,8 @@ class Queue:
 
     def __init__(
         self,
-        vhost: Vhost,
+        vhost: QueueHost,
+        services: QueueServices,
         name: str,
         *,
         durable: bool,
@@ -50,6 +72,9 @@ class Queue:
         log_ids: tuple[int, ...] = (),
     ) -> None:
         self.vhost = vhost
+        self.services = services
+        self.dispatcher = services.dispatcher
+        self._timers = services.timers
         self.name = name
         self.is_durable = durable
         self.is_exclusive = exclusive
@@ -68,8 +93,8 @@ class Queue:
         self.is_closed = False
         self.has_expiry = False  # some message has expires_at: heads must be looked at
         self.had_consumer = False
-        self.expiry = MessageExpiry(self)
-        self._queue_expiry = QueueExpiry(self)
+        self.expiry = MessageExpiry(self, services.timers)
+        self._queue_expiry = QueueExpiry(self, services.timers, lambda: vhost.remove_queue(self))
         # Counters: plain integers, turned into rates by a timer elsewhere.
         self.published_total = 0
         self.delivered_total = 0
@@ -115,14 +140,11 @@ class Queue:
         return tuple(fifo.log.id for fifo in self.fifos if fifo.log is not None)
 
     def _open_ready(self, log_ids: tuple[int, ...]) -> FifoMessages | PriorityMessages:
-        broker = self.vhost.broker
-        store, settings = broker.store, broker.settings.store
+        store = self.services.store
         levels = 1 if self.limits.max_priority is None else self.limits.max_priority + 1
         fifos: list[FifoMessages] = []
         for level in range(levels):
-            fifo = FifoMessages(
-                self, None, window_messages=settings.window_messages, window_bytes=settings.window_bytes
-            )
+            fifo = FifoMessages(self, self.services)
             if log_ids:
                 stored = store.open_log(log_ids[level])
                 self.next_position = max(self.next_position, stored.next_position)
@@ -132,11 +154,7 @@ class Queue:
             fifos.append(fifo)
         if log_ids:
             self.has_expiry = True  # some stored message may expire; the first look finds out
-        return fifos[0] if self.limits.max_priority is None else PriorityMessages(self, fifos)
-
-    def new_log(self) -> Log:
-        """For messages that are spilled while memory is short."""
-        return self.vhost.broker.store.create_log()
+        return fifos[0] if self.limits.max_priority is None else PriorityMessages(fifos)
 
     # -- limits
 
@@ -182,7 +200,7 @@ class Queue:
         if envelope.expiration is not None:
             ttl_ms = envelope.expiration if ttl_ms is None else min(ttl_ms, envelope.expiration)
         if ttl_ms is not None:
-            expires_at = self.vhost.broker.timers.now + ttl_ms / 1000
+            expires_at = self._timers.now + ttl_ms / 1000
             for message in messages:
                 message.expires_at = expires_at
             self.has_expiry = True
@@ -190,7 +208,7 @@ class Queue:
             messages, sum(map(len, bodies)), is_persistent=envelope.is_persistent and self.is_durable
         )
         if not self.is_scheduled:
-            self.vhost.broker.dispatcher.schedule(self)
+            self.dispatcher.schedule(self)
 
     def _publish_or_reject(self, envelope: Envelope, bodies: list[bytes]) -> int:
         max_length, max_bytes = self.limits.max_length, self.limits.max_length_bytes
@@ -350,7 +368,7 @@ class Queue:
             return
         self.redelivered_total += len(messages)
         self.ready.requeue(messages)
-        self.vhost.broker.dispatcher.schedule(self)
+        self.dispatcher.schedule(self)
 
     def reject(self, messages: list[Message]) -> None:
         """Refused for good: dead-lettered, or dropped."""
@@ -365,13 +383,13 @@ class Queue:
 
         The copies join the same group of the store as the removal here, so that a crash loses and doubles nothing.
         """
-        exchange_name = self.limits.dead_letter_exchange
-        vhost = self.vhost
-        exchange = None if exchange_name is None else vhost.exchanges.get(exchange_name)
+        exchange = self.limits.dead_letter_exchange
+        if exchange not in self.vhost.exchanges:
+            exchange = None
         death = reason, "disabled" if exchange is None else self._dead_letter_strategy
         self.dead_lettered[death] = self.dead_lettered.get(death, 0) + len(messages)
         if exchange is not None and not self.is_closed:
-            now = vhost.broker.timers.wall_ms(vhost.broker.timers.now) // 1000
+            now = self._timers.wall_ms(self._timers.now) // 1000
             made: dict[Envelope, Envelope] = {}  # alike messages die alike
             for message in messages:
                 envelope = made.get(message.envelope)
@@ -380,7 +398,7 @@ class Queue:
                         message.envelope,
                         queue=self.name,
                         reason=reason,
-                        exchange=exchange.name,
+                        exchange=exchange,
                         routing_key=self.limits.dead_letter_routing_key,
                         now=now,
                     )
@@ -398,7 +416,7 @@ class Queue:
         )
         return "at_least_once" if is_at_least_once else "at_most_once"
 
-    def _bury(self, exchange: Exchange, envelope: Envelope, body: bytes, reason: str) -> None:
+    def _bury(self, exchange: str, envelope: Envelope, body: bytes, reason: str) -> None:
         """One dead letter to its exchange; not into a queue it has come from all by itself."""
         try:
             routed = self.vhost.route(exchange, envelope)
@@ -417,11 +435,11 @@ class Queue:
             raise AccessRefused(f"queue '{self.name}' in vhost '{self.vhost.name}' in exclusive use")
         self.consumers.add(consumer)
         if consumer.filter is not None and not isinstance(self.ready, FilteredMessages):
-            self.ready = self.filtered = FilteredMessages(self, self.ready)
+            self.ready = self.filtered = FilteredMessages(self, self.ready, self.services)
         if self.filtered is not None:
             self.filtered.consumers_changed()
         self.had_consumer = True
-        self.vhost.broker.dispatcher.schedule(self)
+        self.dispatcher.schedule(self)
 
     def detach(self, consumer: Consumer, *, may_delete: bool = True) -> None:
         """It is gone (cancelled, or its connection is); the last one takes an auto-delete queue with it.
@@ -436,7 +454,12 @@ class Queue:
         if may_delete and self.is_auto_delete and not len(self.consumers):
             self.vhost.remove_queue(self)
         else:
-            self.vhost.broker.dispatcher.schedule(self)
+            self.dispatcher.schedule(self)
+
+    def stop_filtering(self) -> None:
+        """For FilteredMessages: all is ordinary again."""
+        if self.filtered is not None:
+            self.ready, self.filtered = self.filtered.inner, None
 
     # -- end
 
@@ -456,11 +479,10 @@ class Queue:
         for consumer in list(self.consumers):
             self.consumers.remove(consumer)
             consumer.sink.on_cancelled(consumer, reason)
-        broker = self.vhost.broker
-        broker.traffic.retire_queue(self)
+        self.services.traffic.retire_queue(self)
         for fifo in self.fifos:
             if fifo.log is not None:
-                broker.store.drop_log(fifo.log)
+                self.services.store.drop_log(fifo.log)
 
 
 def _round_of(eligible: list[Consumer]) -> int:

@@ -7,25 +7,32 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from leveret.core.message import Envelope, Message
+from leveret.core.message import Envelope, Message, MessageQueue
 
 if TYPE_CHECKING:
-    from leveret.core.queue.queue import Queue
+    from leveret.core.queue.services import QueueServices
     from leveret.core.store.base import Log, StoredMessage
 log_ = logging.getLogger(__name__)
 
-__all__ = ["FifoMessages", "PriorityMessages", "ReadyMessages"]
+__all__ = ["FifoMessages", "PriorityMessages", "ReadyMessages", "ReadyQueue"]
 
 
 SPILL_SLICE = 4096  # messages
 
 
+class ReadyQueue(MessageQueue, Protocol):
+    """The queue of ready messages. has_expiry: some message has a time to live."""
+
+    has_expiry: bool
+
+
 class ReadyMessages(Protocol):
     """Ready messages. `count` and `bytes` cover all of them, on disk or not."""
 
-    count: int
-    bytes: int
-
+    @property
+    def count(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
     def push(self, messages: list[Message], body_bytes: int, *, is_persistent: bool) -> None:
         """New messages, of one envelope, at growing positions. Persistent: give them to the log first."""
 
@@ -56,13 +63,14 @@ class FifoMessages:
     messages that arrived while there was a paged range; merged by position as the range is read back).
     """
 
-    def __init__(self, queue: Queue, log: Log | None, *, window_messages: int, window_bytes: int) -> None:
-        self.queue = queue
-        self.log = log
+    def __init__(self, queue: ReadyQueue, services: QueueServices) -> None:
+        self._queue = queue
+        self._services = services
+        self.log: Log | None = None
         self.count = 0
         self.bytes = 0
-        self._window_messages = window_messages
-        self._window_limit_bytes = window_bytes
+        self._window_messages = services.window_messages
+        self._window_limit_bytes = services.window_bytes
         self._returned: list[tuple[int, Message]] = []
         self._window: deque[Message] = deque()
         self._window_bytes = 0
@@ -192,7 +200,7 @@ class FifoMessages:
         if not moved:
             return 0
         if self.log is None:
-            self.log = self.queue.new_log()
+            self.log = self._services.store.create_log()
         if not self._paged_count:
             self._paged_from = moved[0].position
         self._paged_count += len(moved)
@@ -213,7 +221,7 @@ class FifoMessages:
         if not stored:
             # Cannot be; but a queue that says it has messages and gives none would hang its consumers in silence.
             log_.error(
-                "queue=%r log=%d has none of its %d messages", self.queue.name, log.id, self._paged_count
+                "queue=%r log=%d has none of its %d messages", self._queue.name, log.id, self._paged_count
             )
             self.count -= self._paged_count
             self._paged_count = 0
@@ -239,13 +247,13 @@ class FifoMessages:
                 self._envelopes.clear()
             envelope = self._envelopes[key] = Envelope(*key[:3])
             envelope.is_dead_letter = stored.is_dead_letter
-        queue = self.queue
+        queue = self._queue
         message = Message(envelope, stored.body, queue, stored.position)
         message.is_stored = True
         message.delivery_count = stored.delivery_count
         message.is_redelivered = stored.is_redelivered
         if stored.expires_at_ms is not None:
-            message.expires_at = queue.vhost.broker.timers.monotonic(stored.expires_at_ms)
+            message.expires_at = self._services.timers.monotonic(stored.expires_at_ms)
             queue.has_expiry = True
         return message
 
@@ -253,8 +261,7 @@ class FifoMessages:
 class PriorityMessages:
     """One FIFO per priority (x-max-priority): the highest first. Absent priority is 0, a higher one is capped."""
 
-    def __init__(self, queue: Queue, fifos: list[FifoMessages]) -> None:
-        self.queue = queue
+    def __init__(self, fifos: list[FifoMessages]) -> None:
         self.fifos = fifos  # by priority
         self._top = len(fifos) - 1
 

@@ -199,7 +199,7 @@ async def replay(
     result = Replay()
     held: list[Message] = []
     held_bytes = 0
-    dispatcher = dead.vhost.broker.dispatcher
+    dispatcher = dead.dispatcher
     last = dead.next_position  # what dies again meanwhile is for the next time
     try:
         while result.replayed < limit:

@@ -53,9 +53,9 @@ class Desk:
         self.max_bytes = max_bytes
         self.scope = trio.CancelScope()
         self.is_removed = False
-        self._broker = vhost.broker
+        self._services = vhost.services
         self._identity = identity
-        store = self._broker.store
+        store = self._services.store
         self.state = read_state(store, vhost.name, subscription.name)
         self._is_state_dirty = False
         prefix = attempts_prefix(vhost.name, subscription.name)
@@ -126,7 +126,7 @@ class Desk:
         """The subscription is deleted: its own queue and records with it; dead letters stay until there are none."""
         self.is_removed = True
         self.scope.cancel()
-        store, vhost = self._broker.store, self.vhost
+        store, vhost = self._services.store, self.vhost
         self.attempts.forget()
         self.state = EndpointState()
         save_state(store, vhost.name, self.name, self.state)
@@ -211,7 +211,7 @@ class Desk:
     def ledger_of(self, queue: Queue) -> RetryLedger:
         """The same one as long as the queue is the same: of messages that are not durable it is the only account."""
         if self._ledgers is None or self._ledgers[0] is not queue:
-            self._ledgers = queue, RetryLedger(self._broker.store, queue)
+            self._ledgers = queue, RetryLedger(self._services.store, queue)
         return self._ledgers[1]
 
     # -- at work
@@ -253,7 +253,7 @@ class Desk:
         digest.update(log_id.to_bytes(8, "big") + message.position.to_bytes(8, "big"))
         if not message.envelope.is_persistent or not log_id:
             # After a restart the same place may be another message's.
-            digest.update(id(self).to_bytes(8, "big") + str(self._broker.timers.wall_ms(0)).encode())
+            digest.update(id(self).to_bytes(8, "big") + str(self._services.timers.wall_ms(0)).encode())
             digest.update(queue.name.encode("utf-8", "surrogateescape"))
         return f"msg_{digest.hexdigest()}"
 
@@ -329,7 +329,7 @@ class Desk:
 
     def _save_state(self) -> None:
         self._is_state_dirty = False
-        save_state(self._broker.store, self.vhost.name, self.name, self.state)
+        save_state(self._services.store, self.vhost.name, self.name, self.state)
 
     @property
     def activity(self) -> dict[str, Any]:
@@ -342,10 +342,10 @@ class Desk:
         return None if self._endpoint is None else self._endpoint.first_failure_ms
 
     def _now_ms(self) -> int:
-        return self._broker.timers.wall_ms(trio.current_time())
+        return self._services.timers.wall_ms(trio.current_time())
 
     def _tell(self, event: str, **facts: Any) -> None:
-        self._broker.events.emit(event, vhost=self.vhost.name, name=self.name, **facts)
+        self._services.events.emit(event, vhost=self.vhost.name, name=self.name, **facts)
 
     def describe(self) -> dict[str, Any]:
         """For answers: the subscription without its secrets, and how it is doing."""

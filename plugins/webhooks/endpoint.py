@@ -59,7 +59,7 @@ class Endpoint:
         self.queue = queue
         self.subscription = desk.subscription
         subscription = self.subscription
-        self._timers = queue.vhost.broker.timers
+        self._timers = queue.services.timers
         self._sender = Sender(subscription, desk.dialer)
         self._ledger: RetryLedger = desk.ledger_of(queue)
         self._window = max(MIN_WINDOW, 2 * subscription.concurrency)

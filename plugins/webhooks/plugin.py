@@ -263,4 +263,4 @@ class WebhooksPlugin:
         )
         exchange = desk.subscription.exchange or ""
         queue.publish(Envelope.of(exchange, "webhook.test", properties), [body])
-        queue.vhost.broker.dispatcher.run_soon()
+        queue.dispatcher.run_soon()

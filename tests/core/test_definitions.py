@@ -10,9 +10,10 @@ import pytest
 from support.topology import FakeBroker, envelope, names
 
 from leveret.conf.settings import Settings
-from leveret.core.definitions import recovery
+from leveret.core.definitions import records, recovery
 from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int8, Int16, Int64, Timestamp, UInt32
+from leveret.core.routing import route
 from leveret.core.session import Session
 from leveret.core.store.base import Store
 from leveret.core.store.lmdb.store import LmdbStore
@@ -58,7 +59,7 @@ def started(disk: Disk) -> FakeBroker:
     broker = FakeBroker(disk.reopen())
     recovery.recover(broker)  # type: ignore[arg-type]  # a fake
     if not broker.vhosts:
-        recovery.save_vhost(broker.add_vhost("/"))
+        broker.add_vhost("/").save()
     return broker
 
 
@@ -95,9 +96,7 @@ def test_topology_comes_back(disk: Disk) -> None:
     }
     after = {(source.name, one.destination.name, one.routing_key) for source, one in again.vhost.bindings()}
     assert before == after
-    assert names(
-        again.vhost.route(again.vhost.exchanges["amq.topic"], envelope("amq.topic", "a.b")).queues
-    ) == ["q"]
+    assert names(route(again.vhost.exchanges["amq.topic"], envelope("amq.topic", "a.b")).queues) == ["q"]
     # And it is equivalent to what was declared.
     again.queue_declare("q", durable=True, auto_delete=True, arguments={"x-max-length": 5})
     again.exchange_declare(
@@ -168,7 +167,7 @@ def test_names_of_any_bytes_and_the_longest(disk: Disk) -> None:
         session.queue_bind(name, name, name)
     again = session_of(disk)
     for name in (long, odd):
-        assert names(again.vhost.route(again.vhost.exchanges[name], envelope(name, name)).queues) == [name]
+        assert names(route(again.vhost.exchanges[name], envelope(name, name)).queues) == [name]
 
 
 def test_messages_are_found_again_and_orphaned_logs_are_not(disk: Disk) -> None:
@@ -190,7 +189,7 @@ async def test_what_expired_meanwhile_goes_at_the_start(disk: Disk) -> None:
     broker = FakeBroker(disk.reopen())
     broker.timers.start()
     session = broker.session()
-    recovery.save_vhost(session.vhost)
+    session.vhost.save()
     session.queue_declare("dead", durable=True)
     session.queue_declare(
         "short", durable=True, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
@@ -221,7 +220,7 @@ def test_a_queue_whose_log_is_missing_starts_empty(disk: Disk, caplog: pytest.Lo
 def test_virtual_hosts_with_all_that_is_theirs(disk: Disk) -> None:
     broker = started(disk)
     vhost = broker.add_vhost("other", description="d", tags=["t1", "t2"], default_queue_type="quorum")
-    recovery.save_vhost(vhost)
+    vhost.save()
     vhost.set_limit("max-queues", 3)
     vhost.set_parameter("shovel", "s", {"n": 1, "list": [None, 1.5, True]})
     again = started(disk).vhosts["other"]
@@ -229,7 +228,7 @@ def test_virtual_hosts_with_all_that_is_theirs(disk: Disk) -> None:
     assert again.limits == {"max-queues": 3}
     assert again.parameters == {("shovel", "s"): {"n": 1, "list": [None, 1.5, True]}}
     again.close()
-    recovery.delete_vhost(again)
+    records.delete_vhost(again.services.store, again.name)
     assert set(started(disk).vhosts) == {"/"}
 
 

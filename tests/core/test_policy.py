@@ -8,7 +8,9 @@ import pytest
 from support.topology import FakeBroker, envelope, names
 
 from leveret.core.errors import InvalidArgument, NotFound
-from leveret.core.policy import QueueLimits, queue_limits
+from leveret.core.policy import queue_limits
+from leveret.core.queue.limits import QueueLimits
+from leveret.core.routing import route
 from leveret.core.session import Session
 
 
@@ -161,11 +163,11 @@ def test_alternate_exchange_by_policy(broker: FakeBroker, session: Session) -> N
     with_argument = session.exchange_declare("y", arguments={"alternate-exchange": "own"})
     broker.policies.set("/", "p", pattern="^[xyz]", definition={"alternate-exchange": "amq.fanout"})
     later = session.exchange_declare("z")
-    assert names(session.vhost.route(exchange, envelope("x", "k")).queues) == ["q"]
+    assert names(route(exchange, envelope("x", "k")).queues) == ["q"]
     assert with_argument.alternate_exchange == "own"
     assert later.alternate_exchange == "amq.fanout"
     broker.policies.clear("/", "p")
-    assert session.vhost.route(exchange, envelope("x", "k")).queues == ()
+    assert route(exchange, envelope("x", "k")).queues == ()
     assert with_argument.alternate_exchange == "own"
 
 

@@ -9,7 +9,7 @@ from support.topology import FakeBroker, envelope, names
 
 from leveret.core.errors import InvalidArgument
 from leveret.core.fields import ByteArray
-from leveret.core.routing import Routed, routing_keys
+from leveret.core.routing import Routed, route, routing_keys
 from leveret.core.session import Session
 
 
@@ -22,7 +22,7 @@ def session() -> Session:
 
 
 def routed(session: Session, exchange: str, key: str = "", **properties: Any) -> Routed:
-    return session.vhost.route(session.vhost.exchanges[exchange], envelope(exchange, key, **properties))
+    return route(session.vhost.exchanges[exchange], envelope(exchange, key, **properties))
 
 
 def reaches(session: Session, exchange: str, key: str = "", **properties: Any) -> list[str]:
@@ -134,19 +134,19 @@ def test_bcc_is_removed_and_all_else_stays(session: Session) -> None:
     sent = envelope(
         "", "q1", headers={"x": [1, "two"], "BCC": ["q2"], "CC": ["q3"]}, message_id="m", priority=3
     )
-    found = session.vhost.route(session.vhost.default_exchange, sent)
+    found = route(session.vhost.default_exchange, sent)
     assert found.envelope is not sent
     assert found.envelope.properties.headers == {"x": [1, "two"], "CC": ["q3"]}
     assert (found.envelope.properties.message_id, found.envelope.priority) == ("m", 3)
     assert (found.envelope.exchange, found.envelope.routing_key) == ("", "q1")
-    again = session.vhost.route(session.vhost.default_exchange, sent)
+    again = route(session.vhost.default_exchange, sent)
     assert again.envelope is found.envelope  # one for all messages that were published alike
 
 
 def test_without_bcc_the_envelope_is_delivered_as_it_is(session: Session) -> None:
     for headers in (None, {}, {"CC": ["q2"]}, {"CC": []}, {"xCC": 1}, {"other": "CC"}):
         sent = envelope("", "q1", headers=headers)
-        assert session.vhost.route(session.vhost.default_exchange, sent).envelope is sent
+        assert route(session.vhost.default_exchange, sent).envelope is sent
 
 
 @pytest.mark.parametrize(

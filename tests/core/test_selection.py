@@ -19,7 +19,7 @@ def consume(queue: Queue, letters: str | None, *, sink: Taker | None = None, **o
     consumer.filter = None if letters is None else Wants(letters)
     consumer.drops_unmatched = drops
     queue.attach(consumer)
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.run()
     return consumer
 
 
@@ -29,7 +29,7 @@ def publish(queue: Queue, letters: str, **properties: Any) -> None:
         queue.publish(
             envelope("", letter, **properties), [b"%s%d" % (letter.encode(), queue.published_total + 1)]
         )
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.run()
 
 
 def got(consumer: Consumer) -> list[bytes]:
@@ -41,8 +41,8 @@ def settle(consumer: Consumer, messages: list[Message]) -> None:
     if consumer.credit != UNLIMITED:
         consumer.credit += len(messages)
     consumer.queue.settle(messages)
-    consumer.queue.vhost.broker.dispatcher.schedule(consumer.queue)
-    consumer.queue.vhost.broker.dispatcher.run()
+    consumer.queue.dispatcher.schedule(consumer.queue)
+    consumer.queue.dispatcher.run()
 
 
 def test_what_one_does_not_want_stays_for_others_in_order() -> None:
@@ -95,12 +95,12 @@ def test_the_look_ahead_has_an_end() -> None:
     message = queue.get(no_ack=True)
     assert message is not None
     assert message.body == b"a1"
-    queue.vhost.broker.dispatcher.schedule(queue)
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.schedule(queue)
+    queue.dispatcher.run()
     assert got(only_b) == []
     queue.get(no_ack=True)
-    queue.vhost.broker.dispatcher.schedule(queue)
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.schedule(queue)
+    queue.dispatcher.run()
     assert got(only_b) == [b"b6"]
 
 
@@ -112,7 +112,7 @@ def test_what_came_back_is_seen_though_the_window_is_full() -> None:
     got(only_b)
     queue.requeue([message], counts=True)
     only_b.credit += 1
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.run()
     assert only_b.sink.taken == [message]  # type: ignore[attr-defined]
     assert message.is_redelivered
 
@@ -129,7 +129,7 @@ def test_messages_that_come_back_again_and_again_cost_no_memory() -> None:
         got(other)
         other.credit += 1
         queue.requeue([message], counts=True)
-        queue.vhost.broker.dispatcher.run()
+        queue.dispatcher.run()
     assert queue.filtered is not None
     assert all(len(view.behind) < 1000 for view in queue.filtered._views.values())
     assert len(queue.filtered._keys) < 1000
@@ -215,7 +215,7 @@ def test_reject_publish_counts_what_is_set_aside() -> None:
     assert queue.publish(envelope("", "b"), [b"x"]) == 1
     queue.purge()
     assert queue.publish(envelope("", "b"), [b"x", b"y", b"z"]) == 0
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.run()
     assert got(only_b) == [b"x", b"y", b"z"]
 
 
@@ -224,7 +224,7 @@ def test_a_queue_without_room_takes_what_an_idle_consumer_wants() -> None:
     only_b = consume(queue, "b")
     assert queue.publish(envelope("", "a"), [b"x"]) == 1
     assert queue.publish(envelope("", "b"), [b"y"]) == 0
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.run()
     assert got(only_b) == [b"y"]
 
 
@@ -236,7 +236,7 @@ def test_the_single_active_consumer_alone_selects() -> None:
     assert got(active) == [b"a1"]
     assert got(waiting) == []
     queue.detach(active)
-    queue.vhost.broker.dispatcher.run()
+    queue.dispatcher.run()
     assert got(waiting) == [b"b2"]
 
 

@@ -17,6 +17,7 @@ from leveret.core.errors import (
     ResourceLocked,
 )
 from leveret.core.fields import Int16, Int64, UInt8
+from leveret.core.routing import route
 from leveret.core.session import Session
 
 LOCKED = (
@@ -452,7 +453,7 @@ def test_equal_bindings_are_one_and_arguments_tell_them_apart(session: Session) 
     session.queue_unbind("q", "amq.direct", "k")
     session.queue_unbind("q", "amq.direct", "k", {"a": 1})
     assert not source.bindings
-    assert session.vhost.route(source, envelope("amq.direct", "k")).queues == ()
+    assert route(source, envelope("amq.direct", "k")).queues == ()
 
 
 def test_invalid_binding_changes_nothing(session: Session) -> None:

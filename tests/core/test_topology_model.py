@@ -11,6 +11,7 @@ from support.topology import FakeBroker, envelope
 
 from leveret.core.definitions import recovery
 from leveret.core.errors import BrokerError
+from leveret.core.routing import route
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryState, MemoryStore
 from leveret.core.vhost import Vhost
@@ -85,7 +86,7 @@ def test_books_agree(steps: list[Any]) -> None:
     for exchange in vhost.exchanges.values():
         links = [one for one in exchange.bindings.values() if one.destination.kind == "exchange"]
         assert exchange.link_count == len(links)
-        queues = vhost.route(exchange, envelope(exchange.name, "k")).queues
+        queues = route(exchange, envelope(exchange.name, "k")).queues
         assert len(set(queues)) == len(queues)
         assert all(vhost.queues[queue.name] is queue for queue in queues)
 
@@ -97,7 +98,7 @@ def test_what_is_durable_comes_back_and_nothing_else(steps: list[Any]) -> None:
     store = MemoryStore(state=state)
     store.open()
     session = FakeBroker(store).session()
-    recovery.save_vhost(session.vhost)
+    session.vhost.save()
     run(session, steps)
     store.close()
 

@@ -329,7 +329,7 @@ class OwnExchange(FanoutExchange):
 
 def declare(vhost: Vhost, name: str, type: str) -> Exchange:
     exchange = Exchange(
-        vhost, name, type, vhost.broker.registry.exchange_type(type)({}), durable=False, auto_delete=False,
+        vhost, name, type, vhost.services.registry.exchange_type(type)({}), durable=False, auto_delete=False,
         internal=False, arguments={},
     )  # fmt: skip
     vhost.add_exchange(exchange)

@@ -21,10 +21,12 @@ from leveret.core.vhost import TRACE_EXCHANGE, Vhost
 from leveret.plugins.tracing import Firehose, TracingPlugin
 
 
-def a_vhost() -> Vhost:
+def a_broker() -> FakeBroker:
+    """With one virtual host, "/"."""
     broker = FakeBroker()
     broker.node_name = "leveret@here"
-    return broker.add_vhost("/")
+    broker.add_vhost("/")
+    return broker
 
 
 def a_queue(vhost: Vhost, name: str, key: str | None = None) -> Queue:
@@ -35,10 +37,10 @@ def a_queue(vhost: Vhost, name: str, key: str | None = None) -> Queue:
 
 
 @asynccontextmanager
-async def tracing(vhost: Vhost) -> AsyncIterator[TracingPlugin]:
+async def tracing(broker: FakeBroker) -> AsyncIterator[TracingPlugin]:
     plugin = TracingPlugin()
     async with trio.open_nursery() as nursery:
-        await nursery.start(plugin.run, vhost.broker)
+        await nursery.start(plugin.run, broker)
         yield plugin
         nursery.cancel_scope.cancel()
 
@@ -68,9 +70,10 @@ PROPERTIES: dict[str, Any] = {
 
 
 async def test_a_published_message() -> None:
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     spy, target = a_queue(vhost, "spy", "publish.#"), a_queue(vhost, "wq")
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         published(vhost, envelope("orders", "wq", **PROPERTIES), [b"hello"], target)
     ((key, headers, body),) = taken(spy)
@@ -98,12 +101,13 @@ async def test_a_published_message() -> None:
 
 
 async def test_a_delivered_message() -> None:
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     spy, queue = a_queue(vhost, "spy", "deliver.wq"), a_queue(vhost, "wq")
     message = Message(envelope("", "wq"), b"hello", queue, 1)
     again = Message(message.envelope, b"hello", queue, 2)
     again.is_redelivered = True
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         assert vhost.tracer is not None
         vhost.tracer.delivered(queue, [message, again], "c", 3, "guest")
@@ -119,9 +123,10 @@ async def test_a_delivered_message() -> None:
 
 async def test_types_on_the_wire() -> None:
     """S, A, F, and I for every number, timestamps too (rabbit_trace.erl type/1)."""
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     spy = a_queue(vhost, "spy", "#")
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         published(vhost, envelope("x", "k", timestamp=1700000000, priority=3))
     trace = spy.get(no_ack=True)
@@ -137,13 +142,14 @@ async def test_types_on_the_wire() -> None:
 
 
 async def test_alike_messages_share_their_traces_envelope() -> None:
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     spy, queue = a_queue(vhost, "spy", "#"), a_queue(vhost, "wq")
     one, other = envelope("x", "k"), envelope("x", "other")
     messages = [
         Message(each, b"%d" % index, queue, index) for index, each in enumerate([one, one, one, other, one])
     ]
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         assert vhost.tracer is not None
         vhost.tracer.delivered(queue, messages, "c", 1, "u")
@@ -155,9 +161,10 @@ async def test_alike_messages_share_their_traces_envelope() -> None:
 
 
 async def test_messages_of_the_trace_exchange_are_not_traced() -> None:
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     spy = a_queue(vhost, "spy", "#")
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         published(vhost, envelope(TRACE_EXCHANGE, "publish.x"))
         assert vhost.tracer is not None
@@ -168,13 +175,14 @@ async def test_messages_of_the_trace_exchange_are_not_traced() -> None:
 
 
 async def test_on_and_off_per_vhost_and_off_with_the_plugin() -> None:
-    vhost = a_vhost()
-    other = vhost.broker.add_vhost("other")
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
+    other = broker.add_vhost("other")
     spy = a_queue(vhost, "spy", "#")
     plugin = TracingPlugin()
     with pytest.raises(PreconditionFailed, match="plugin 'tracing' is not running"):
         plugin.trace_on("/")
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         assert vhost.tracer is None
         plugin.trace_on("/")
         plugin.trace_on("/")
@@ -193,9 +201,10 @@ async def test_on_and_off_per_vhost_and_off_with_the_plugin() -> None:
 
 
 async def test_long_names_and_names_that_are_no_text() -> None:
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     spy = a_queue(vhost, "spy", "#")
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         published(vhost, envelope("ä" * 127, "k"))
         published(vhost, envelope("\udcff", "\udcff"))
@@ -207,9 +216,10 @@ async def test_long_names_and_names_that_are_no_text() -> None:
 
 
 async def test_a_trace_that_fails_harms_nobody_and_ends_tracing(caplog: pytest.LogCaptureFixture) -> None:
-    vhost = a_vhost()
+    broker = a_broker()
+    vhost = broker.vhosts["/"]
     a_queue(vhost, "spy", "#")
-    async with tracing(vhost) as plugin:
+    async with tracing(broker) as plugin:
         plugin.trace_on("/")
         broken = envelope("x", "k")
         broken.properties.headers = {"what": object()}
@@ -219,5 +229,5 @@ async def test_a_trace_that_fails_harms_nobody_and_ends_tracing(caplog: pytest.L
 
 
 def test_the_firehose_is_a_tracer() -> None:
-    tracer: Tracer = Firehose(a_vhost(), "n")
+    tracer: Tracer = Firehose(a_broker().vhosts["/"], "n")
     assert tracer

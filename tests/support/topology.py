@@ -24,7 +24,7 @@ from leveret.core.session import Session
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
 from leveret.core.timers import Timers
-from leveret.core.vhost import Vhost
+from leveret.core.vhost import Services, Vhost
 
 __all__ = ["FakeBroker", "envelope", "names"]
 
@@ -67,8 +67,17 @@ class FakeBroker(SimpleNamespace):
         )  # fmt: skip
         self.policies = Policies(self)  # type: ignore[arg-type]  # a fake
 
+    @property
+    def vhost_services(self) -> Services:
+        """Of the settings and the registry that it has by now: tests replace them."""
+        window = self.settings.store
+        return Services(
+            self.store, self.dispatcher, self.timers, self.events, self.traffic, self.churn, self.registry, self.policies,
+            self.components, window.window_messages, window.window_bytes,
+        )  # fmt: skip
+
     def add_vhost(self, name: str = "/", **metadata: Any) -> Vhost:
-        vhost: Vhost = Vhost(self, name, **metadata)  # type: ignore[arg-type]  # a fake
+        vhost: Vhost = Vhost(self.vhost_services, name, **metadata)
         self.vhosts[name] = vhost
         return vhost
 

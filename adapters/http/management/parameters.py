@@ -11,7 +11,7 @@ from leveret.adapters.http.management.policies import policy_item
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
-    from leveret.core.policy import Policy
+    from leveret.core.policy import Policies, Policy
     from leveret.core.vhost import Vhost
 __all__ = ["LIMITS", "OPERATOR_POLICY", "POLICY", "ROUTES", "parameters_of"]
 
@@ -19,12 +19,12 @@ OPERATOR_POLICY, LIMITS, POLICY = "operator_policy", "vhost-limits", "policy"
 """Components that RabbitMQ keeps as parameters, and we as what they are."""
 
 
-def parameters_of(vhost: Vhost) -> Iterator[dict[str, Any]]:
+def parameters_of(policies: Policies, vhost: Vhost) -> Iterator[dict[str, Any]]:
     """Operator policies and limits included, as RabbitMQ shows them."""
     name = vhost.name
     for (component, parameter), value in sorted(vhost.parameters.items()):
         yield {"value": value, "vhost": name, "component": component, "name": parameter}
-    for policy in vhost.broker.policies.list(name, operator=True):
+    for policy in policies.list(name, operator=True):
         yield _of_policy(policy, OPERATOR_POLICY)
     if vhost.limits:
         yield {"value": vhost.limits, "vhost": name, "component": LIMITS, "name": "limits"}
@@ -36,9 +36,9 @@ def _of_policy(policy: Policy, component: str) -> dict[str, Any]:
     return {"value": item, "vhost": vhost, "component": component, "name": name}
 
 
-def _policies_of(vhost: Vhost) -> Iterator[dict[str, Any]]:
+def _policies_of(policies: Policies, vhost: Vhost) -> Iterator[dict[str, Any]]:
     """For whoever asks for this component; the list of all has no policies, as RabbitMQ's."""
-    for policy in vhost.broker.policies.list(vhost.name):
+    for policy in policies.list(vhost.name):
         yield _of_policy(policy, POLICY)
 
 
@@ -46,6 +46,11 @@ def _shown(call: Call, item: dict[str, Any]) -> dict[str, Any]:
     """Without secrets, where the component's owner knows of some. Definitions have them all."""
     owner = call.broker.components.get(item["component"])
     return item if owner is None else item | {"value": owner.masked(item["value"])}
+
+
+def _items(call: Call, vhost: Vhost, component: str | None) -> Iterator[dict[str, Any]]:
+    policies = call.broker.policies
+    return _policies_of(policies, vhost) if component == POLICY else parameters_of(policies, vhost)
 
 
 async def parameters(call: Call) -> Any:
@@ -58,7 +63,7 @@ async def parameters(call: Call) -> Any:
     found = [
         _shown(call, item)
         for vhost in vhosts
-        for item in (parameters_of(vhost) if component != POLICY else _policies_of(vhost))
+        for item in _items(call, vhost, component)
         if component in (None, item["component"])
     ]
     return await answer_list(call, found, plain_table())
@@ -68,7 +73,7 @@ async def parameter(call: Call) -> dict[str, Any]:
     """One parameter."""
     component, name = call.part("component"), call.part("name")
     vhost = await vhost_for(call, administrators_enter=True)
-    for item in parameters_of(vhost) if component != POLICY else _policies_of(vhost):
+    for item in _items(call, vhost, component):
         if (item["component"], item["name"]) == (component, name):
             return _shown(call, item)
     raise not_found()

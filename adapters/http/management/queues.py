@@ -80,7 +80,7 @@ def _policies(item: dict[str, Any], queue: Queue, view: PublishView) -> None:
     item.update(
         policy=queue.policy_name,
         operator_policy=queue.operator_policy_name,
-        effective_policy_definition=effective_definition(queue),
+        effective_policy_definition=effective_definition(view.broker.policies, queue),
     )
     limit = queue.limits.delivery_limit
     if limit is not None:

@@ -110,7 +110,7 @@ class Poll:
         self.messages += messages
         self._bytes += sum([len(message.body) for message in messages])
         self._wake()
-        tracer = self.queue.vhost.tracer
+        tracer = self._session.vhost.tracer
         if tracer is not None:
             session = self._session
             name = getattr(session.connection, "name", "")

@@ -135,7 +135,7 @@ class Stream:
         return 256 if self.window is None else self.window - len(self.out)
 
     def deliver(self, consumer: Consumer, messages: list[Message]) -> None:
-        tracer = self.queue.vhost.tracer
+        tracer = self.session.vhost.tracer
         if tracer is not None:
             name, user = getattr(self.session.connection, "name", ""), self.session.principal.username
             tracer.delivered(self.queue, messages, name, 0, user)
@@ -222,7 +222,7 @@ class Stream:
 
     def _offer(self) -> None:
         if self.reason is None and not self.queue.is_closed:
-            dispatcher = self.queue.vhost.broker.dispatcher
+            dispatcher = self.queue.dispatcher
             dispatcher.schedule(self.queue)
             dispatcher.run_soon()
 

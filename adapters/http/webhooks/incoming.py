@@ -212,7 +212,7 @@ class Hooks:
     def _publish(self, vhost: Vhost, source: Source, envelope: Envelope, body: bytes) -> None:
         """As the source's author was allowed to. Raise Refusal: nothing is stored, or (429) not everywhere."""
         exchange = vhost.exchanges.get(source.exchange)
-        routed = None if exchange is None else vhost.route(exchange, envelope)
+        routed = None if exchange is None else vhost.route(exchange.name, envelope)
         is_ping = (
             source.type == "github" and (envelope.properties.headers or {}).get("x-github-event") == "ping"
         )
