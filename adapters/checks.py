@@ -1,4 +1,7 @@
-"""What the connections of every adapter must do: for the tests of the bundled ones, and of adapters that plugins bring.
+"""What every adapter and its connections must do: for the tests of the bundled ones, and of adapters that plugins bring.
+
+async def test_my_adapter():
+    await check_adapter(MyAdapter)
 
 async def test_my_connections():
     async with running_broker_with_my_adapter() as broker:
@@ -9,20 +12,32 @@ where `async with log_in():` is a client of the protocol that connects, logs in 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import random
+import socket
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 import trio.testing
 
+from leveret.adapters.base import Adapter, Draining
 from leveret.adapters.connection_listing import describe_channel, describe_connection
+from leveret.adapters.transport import PlainTransport
+from leveret.conf.checks import check_settings
+from leveret.conf.settings import Settings
+from leveret.core.broker import Broker
 from leveret.core.connections import ClientConnection
+from leveret.core.exchanges.direct import DirectExchange
+from leveret.core.exchanges.fanout import FanoutExchange
+from leveret.core.exchanges.headers import HeadersExchange
+from leveret.core.exchanges.topic import TopicExchange
+from leveret.core.registry import Registry
+from leveret.core.store.memory import MemoryStore
 
-if TYPE_CHECKING:
-    from leveret.core.broker import Broker
-__all__ = ["check_connections"]
+__all__ = ["check_adapter", "check_connections"]
 
 GONE_S = 5.0
 COLUMNS = {
@@ -109,3 +124,91 @@ async def _until_gone(broker: Broker, connection: ClientConnection) -> None:
         broker.connections.of_vhost(connection.vhost_name),
     ):
         assert connection not in group, "Connections.discard is called when it is gone"
+
+
+# -- an adapter as a whole
+
+TIMEOUT_S = 30.0
+
+# What any program may send to any port.
+ODD_BYTES = (
+    b"", b"\0", b"\xff" * 100, b"\n\n\n", b"GET / HTTP/1.1\r\n\r\n", b"AMQP\x00\x00\x09\x01", b"\x16\x03\x01\x02\0\x01\0",
+    b"\x10\xff\xff\xff\xff", b"CONNECT\n\n\0", random.Random(1).randbytes(5000),
+)  # fmt: skip
+
+
+async def check_adapter(adapter_type: type[Adapter], hello: Iterable[bytes] = ()) -> None:
+    """Its description; that it starts and stops; and that no peer's mistake, silence or leaving hurts it.
+
+    hello: beginnings of correct conversations, each of which is broken off.
+    """
+    _check_description(adapter_type)
+    broker = Broker(Settings(), _registry(), MemoryStore())
+    async with broker.running(), trio.open_nursery() as nursery:
+        adapter = adapter_type(broker)
+        broker.adapters = [adapter]
+        with trio.fail_after(TIMEOUT_S):
+            await nursery.start(adapter.run)
+            for data in (*ODD_BYTES, *hello):
+                await _talk(adapter, [data])
+                await _talk(adapter, [data[index : index + 1] for index in range(min(len(data), 200))])
+                await _talk(adapter, [data], is_cancelled=True)
+        assert not list(broker.connections), "connections are left that have ended"
+        if isinstance(adapter, Draining):
+            adapter.drain()
+        nursery.cancel_scope.cancel()
+
+
+def _check_description(adapter_type: type[Adapter]) -> None:
+    assert adapter_type.name, "it has no name"
+    assert adapter_type.login_protocol, "it has no name for logins"
+    assert len(set(adapter_type.protocols)) == len(adapter_type.protocols) > 0, (
+        "protocols must be named, each once"
+    )
+    names = [spec.name for spec in adapter_type.listeners]
+    assert len(set(names)) == len(names) > 0, "listeners must be named, each once"
+    for spec in adapter_type.listeners:
+        assert spec.label, f"listener {spec.name} has no label"
+        assert not spec.is_tls or spec.port is None, (
+            f"listener {spec.name} needs a certificate: it cannot be open by default"
+        )
+    if adapter_type.settings_type is not None:
+        check_settings(adapter_type.settings_type)
+
+
+async def _talk(adapter: Adapter, pieces: Iterable[bytes], *, is_cancelled: bool = False) -> None:
+    """Send, and leave; or have the broker end it instead. The adapter's task must end then, and never raise."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    transport = PlainTransport(ours)
+    ended = trio.Event()
+    scope = trio.CancelScope()
+
+    async def serve() -> None:
+        try:
+            with scope, contextlib.suppress(OSError):  # the peer is gone: the listener forgives it
+                await adapter.serve(transport)
+        finally:
+            transport.close()
+            ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:
+            with contextlib.suppress(trio.BrokenResourceError):  # it has had enough
+                for piece in pieces:
+                    await stream.send_all(piece)
+                    await trio.testing.wait_all_tasks_blocked()
+            if is_cancelled:
+                scope.cancel()
+                await ended.wait()
+        with trio.move_on_after(TIMEOUT_S):
+            await ended.wait()
+        assert ended.is_set(), "a connection does not end when its client leaves"
+
+
+def _registry() -> Registry:
+    registry = Registry()
+    for made in (DirectExchange, FanoutExchange, HeadersExchange, TopicExchange):
+        registry.register("exchanges", made.name, made)
+    return registry

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
+
+import trio
 
 __all__ = [
     "AccessDenied",
     "Authenticator",
     "Authorizer",
     "Credentials",
+    "LongLived",
     "Permission",
     "Principal",
     "Resource",
@@ -78,14 +81,37 @@ class Authenticator(Protocol):
 
     name: ClassVar[str]
 
+    settings_type: ClassVar[type | None] = None
+    """The frozen dataclass that declares its settings, the section [auth.NAME]; see leveret.conf.declare.
+
+    A backend that declares settings is built with an instance of it, all others without arguments. Settings that are
+    declared reloadable are handed to `reconfigure(settings)`.
+    """
+
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return a principal, or None to ask the next backend. Raise AccessDenied to refuse."""
+
+
+@runtime_checkable
+class LongLived(Protocol):
+    """A backend with a task of its own, as a pool of connections needs."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled; call `task_status.started()` as soon as the backend can answer.
+
+        Started before any client can connect, and cancelled after the last one has gone. Runs in the broker's thread, so
+        it must not block. An exception before `started()` keeps the broker from starting; later it is logged, and the
+        backend goes on being asked: it must deny what it cannot answer. It may return when nothing is left to do.
+        """
 
 
 class Authorizer(Protocol):
     """Tells what a principal may do. A backend that answers from memory returns the bool itself, without an await."""
 
     name: ClassVar[str]
+
+    settings_type: ClassVar[type | None] = None
+    """As an authenticator's; a class that serves as both has one section."""
 
     def authorize(
         self, principal: Principal, vhost: str, permission: Permission | None, resource: Resource

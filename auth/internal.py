@@ -49,6 +49,7 @@ class InternalBackend:
     """
 
     name: ClassVar[str] = "internal"
+    settings_type: ClassVar[type | None] = None
 
     def __init__(self, settings: Auth) -> None:
         self._settings = settings

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from leveret.auth.chain import AuthChain
 from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
 from leveret.core.alarms import Alarms
 from leveret.core.allocator import give_back_memory, keep_freed_memory
+from leveret.core.backends import Backends
 from leveret.core.churn import Churn
 from leveret.core.connection_limits import ConnectionLimits
 from leveret.core.connections import Connections
@@ -59,7 +59,8 @@ class Broker:
         self.timers = Timers(after=self.dispatcher.run)
         self.events = Events()
         self.users = InternalBackend(settings.auth)
-        self.auth = self._auth_chain()
+        self.backends = Backends(settings, registry, self.users)
+        self.auth = self.backends.chain
         self.alarms = Alarms(settings, store)
         self.alarms.relieve = self._spill
         self.vhosts: dict[str, Vhost] = {}
@@ -93,27 +94,6 @@ class Broker:
         )
         self._room = trio.Event()
 
-    def _auth_chain(self) -> AuthChain:
-        """The backends that the settings name, in their order; each may be both authenticator and authorizer."""
-        built: dict[type, Any] = {InternalBackend: self.users}
-
-        def backends(kind: str) -> list[Any]:
-            found = []
-            for name in self.settings.auth.backends:
-                if self.registry.find(kind, name) is None:
-                    continue
-                backend = self.registry.load(kind, name)
-                if backend not in built:
-                    built[backend] = backend(*self.registry.own_settings(kind, name, self.settings))
-                found.append(built[backend])
-            return found
-
-        return AuthChain(
-            backends("authenticators"),
-            backends("authorizers"),
-            loopback_users=self.settings.auth.loopback_users,
-        )
-
     def _on_user_event(self, event: str, fields: Mapping[str, Any]) -> None:
         """What happens to users is told; a deleted one's connections end."""
         self.events.emit(event, **fields)
@@ -146,6 +126,7 @@ class Broker:
             self._ensure_defaults()
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.store.run)
+                await nursery.start(self.backends.run)
                 nursery.start_soon(self.timers.run)
                 nursery.start_soon(self.dispatcher.serve)
                 nursery.start_soon(self.alarms.run)

@@ -14,6 +14,7 @@ import trio
 from leveret.conf.declare import Reconfigurable
 from leveret.core.errors import BrokerError, NotFound, PreconditionFailed
 from leveret.core.registry import Offer, PluginError, Registry
+from leveret.core.task_start import Started
 from leveret.plugins.base import Plugin, PluginStatus
 
 if TYPE_CHECKING:
@@ -47,19 +48,6 @@ class Run:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     error: str = ""
-
-
-class Started:
-    """Passes `started()` on once: a plugin that ends without it must not confuse the nursery."""
-
-    def __init__(self, outer: trio.TaskStatus[None]) -> None:
-        self._outer = outer
-        self.is_called = False
-
-    def started(self, value: None = None) -> None:
-        if not self.is_called:
-            self.is_called = True
-            self._outer.started()
 
 
 class PluginHost:

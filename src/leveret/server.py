@@ -173,6 +173,7 @@ class Server:
             raise OperationRefused(str(error), "invalid") from error
         former = self.settings
         self.settings = broker.settings = self._registry.settings = reload.settings
+        broker.backends.reconfigure(former, reload.settings)
         if self._plugins is not None:
             self._plugins.reconfigure(former)
         set_level(reload.settings.log.level)

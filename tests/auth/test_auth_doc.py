@@ -11,7 +11,8 @@ import pytest
 from support.distributions import install
 
 from leveret.auth.chain import AuthChain
-from leveret.auth.contracts import AccessDenied, Credentials, Permission, Resource
+from leveret.auth.checks import check_authenticator, check_authorizer
+from leveret.auth.contracts import AccessDenied, Credentials, Permission, Principal, Resource
 from leveret.conf.load import SettingsError, load
 from leveret.core.broker import Broker
 from leveret.core.store.memory import MemoryStore
@@ -73,6 +74,15 @@ async def test_the_backend() -> None:
     assert not may(Permission.WRITE, Resource("exchange", ""))
     assert may(Permission.WRITE, Resource("topic", "amq.topic", "device-1.temperature"))
     assert not may(Permission.WRITE, Resource("topic", "amq.topic", "device-10.temperature"))
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_backend_passes_the_checks() -> None:
+    backend = load_registry().load("authenticators", "devices")
+    own = backend.settings_type(KEY)
+    accepted = credentials("device-1", password("device-1"))
+    await check_authenticator(backend(own), accepted=[accepted], rejected=[credentials("device-2", "x")])
+    await check_authorizer(backend(own), Principal("device-1", backend="devices"))
 
 
 @pytest.mark.usefixtures("installed")

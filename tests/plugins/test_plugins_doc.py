@@ -17,6 +17,7 @@ from support.topology import FakeBroker
 
 from leveret.core.exchange import Binding
 from leveret.core.registry import KINDS
+from leveret.plugins.checks import check_adapter
 from leveret.plugins.host import PluginHost
 from leveret.plugins.loader import load_registry
 
@@ -39,7 +40,7 @@ def entry_points() -> str:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert set(modules()) == {"random_exchange", "test_random_exchange", "census"}
+    assert set(modules()) == {"random_exchange", "test_random_exchange", "census", "test_census", "parrot"}
     install(monkeypatch, tmp_path / "site", "documented", modules(), entry_points())
 
 
@@ -56,6 +57,16 @@ def test_the_exchange_type() -> None:
 @pytest.mark.usefixtures("installed")
 def test_the_test_of_the_exchange_type() -> None:
     importlib.import_module("test_random_exchange").test_the_contract()
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_test_of_the_plugin() -> None:
+    await importlib.import_module("test_census").test_the_contract()
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_adapter() -> None:
+    await check_adapter(load_registry().load("adapters", "parrot"), [b"lora"])
 
 
 @pytest.mark.usefixtures("installed")

@@ -1,0 +1,68 @@
+"""What plugins must do, as functions: run them in the tests of your own. All of them can be imported from here.
+
+async def test_my_plugin():
+    await check_plugin(MyPlugin)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from leveret.adapters.checks import check_adapter, check_connections
+from leveret.auth.checks import check_authenticator, check_authorizer
+from leveret.conf.checks import check_settings, check_settings_of
+from leveret.conf.settings import Settings
+from leveret.core.broker import Broker
+from leveret.core.exchanges.checks import check_exchange
+from leveret.core.store.checks import check_store
+from leveret.core.store.memory import MemoryStore
+from leveret.plugins.base import Plugin
+from leveret.plugins.host import START_TIMEOUT_S, STOP_TIMEOUT_S
+from leveret.plugins.loader import load_registry
+
+__all__ = [
+    "check_adapter",
+    "check_authenticator",
+    "check_authorizer",
+    "check_connections",
+    "check_exchange",
+    "check_plugin",
+    "check_settings",
+    "check_store",
+]
+
+
+async def check_plugin(plugin_type: type[Plugin], *settings: Any) -> None:
+    """Its description and settings; that it starts, stops when it is cancelled, leaves nothing behind, and starts again.
+
+    settings: an instance of its `settings_type`, if the defaults cannot work.
+    """
+    _check_description(plugin_type)
+    declaration = plugin_type.settings_type
+    own = settings if settings or declaration is None else (declaration(),)
+    broker = Broker(Settings(), load_registry(), MemoryStore())
+    async with broker.running():
+        for _ in range(2):  # as if it was disabled and enabled again
+            before = set(broker.services), set(broker.components)
+            plugin = plugin_type(*own)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    with trio.fail_after(START_TIMEOUT_S):
+                        await nursery.start(plugin.run, broker)
+                    if own and hasattr(plugin, "reconfigure"):
+                        plugin.reconfigure(own[0])
+                    scope.deadline = trio.current_time() + STOP_TIMEOUT_S
+                    nursery.cancel_scope.cancel()
+            assert not scope.cancelled_caught, "it does not stop when it is cancelled"
+            assert (set(broker.services), set(broker.components)) == before, "it leaves something registered"
+
+
+def _check_description(plugin_type: type[Plugin]) -> None:
+    check_settings_of(plugin_type)
+    assert plugin_type.name, "it has no name"
+    assert plugin_type.description, "it has no description"
+    assert "\n" not in plugin_type.description, "its description is one line"
+    for names in (plugin_type.requires, plugin_type.exchanges):
+        assert not isinstance(names, str), "requires and exchanges are sequences of names"
