@@ -426,11 +426,6 @@ class Vhost:
         """Its metadata and limits as a record of the store."""
         records.save_vhost(self.services.store, self)
 
-    def set_limit(self, name: str, value: int | None) -> None:
-        """Set one of VHOST_LIMITS, and leave the others. None removes it; a negative number does not limit."""
-        others = {key: limit for key, limit in self.limits.items() if key != name}
-        self.set_limits(others if value is None else {**others, name: value})
-
     def set_limits(self, limits: Mapping[str, int]) -> None:
         """Replace all limits; the names are VHOST_LIMITS, and a negative number does not limit."""
         self.limits = dict(limits)

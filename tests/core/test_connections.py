@@ -109,7 +109,7 @@ async def test_limits_are_checked_without_asking_the_connections() -> None:
     async with broker_in_process(limits=Limits(connection_max=1003)) as server:
         broker = server.broker
         vhost = broker.vhosts["/"]
-        vhost.set_limit("max-connections", 1001)
+        vhost.set_limits({"max-connections": 1001})
         broker.users.set_user_limits("guest", {"max-connections": 1002, "max-channels": 3000})
         there = connected(broker.connections, 1000, "guest", "/", channels=3)
         await broker.open_session(Principal("guest"), "/", object())
@@ -132,7 +132,7 @@ async def take_all_places(server: InProcess, there: list[FakeConnection]) -> Non
         there += connected(broker.connections, more, "guest", "/")
         with pytest.raises(ConnectionRefused, match=text):
             await broker.open_session(Principal("guest"), "/", object())
-        broker.vhosts["/"].set_limit("max-connections", None)
+        broker.vhosts["/"].set_limits({})
         if len(there) == 1002:
             broker.users.set_user_limits("guest", {})
 

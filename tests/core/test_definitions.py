@@ -221,7 +221,7 @@ def test_virtual_hosts_with_all_that_is_theirs(disk: Disk) -> None:
     broker = started(disk)
     vhost = broker.add_vhost("other", description="d", tags=["t1", "t2"], default_queue_type="quorum")
     vhost.save()
-    vhost.set_limit("max-queues", 3)
+    vhost.set_limits({"max-queues": 3})
     vhost.set_parameter("shovel", "s", {"n": 1, "list": [None, 1.5, True]})
     again = started(disk).vhosts["other"]
     assert (again.description, again.tags, again.default_queue_type) == ("d", ("t1", "t2"), "quorum")

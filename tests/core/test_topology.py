@@ -299,7 +299,7 @@ def test_purge(session: Session) -> None:
 
 def test_queue_limit_of_the_virtual_host(session: Session) -> None:
     session.queue_declare("a")
-    session.vhost.set_limit("max-queues", 1)
+    session.vhost.set_limits({"max-queues": 1})
     session.queue_declare("a")
     refused(
         PreconditionFailed,
@@ -307,7 +307,7 @@ def test_queue_limit_of_the_virtual_host(session: Session) -> None:
         session.queue_declare,
         "b",
     )
-    session.vhost.set_limit("max-queues", -1)
+    session.vhost.set_limits({"max-queues": -1})
     session.queue_declare("b")
 
 

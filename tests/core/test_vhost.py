@@ -155,9 +155,8 @@ def test_metadata_limits_and_parameters(session: Session, broker: FakeBroker) ->
     vhost = session.vhost
     vhost.update(description="for tests", tags=["a"], default_queue_type="quorum")
     assert (vhost.description, vhost.tags, vhost.default_queue_type) == ("for tests", ("a",), "quorum")
-    vhost.set_limit("max-connections", 5)
-    vhost.set_limit("max-queues", 0)
-    vhost.set_limit("max-queues", None)
+    vhost.set_limits({"max-connections": 5, "max-queues": 0})
+    vhost.set_limits({"max-connections": 5})
     assert vhost.limits == {"max-connections": 5}
     vhost.set_parameter("c", "n", [1])
     assert vhost.clear_parameter("c", "n")

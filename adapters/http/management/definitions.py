@@ -13,7 +13,8 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.management.payloads import bad_request, decode, done
 from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
-from leveret.core.definitions.interchange import export, import_slices, paused_collector
+from leveret.core.administration.definitions import export_definitions, import_definitions
+from leveret.core.definitions.interchange import paused_collector
 
 __all__ = ["ROUTES"]
 
@@ -41,7 +42,7 @@ async def get_definitions(call: Call) -> web.Response:
         name = re.sub(r"[^\w .@()+-]", "_", name, flags=re.ASCII)
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     with paused_collector():
-        return json_response(export(call.broker, vhost), headers=headers)
+        return json_response(export_definitions(call.broker, vhost), headers=headers)
 
 
 async def post_definitions(call: Call) -> web.Response:
@@ -59,13 +60,12 @@ async def post_definitions(call: Call) -> web.Response:
 
 async def _import(call: Call, document: Any, vhost: str | None) -> None:
     """Slice by slice, so that others have their turns; all at once when the server is about to stop."""
-    broker = call.broker
-    slices = import_slices(broker, document, vhost, user=call.principal.username)
-    for _ in slices:
+
+    async def pause() -> None:
         if not call.context.stopping.is_set():
-            broker.dispatcher.run()
             await asyncio.sleep(0)
-            broker.timers.tick()
+
+    await import_definitions(call.broker, document, pause, vhost=vhost, user=call.principal.username)
 
 
 async def _document(call: Call) -> tuple[Any, str | None]:

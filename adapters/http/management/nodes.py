@@ -26,7 +26,6 @@ MECHANISMS = {
     "EXTERNAL": "TLS peer verification mechanism",
     "ANONYMOUS": "SASL ANONYMOUS authentication mechanism",
 }
-# What a connection, a channel and a message cost beside their bytes: estimates for the breakdown of memory.
 ERLANGS = (
     "queue_slave_procs", "quorum_queue_procs", "quorum_queue_dlx_procs", "stream_queue_procs",
     "stream_queue_replica_reader_procs", "stream_queue_coordinator_procs", "plugins", "metadata_store", "metrics",
@@ -35,6 +34,7 @@ ERLANGS = (
 )  # fmt: skip
 """What only Erlang has, and clients' types demand."""
 CONNECTION_BYTES, CHANNEL_BYTES = 24_000, 6_000
+"""What a connection and a channel cost in memory beside the messages: estimates."""
 
 
 def check_node(call: Call, part: str = "node") -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.management.routes import Call, not_authorised, not_found
+from leveret.auth.users import NoSuchUser
+from leveret.core.administration.parameters import PolicyIsNoParameter
 from leveret.core.definitions.json_fields import is_text, table_of
-from leveret.core.errors import AccessRefused, InvalidArgument, NotAllowed, ResourceLocked
+from leveret.core.errors import AccessRefused, InvalidArgument, NotAllowed, NotFound, ResourceLocked
 
 if TYPE_CHECKING:
     from leveret.core.session import Session
     from leveret.core.vhost import Vhost
 __all__ = [
-    "Payload", "bad_request", "check_length", "created", "decode", "done", "payload", "perform", "session_for", "terms",
+    "Payload", "bad_request", "check_length", "created", "decode", "done", "payload", "perform", "refusals", "session_for", "terms",
     "validation_failed", "vhost_for",
 ]  # fmt: skip
 
@@ -45,6 +48,19 @@ def terms(*parts: Any) -> Refusal:
 def validation_failed(error: Exception) -> Refusal:
     """Of policies, parameters and limits."""
     return bad_request(f"Validation failed\n\n{error}\n")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Answer what leveret.core.administration refuses as RabbitMQ does: 400 for a value, 404 for what does not exist."""
+    try:
+        yield
+    except PolicyIsNoParameter as error:
+        raise bad_request(str(error)) from None
+    except InvalidArgument as error:
+        raise validation_failed(error) from None
+    except (NotFound, NoSuchUser):
+        raise not_found() from None
 
 
 def done() -> web.Response:

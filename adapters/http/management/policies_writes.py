@@ -4,51 +4,30 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from leveret.adapters.http.management.payloads import (
-    Payload,
-    created,
-    done,
-    payload,
-    validation_failed,
-    vhost_for,
-)
-from leveret.adapters.http.management.routes import Call, Route, not_found
-from leveret.core.errors import InvalidArgument
+from leveret.adapters.http.management.payloads import created, done, payload, refusals, vhost_for
+from leveret.adapters.http.management.routes import Call, Route
+from leveret.core.administration import policies
+from leveret.core.administration.policies import PolicyValue
 
-__all__ = ["ROUTES", "set_policy"]
-
-
-def set_policy(call: Call, vhost: str, name: str, given: Payload, *, operator: bool) -> bool:
-    """True: it is new. Raise Refusal (400)."""
-    policies = call.broker.policies
-    is_new = policies.get(vhost, name, operator=operator) is None
-    priority, apply_to = given.get("priority", 0), given.get("apply-to")
-    try:
-        policies.set(
-            vhost,
-            name,
-            pattern=given.get("pattern"),
-            definition=given.get("definition"),
-            apply_to="all" if apply_to is None else apply_to,
-            priority=priority,
-            operator=operator,
-        )
-    except InvalidArgument as error:
-        raise validation_failed(error) from None
-    return is_new
+__all__ = ["ROUTES"]
 
 
 async def _put(call: Call, *, operator: bool) -> web.Response:
     given = await payload(call, "pattern", "definition")
     vhost = await vhost_for(call, administrators_enter=True)
-    return created(set_policy(call, vhost.name, call.part("policy"), given, operator=operator))
+    value = PolicyValue(
+        given.get("pattern"), given.get("definition"), given.get("apply-to"), given.get("priority", 0)
+    )
+    with refusals():
+        return created(
+            policies.set_policy(call.broker, vhost.name, call.part("policy"), value, operator=operator)
+        )
 
 
 async def _delete(call: Call, *, operator: bool) -> web.Response:
-    vhost, name = await vhost_for(call, administrators_enter=True), call.part("policy")
-    if call.broker.policies.get(vhost.name, name, operator=operator) is None:
-        raise not_found()
-    call.broker.policies.clear(vhost.name, name, operator=operator)
+    vhost = await vhost_for(call, administrators_enter=True)
+    with refusals():
+        policies.clear_policy(call.broker, vhost.name, call.part("policy"), operator=operator)
     return done()
 
 

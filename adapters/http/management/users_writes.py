@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 
-from leveret.adapters.http.management.payloads import (
-    Payload,
-    bad_request,
-    check_length,
-    created,
-    done,
-    payload,
-    terms,
-)
+from leveret.adapters.http.management.payloads import Payload, bad_request, created, done, payload, terms
 from leveret.adapters.http.management.routes import Call, Route, not_found
-from leveret.auth import passwords
-from leveret.auth.users import NoSuchUser, User, hashed
+from leveret.adapters.http.management.users import find_user
+from leveret.auth.users import HashNotBase64, NoSuchUser, User, hashed
+from leveret.core.administration import permissions, users
+from leveret.core.administration.users import UserPassword
+from leveret.core.errors import NotFound
 
 __all__ = ["ROUTES"]
 
@@ -25,34 +22,17 @@ PROTECTED = "protected"
 """A tag: such users are changed by `leveret ctl` alone."""
 
 
-def _user(call: Call, name: str) -> User | None:
-    try:
-        return call.broker.users.user(name)
-    except NoSuchUser:
-        return None
-
-
 def _check_unprotected(user: User) -> None:
     if PROTECTED in user.tags:
         raise bad_request("Protected users cannot be modified via the HTTP API")
 
 
-def _password(given: Payload) -> dict[str, Any]:
-    """password_hash and hashing_algorithm; neither password nor hash: no login by password. Raise Refusal (400)."""
-    password, password_hash = given.get("password"), given.get("password_hash")
-    if password is not None and password_hash is not None:
-        raise bad_request("both_password_and_password_hash_are_provided")
-    if password:
-        return {"password_hash": hashed(given.text("password"))}
-    if not password_hash:
-        return {"password_hash": ""}
-    algorithm = given.text("hashing_algorithm", None)
-    try:
-        passwords.algorithm_of(given.text("password_hash"))
-    except ValueError as error:
-        if "base64" in str(error):
-            raise terms("not_base64", password_hash) from None
-    return {"password_hash": password_hash, "hashing_algorithm": algorithm}
+def _password(given: Payload) -> UserPassword:
+    return UserPassword(
+        given.text("password", None),
+        given.text("password_hash", None),
+        given.text("hashing_algorithm", None) if given.get("password_hash") else None,
+    )
 
 
 async def put_user(call: Call) -> web.Response:
@@ -63,21 +43,20 @@ async def put_user(call: Call) -> web.Response:
         if "administrator" not in given:
             raise bad_request("tags_not_present")
         tags = ["administrator"] if given.flag("administrator") else []
-    existing = _user(call, name)
+    existing = users.find_user(call.broker, name)
     if existing is not None:
         _check_unprotected(existing)
-    limits = existing.limits if existing is not None else {}
-    call.broker.users.put_user(name, **_password(given), tags=tags, limits=limits)
-    return created(existing is None)
+    try:
+        return created(users.put_user(call.broker, name, _password(given), tags))
+    except HashNotBase64:
+        raise terms("not_base64", given.get("password_hash")) from None
 
 
 async def delete_user(call: Call) -> web.Response:
     """Delete a user; the user's connections are closed."""
-    user = _user(call, call.part("user"))
-    if user is None:
-        raise not_found()
+    user = find_user(call)
     _check_unprotected(user)
-    call.broker.users.delete_user(user.name)
+    users.delete_user(call.broker, user.name)
     return done()
 
 
@@ -87,12 +66,11 @@ async def bulk_delete(call: Call) -> web.Response:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise bad_request("users must be a list of names")
     for name in names:
-        user = _user(call, name)
-        if user is None:
+        if users.find_user(call.broker, name) is None:
             raise terms("no_such_user", name)
     for name in dict.fromkeys(names):
         if PROTECTED not in call.broker.users.user(name).tags:
-            call.broker.users.delete_user(name)
+            users.delete_user(call.broker, name)
     return done()
 
 
@@ -104,57 +82,53 @@ async def hash_password(call: Call) -> dict[str, Any]:
 # -- permissions
 
 
-def _check_place(call: Call) -> tuple[str, str]:
-    """User and virtual host of the path. Raise Refusal: 400 for PUT, 404 for DELETE."""
-    user, vhost = call.part("user"), call.part("vhost")
-    if _user(call, user) is None or vhost not in call.broker.vhosts:
-        raise not_found() if call.request.method == "DELETE" else bad_request("vhost_or_user_not_found")
-    return user, vhost
+@contextmanager
+def _place(call: Call) -> Iterator[None]:
+    """Answer for a user or a virtual host of the path that does not exist: 400 for PUT, 404 for DELETE."""
+    try:
+        yield
+    except (NotFound, NoSuchUser):
+        if call.request.method == "DELETE":
+            raise not_found() from None
+        raise bad_request("vhost_or_user_not_found") from None
 
 
 async def put_permission(call: Call) -> web.Response:
     """What a user may configure, write and read in a virtual host: regular expressions."""
     given = await payload(call, "configure", "write", "read")
-    user, vhost = _check_place(call)
-    users = call.broker.users
-    is_new = user not in dict(users.list_permissions(vhost))
-    users.set_permissions(user, vhost, given.text("configure"), given.text("write"), given.text("read"))
-    return created(is_new)
+    patterns = given.text("configure"), given.text("write"), given.text("read")
+    with _place(call):
+        return created(
+            permissions.set_permissions(call.broker, call.part("user"), call.part("vhost"), *patterns)
+        )
 
 
 async def delete_permission(call: Call) -> web.Response:
     """Take a user's permissions in a virtual host away."""
-    user, vhost = _check_place(call)
-    if user not in dict(call.broker.users.list_permissions(vhost)):
-        raise not_found()
-    call.broker.users.clear_permissions(user, vhost)
+    with _place(call):
+        if not permissions.clear_permissions(call.broker, call.part("user"), call.part("vhost")):
+            raise not_found()
     return done()
 
 
 async def put_topic_permission(call: Call) -> web.Response:
     """Which routing keys of a topic exchange a user may write and read: regular expressions."""
     given = await payload(call, "exchange", "write", "read")
-    user, vhost = _check_place(call)
-    is_new = not _topics(call, user, vhost)
-    exchange = check_length("exchange", given.text("exchange"))
-    call.broker.users.set_topic_permissions(user, vhost, exchange, given.text("write"), given.text("read"))
-    return created(is_new)
+    row = given.text("exchange"), given.text("write"), given.text("read")
+    with _place(call):
+        return created(
+            permissions.set_topic_permissions(call.broker, call.part("user"), call.part("vhost"), *row)
+        )
 
 
 async def delete_topic_permission(call: Call) -> web.Response:
     """Take a user's permissions on topics in a virtual host away, of all exchanges or of one."""
-    user, vhost = _check_place(call)
+    user, vhost = call.part("user"), call.part("vhost")
     exchange = call.request.match_info.get("exchange")
-    rows = _topics(call, user, vhost)
-    if not rows or (exchange is not None and exchange not in rows):
-        raise not_found()
-    call.broker.users.clear_topic_permissions(user, vhost, exchange)
+    with _place(call):
+        if not permissions.clear_topic_permissions(call.broker, user, vhost, exchange):
+            raise not_found()
     return done()
-
-
-def _topics(call: Call, user: str, vhost: str) -> set[str]:
-    """The exchanges for which the user has any."""
-    return {exchange for name, exchange, _ in call.broker.users.list_topic_permissions(vhost) if name == user}
 
 
 ROUTES = (
