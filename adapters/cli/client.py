@@ -13,11 +13,11 @@ __all__ = ["Refused", "Unavailable", "call"]
 
 
 class Unavailable(Exception):
-    """No server answers: one sentence."""
+    """No server answers; the text is one sentence."""
 
 
 class Refused(Exception):
-    """The server says no, and why. `reason`: see server.REASONS."""
+    """The server refuses; the text is its sentence. reason: one of leveret.adapters.control.server.REASONS."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text)
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 def call(path: Path, command: str, arguments: Mapping[str, Any], timeout_s: float | None = 60.0) -> Any:
-    """One command to the server that listens at `path`; returns its answer. Raise Unavailable or Refused."""
+    """Send one command to the server that listens at `path`, and return its answer. Raise Unavailable, Refused."""
     request = json.dumps({"command": command, "arguments": dict(arguments)}) + "\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
@@ -53,6 +53,6 @@ def _read_line(connection: socket.socket) -> bytes:
     chunks = []
     while chunk := connection.recv(1 << 16):
         chunks.append(chunk)
-        if chunk.endswith(b"\n"):  # an answer is one line, and the last thing sent
+        if chunk.endswith(b"\n"):  # an answer is one line
             break
     return b"".join(chunks)

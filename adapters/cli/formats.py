@@ -1,4 +1,4 @@
-"""How answers are shown: as rabbitmqctl does."""
+"""The formats of listings, as rabbitmqctl prints them: tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def render(
     has_headers: bool = True,
     is_terminal: bool = False,
 ) -> str:
-    """The text of a listing, without the last line's end.
+    """Return the text of a listing, without a line end at its end.
 
-    A table is aligned for people at a terminal, and separated by tabs for programs.
+    formatter: one of FORMATTERS. A table is aligned at a terminal, and has tabs between its columns otherwise.
     """
     if formatter == "json":
         return _json([{name: row.get(name) for name in columns} for row in rows])
@@ -45,7 +45,7 @@ def render(
 
 
 def _json(rows: list[dict[str, Any]]) -> str:
-    """An object a line: a valid document that can be read, and cut, by line."""
+    """A JSON array with one object per line, so that programs can read it by line."""
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     return "[\n" + "\n,".join(lines) + ("\n]" if lines else "]")
 
@@ -57,7 +57,7 @@ def _csv(lines: list[list[str]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """One value in a table; field tables, which are lists of [name, type, value], as Erlang writes them."""
+    """Return a value as a table shows it. Field tables, lists of [name, type, value], are written as Erlang's terms."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -80,5 +80,5 @@ def _term(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Names may hold bytes that are no text: shown escaped, instead of failing in the terminal's encoding."""
+    """Escape what is not valid Unicode: names may contain any bytes, and printing must not fail."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,7 @@
-"""Where the control socket is: in the data directory, or, if that path is too long for a socket, behind a pointer."""
+"""Where the control socket is: in the data directory, or in a runtime directory if that path is too long for a socket.
+
+A socket elsewhere is found through a pointer, a text file in the data directory with its path.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ PROBE_TIMEOUT_S = 1.0
 
 
 class AddressError(Exception):
-    """The socket cannot be there: one sentence for the operator."""
+    """The socket cannot be opened at its place; the text is one sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlAddress:
-    """A place for the socket; `pointer`: the file that must name it, if it is not where it is looked for."""
+    """The path of the socket. pointer: the file that names it, if it is not in the data directory."""
 
     path: Path
     pointer: Path | None = None
@@ -36,7 +39,7 @@ def _fits(path: Path) -> bool:
 
 
 def place(data_dir: Path, override: str = "") -> ControlAddress:
-    """Where a server puts its socket. Raise AddressError."""
+    """Choose the path of a server's socket. override: the configured path, or "". Raise AddressError."""
     if override:
         path = Path(override).expanduser().absolute()
         if not _fits(path):
@@ -59,7 +62,7 @@ def _runtime_folders() -> list[Path]:
 
 
 def find(data_dir: Path, override: str = "") -> Path:
-    """Where a client finds the socket of the server with this data directory, whether or not it runs."""
+    """Return the path of the socket of the server with this data directory, whether or not it is running."""
     if override:
         return Path(override).expanduser().absolute()
     try:
@@ -69,9 +72,9 @@ def find(data_dir: Path, override: str = "") -> Path:
 
 
 def bind(address: ControlAddress) -> socket.socket:
-    """A listening, non-blocking socket that only this user may connect to. Raise AddressError.
+    """Return a listening, non-blocking socket that only this user may connect to. Raise AddressError.
 
-    A socket that a killed server left behind is replaced; one that answers is not, and nothing that is no socket is.
+    A socket that a killed server left behind is replaced. A socket that answers, and a file of another kind, are not.
     """
     path = address.path
     if address.pointer is not None:
@@ -80,7 +83,7 @@ def bind(address: ControlAddress) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(os.fspath(path))
-        path.chmod(0o600)  # before listen: until then nobody can connect
+        path.chmod(0o600)  # before listen, so that no other user can connect
         listener.listen(16)
         listener.setblocking(False)
         if address.pointer is None:
@@ -94,7 +97,7 @@ def bind(address: ControlAddress) -> socket.socket:
 
 
 def _own_folder(folder: Path) -> None:
-    """Others may write to where it is: it must be ours alone."""
+    """Create the directory in a place where others may write, and check that only this user may enter it."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
@@ -109,7 +112,7 @@ def _own_folder(folder: Path) -> None:
 def _remove_stale(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise AddressError(f"the control socket cannot be opened: {path} is there, and is not a socket")
+            raise AddressError(f"the control socket cannot be opened: {path} exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -117,7 +120,7 @@ def _remove_stale(path: Path) -> None:
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)  # nobody listens: left by a killed server
+            path.unlink(missing_ok=True)  # a killed server left it
             return
         except OSError as error:
             raise AddressError(f"the control socket {path} cannot be replaced: {error}") from error

@@ -194,3 +194,14 @@ async def test_disk_that_does_not_take_it_is_reported(autojump_clock: Any) -> No
 def test_client_says_that_nobody_is_there(tmp_path: Path) -> None:
     with pytest.raises(client.Unavailable, match="no leveret server is running"):
         client.call(tmp_path / "control.sock", "ping", {})
+
+
+async def test_operations_come_and_go_while_the_server_runs(tmp_path: Path) -> None:
+    operations = dict(OPERATIONS)
+    server = ControlServer(Broker(), operations, tmp_path)  # type: ignore[arg-type]
+    line = json.dumps({"command": "more", "arguments": {"left": "x"}}).encode()
+    assert (await server.answer(line))["reason"] == "usage"
+    operations["more"] = join
+    assert await server.answer(line) == {"ok": "x-"}
+    del operations["more"]
+    assert (await server.answer(line))["reason"] == "usage"
