@@ -65,7 +65,9 @@ class Broker:
         self.alarms.relieve = self._spill
         self.vhosts: dict[str, Vhost] = {}
         self.parameters: dict[str, Any] = {}  # global runtime parameters, as JSON has them
-        self.policies = Policies(self)
+        self.policies = Policies(
+            store, self.events, self.vhosts, lambda: self.settings.limits.delivery_limit_quorum
+        )
         self.replies = Replies()
         self.churn = Churn()
         self.traffic = Traffic()

@@ -1,14 +1,14 @@
-"""The exchange contract: pure routing; no I/O, no await, no knowledge of queue contents."""
+"""Exchanges: the contract of their types (pure routing, without I/O and without knowledge of queues), and a declared one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from leveret.core.message import Envelope
 
-__all__ = ["Arguments", "Binding", "Destination", "ExchangeType"]
+__all__ = ["Arguments", "Binding", "Destination", "Exchange", "ExchangeHost", "ExchangeType"]
 
 Arguments = Mapping[str, Any]
 
@@ -61,3 +61,55 @@ class ExchangeType(Protocol):
     @property
     def is_stable(self) -> bool:
         """True: while the bindings stay, the same routing key always gives the same destinations (may be cached)."""
+
+
+class ExchangeHost(Protocol):
+    """The virtual host of an exchange, as routing needs it: where names lead. core.vhost.Vhost is one."""
+
+    name: str
+
+    @property
+    def exchanges(self) -> Mapping[str, Exchange]: ...
+    @property
+    def queues(self) -> Mapping[str, Destination]: ...
+
+
+class Exchange:
+    """A declared exchange. `router` knows its bindings as its type needs them, `bindings` as they are listed."""
+
+    kind = "exchange"
+
+    __slots__ = (
+        "alternate_exchange", "arguments", "bindings", "is_auto_delete", "is_durable", "is_internal",
+        "link_count", "name", "policy_name", "published_in", "published_out", "router", "type", "vhost",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        vhost: ExchangeHost,
+        name: str,
+        type: str,
+        router: ExchangeType,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: Arguments,
+    ) -> None:
+        self.vhost = vhost
+        self.name = name
+        self.type = type
+        self.router = router
+        self.is_durable = durable
+        self.is_auto_delete = auto_delete
+        self.is_internal = internal
+        self.arguments = arguments
+        self.bindings: dict[Hashable, Binding] = {}
+        self.link_count = 0  # bindings that lead to exchanges; 0: all that is bound to it are queues
+        self.alternate_exchange: str | None = None  # by argument or policy
+        self.policy_name: str | None = None
+        self.published_in = 0
+        self.published_out = 0
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.name!r} type={self.type} vhost={self.vhost.name!r} bindings={len(self.bindings)}>"

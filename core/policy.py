@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from leveret.core.policy_keys import check_apply_to, check_definition, compile_p
 from leveret.core.queue.limits import QueueLimits
 
 if TYPE_CHECKING:
-    from leveret.core.broker import Broker
+    from leveret.core.events import Events
+    from leveret.core.exchange import Exchange
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange, Vhost
+    from leveret.core.store.base import Store
+    from leveret.core.vhost import Vhost
 __all__ = ["EffectivePolicy", "Policies", "Policy", "queue_limits"]
 
 log = logging.getLogger(__name__)
@@ -112,8 +114,18 @@ def queue_limits(
 class Policies:
     """All policies of a broker. Every change is durable, and holds at once for what is there."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        vhosts: Mapping[str, Vhost],
+        quorum_delivery_limit: Callable[[], int],
+    ) -> None:
+        """quorum_delivery_limit: of quorum queues that name none; the setting may change."""
+        self._store = store
+        self._events = events
+        self._vhosts = vhosts
+        self._quorum_delivery_limit = quorum_delivery_limit
         # By virtual host and whose they are; each by name.
         self._policies: dict[tuple[str, bool], dict[str, Policy]] = {}
 
@@ -148,9 +160,9 @@ class Policies:
             log.warning("vhost=%r policy=%r keys without effect: %s", vhost, name, error)
         policy = Policy(vhost, name, pattern, dict(definition), apply_to, priority, operator, regex)
         self._policies.setdefault((vhost, operator), {})[name] = policy
-        records.save_policy(self._broker.store, policy)
+        records.save_policy(self._store, policy)
         self._apply(host, cleared=False)
-        self._broker.events.emit(
+        self._events.emit(
             "operator.policy.set" if operator else "policy.set",
             name=name,
             vhost=vhost,
@@ -168,11 +180,9 @@ class Policies:
         policy = self._policies.get((vhost, operator), {}).pop(name, None)
         if policy is None:
             raise NotFound(f"policy '{name}' in vhost '{vhost}' does not exist")
-        records.delete_policy(self._broker.store, policy)
+        records.delete_policy(self._store, policy)
         self._apply(host, cleared=True)
-        self._broker.events.emit(
-            "operator.policy.cleared" if operator else "policy.cleared", name=name, vhost=vhost
-        )
+        self._events.emit("operator.policy.cleared" if operator else "policy.cleared", name=name, vhost=vhost)
         log.info("vhost=%s policy=%r cleared", vhost, name)
 
     def recovered(self, policy: Policy) -> None:
@@ -197,7 +207,7 @@ class Policies:
         """The virtual host is deleted, and its policies with it."""
         for operator in (False, True):
             for policy in self._policies.pop((name, operator), {}).values():
-                records.delete_policy(self._broker.store, policy)
+                records.delete_policy(self._store, policy)
 
     # -- questions
 
@@ -242,7 +252,7 @@ class Policies:
             arguments,
             effective.definition,
             queue_type,
-            quorum_delivery_limit=self._broker.settings.limits.delivery_limit_quorum,
+            quorum_delivery_limit=self._quorum_delivery_limit(),
         )
 
     def name_queue(self, queue: Queue) -> EffectivePolicy:
@@ -274,7 +284,7 @@ class Policies:
                 queue.apply(limits)
             elif before == (queue.policy_name, queue.operator_policy_name):
                 continue
-            self._broker.events.emit(
+            self._events.emit(
                 "queue.policy.cleared" if cleared else "queue.policy.updated",
                 name=queue.name,
                 vhost=vhost.name,
@@ -282,7 +292,7 @@ class Policies:
             )
 
     def _vhost(self, name: str) -> Vhost:
-        vhost = self._broker.vhosts.get(name)
+        vhost = self._vhosts.get(name)
         if vhost is None:
             raise NotFound(f"Virtual host '{name}' does not exist")
         return vhost

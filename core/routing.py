@@ -11,8 +11,8 @@ from leveret.core.message import Envelope
 from leveret.core.properties import raw_headers, with_headers
 
 if TYPE_CHECKING:
+    from leveret.core.exchange import Exchange
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange
 __all__ = ["Routed", "route", "routing_keys"]
 
 HAS_HEADERS = 1 << 5  # in the first byte of the property flags
@@ -41,7 +41,7 @@ def route(exchange: Exchange, envelope: Envelope) -> Routed:
             return _walk(exchange, envelope, keys, delivered)
     key = envelope.routing_key
     if not exchange.name:
-        queue = exchange.vhost.queues.get(key)
+        queue = cast("Queue | None", exchange.vhost.queues.get(key))
         return Routed((queue,) if queue is not None else (), envelope, True)
     if not exchange.link_count:
         queues = cast("tuple[Queue, ...]", tuple(exchange.router.route(envelope, key)))
@@ -62,7 +62,7 @@ def _walk(exchange: Exchange, envelope: Envelope, keys: tuple[str, ...], deliver
             for key in keys:
                 queue = queues.get(key)
                 if queue is not None:
-                    found[queue] = None
+                    found[cast("Queue", queue)] = None
             continue
         router = current.router
         is_stable = is_stable and router.is_stable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.auth.contracts import Permission, Principal, Resource
 from leveret.core import topology
@@ -22,9 +22,15 @@ from leveret.core.reply_to import TOPIC_REPLY, is_reply_queue
 from leveret.core.routing import Routed, route, routing_keys
 
 if TYPE_CHECKING:
-    from leveret.core.broker import Broker
+    from leveret.auth.chain import AuthChain
+    from leveret.auth.internal import InternalBackend
+    from leveret.conf.settings import Settings
+    from leveret.core.counters import Traffic
+    from leveret.core.exchange import Exchange
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange, Vhost
+    from leveret.core.reply_to import Replies
+    from leveret.core.timers import Timers
+    from leveret.core.vhost import Vhost
 __all__ = ["Published", "Session", "Target"]
 
 REMEMBERED = 4096  # answers of the backends; then all are forgotten
@@ -54,6 +60,17 @@ class Published:
     rejected: int
 
 
+class SessionBroker(Protocol):
+    """What sessions use of the broker."""
+
+    settings: Settings
+    users: InternalBackend
+    auth: AuthChain
+    timers: Timers
+    traffic: Traffic
+    replies: Replies
+
+
 class Session:
     """Every method is synchronous and either does all or, with an error of core/errors.py, nothing.
 
@@ -61,7 +78,7 @@ class Session:
     `connection` is what owns exclusive queues; it is compared by identity.
     """
 
-    def __init__(self, broker: Broker, vhost: Vhost, principal: Principal, connection: object) -> None:
+    def __init__(self, broker: SessionBroker, vhost: Vhost, principal: Principal, connection: object) -> None:
         self.broker = broker
         self.vhost = vhost
         self.principal = principal

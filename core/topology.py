@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.auth.contracts import Permission
 from leveret.core.bindings import binding_identity
@@ -17,14 +17,12 @@ from leveret.core.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
-from leveret.core.exchange import Arguments, Binding
+from leveret.core.exchange import Arguments, Binding, Exchange
 from leveret.core.fields import type_name
 from leveret.core.queue.arguments import KNOWN_ARGUMENTS, QUEUE_TYPES, check_queue_arguments
-from leveret.core.vhost import Exchange
 
 if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
-    from leveret.core.session import Session
     from leveret.core.vhost import Vhost
 __all__ = [
     "bind", "check_exclusive", "declare_exchange", "declare_queue", "delete_exchange", "delete_queue",
@@ -32,6 +30,24 @@ __all__ = [
 ]  # fmt: skip
 
 RESERVED = "amq."
+
+
+class TopologySession(Protocol):
+    """Who changes the topology: core.session.Session, as far as it is asked here.
+
+    connection    the owner of exclusive queues
+    pending_name  given to a queue whose declaration waits for an authorization
+    """
+
+    vhost: Vhost
+    connection: object
+    pending_name: str | None
+
+    def require(
+        self, permission: Permission, kind: str, name: str, routing_key: str | None = None
+    ) -> None: ...
+    def require_any(self, kind: str, name: str) -> None: ...
+    def require_topic(self, permission: Permission, exchange: Exchange, routing_key: str) -> None: ...
 
 
 def require_exchange(vhost: Vhost, name: str) -> Exchange:
@@ -72,7 +88,7 @@ def _check_not_reserved(kind: str, name: str) -> None:
         raise AccessRefused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
 
 
-def _check_target(session: Session, kind: str, name: str, arguments: Arguments, key: str) -> None:
+def _check_target(session: TopologySession, kind: str, name: str, arguments: Arguments, key: str) -> None:
     """An argument that names an exchange, of a thing that is new: read on the thing, write on the exchange."""
     if key not in arguments:
         return
@@ -90,7 +106,7 @@ def _check_target(session: Session, kind: str, name: str, arguments: Arguments, 
 
 
 def declare_exchange(
-    session: Session,
+    session: TopologySession,
     name: str,
     type: str,
     *,
@@ -134,7 +150,7 @@ def declare_exchange(
     return exchange
 
 
-def delete_exchange(session: Session, name: str, *, if_unused: bool) -> None:
+def delete_exchange(session: TopologySession, name: str, *, if_unused: bool) -> None:
     vhost = session.vhost
     _check_not_default(name)
     thing = describe_resource("exchange", name, vhost.name)
@@ -153,7 +169,7 @@ def delete_exchange(session: Session, name: str, *, if_unused: bool) -> None:
 
 
 def declare_queue(
-    session: Session,
+    session: TopologySession,
     name: str,
     *,
     passive: bool,
@@ -267,7 +283,7 @@ def _generated(vhost: Vhost) -> str:
             return name
 
 
-def delete_queue(session: Session, name: str, *, if_unused: bool, if_empty: bool) -> int:
+def delete_queue(session: TopologySession, name: str, *, if_unused: bool, if_empty: bool) -> int:
     """How many messages were ready in it; 0 if there is no such queue."""
     vhost = session.vhost
     session.require(Permission.CONFIGURE, "queue", name)
@@ -294,7 +310,7 @@ def remove_queue(queue: Queue, *, if_unused: bool, if_empty: bool) -> int:
 
 
 def bind(
-    session: Session,
+    session: TopologySession,
     kind: str,
     destination_name: str,
     source_name: str,
@@ -317,7 +333,7 @@ def bind(
 
 
 def unbind(
-    session: Session,
+    session: TopologySession,
     kind: str,
     destination_name: str,
     source_name: str,
@@ -344,7 +360,7 @@ def _require(vhost: Vhost, kind: str, name: str) -> Queue | Exchange:
 
 
 def _check_binding(
-    session: Session, kind: str, destination_name: str, source_name: str, routing_key: str
+    session: TopologySession, kind: str, destination_name: str, source_name: str, routing_key: str
 ) -> None:
     session.require(Permission.WRITE, kind, destination_name)
     _check_not_default(source_name, destination_name if kind == "exchange" else source_name)

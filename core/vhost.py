@@ -14,7 +14,7 @@ from leveret.core import routing
 from leveret.core.bindings import binding_identity
 from leveret.core.definitions import records
 from leveret.core.errors import NotFound
-from leveret.core.exchange import Arguments, Binding, ExchangeType
+from leveret.core.exchange import Arguments, Binding, Exchange, ExchangeType
 from leveret.core.exchanges.direct import DirectExchange
 from leveret.core.queue.queue import Queue
 from leveret.core.routing import Routed
@@ -94,47 +94,6 @@ class Services:
     components: dict[str, ParameterComponent]
     window_messages: int
     window_bytes: int
-
-
-class Exchange:
-    """A declared exchange. `router` knows its bindings as its type needs them, `bindings` as they are listed."""
-
-    kind = "exchange"
-
-    __slots__ = (
-        "alternate_exchange", "arguments", "bindings", "is_auto_delete", "is_durable", "is_internal",
-        "link_count", "name", "policy_name", "published_in", "published_out", "router", "type", "vhost",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        vhost: Vhost,
-        name: str,
-        type: str,
-        router: ExchangeType,
-        *,
-        durable: bool,
-        auto_delete: bool,
-        internal: bool,
-        arguments: Arguments,
-    ) -> None:
-        self.vhost = vhost
-        self.name = name
-        self.type = type
-        self.router = router
-        self.is_durable = durable
-        self.is_auto_delete = auto_delete
-        self.is_internal = internal
-        self.arguments = arguments
-        self.bindings: dict[Hashable, Binding] = {}
-        self.link_count = 0  # bindings that lead to exchanges; 0: all that is bound to it are queues
-        self.alternate_exchange: str | None = None  # by argument or policy
-        self.policy_name: str | None = None
-        self.published_in = 0
-        self.published_out = 0
-
-    def __repr__(self) -> str:
-        return f"<Exchange {self.name!r} type={self.type} vhost={self.vhost.name!r} bindings={len(self.bindings)}>"
 
 
 class Vhost:

@@ -14,8 +14,8 @@ from leveret.core.reply_to import REPLY_TO, is_reply_queue
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
+    from leveret.core.exchange import Exchange
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange
 __all__ = ["PROTOCOL", "Publisher"]
 
 PROTOCOL = "amqp091"  # in metrics

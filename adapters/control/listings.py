@@ -27,10 +27,9 @@ from leveret.core.fields import type_name
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-    from leveret.core.exchange import Binding
+    from leveret.core.exchange import Binding, Exchange
     from leveret.core.queue.consumer import Consumer
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange
 __all__ = ["LISTINGS"]
 
 Column = Callable[[Any], Any]

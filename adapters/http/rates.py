@@ -29,8 +29,9 @@ from leveret.core.connections import ChannelTotals
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
     from leveret.core.connections import ClientChannel, ClientConnection
+    from leveret.core.exchange import Exchange
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange, Vhost
+    from leveret.core.vhost import Vhost
 __all__ = [
     "CHANNEL",
     "CONNECTION",

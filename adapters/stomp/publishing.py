@@ -18,9 +18,9 @@ from leveret.core.reply_to import is_reply_queue
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
     from leveret.adapters.stomp.parser import SendHead
+    from leveret.core.exchange import Exchange
     from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-    from leveret.core.vhost import Exchange
 __all__ = ["PROTOCOL", "Publisher", "Target"]
 
 PROTOCOL = "stomp"  # in metrics

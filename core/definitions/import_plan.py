@@ -23,13 +23,13 @@ from leveret.core.definitions.import_items import (
 )
 from leveret.core.equivalence import describe_resource
 from leveret.core.errors import BrokerError, InvalidArgument, NotFound
-from leveret.core.exchange import Binding, ExchangeType
+from leveret.core.exchange import Binding, Exchange, ExchangeType
 from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern
 from leveret.core.queue.arguments import QUEUE_TYPES, check_queue_arguments
-from leveret.core.vhost import PREDECLARED, VHOST_LIMITS, Exchange
+from leveret.core.vhost import PREDECLARED, VHOST_LIMITS
 
 if TYPE_CHECKING:
-    from leveret.core.broker import Broker
+    from leveret.core.definitions.target import DefinitionsTarget
     from leveret.core.vhost import Vhost
 __all__ = ["LIMITS", "OPERATOR_POLICY", "Plan"]
 
@@ -50,7 +50,9 @@ class Plan:
     iterators that stop after each slice.
     """
 
-    def __init__(self, broker: Broker, document: Any, vhost: str | None, user: str | None = None) -> None:
+    def __init__(
+        self, broker: DefinitionsTarget, document: Any, vhost: str | None, user: str | None = None
+    ) -> None:
         self.report = Report()
         self._broker = broker
         self._vhost = vhost

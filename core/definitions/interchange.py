@@ -24,7 +24,7 @@ from leveret.core.definitions.json_fields import json_of
 from leveret.core.definitions.recovery import require_vhost
 
 if TYPE_CHECKING:
-    from leveret.core.broker import Broker
+    from leveret.core.definitions.target import DefinitionsTarget
     from leveret.core.policy import Policies, Policy
     from leveret.core.vhost import Vhost
 __all__ = [
@@ -91,7 +91,9 @@ def paused_collector() -> Iterator[None]:
             gc.enable()
 
 
-def import_(broker: Broker, document: Any, vhost: str | None = None, *, user: str | None = None) -> Report:
+def import_(
+    broker: DefinitionsTarget, document: Any, vhost: str | None = None, *, user: str | None = None
+) -> Report:
     """Make what the document defines; with `vhost` its exchanges, queues, bindings, policies and parameters, there.
 
     Users, permissions, policies and parameters that exist are replaced; exchanges, queues and bindings are left as they
@@ -108,7 +110,7 @@ def import_(broker: Broker, document: Any, vhost: str | None = None, *, user: st
 
 
 def import_slices(
-    broker: Broker, document: Any, vhost: str | None = None, *, user: str | None = None
+    broker: DefinitionsTarget, document: Any, vhost: str | None = None, *, user: str | None = None
 ) -> Generator[None, None, Report]:
     """As `import_`, in slices of some milliseconds. Nothing has changed before all is checked; once it changes things it must
     be run to its end. What was deleted meanwhile, and would be needed, is left out with a warning.
@@ -124,7 +126,7 @@ def import_slices(
     return plan.report
 
 
-def export(broker: Broker, vhost: str | None = None) -> dict[str, Any]:
+def export(broker: DefinitionsTarget, vhost: str | None = None) -> dict[str, Any]:
     """All definitions, password hashes included. Exclusive queues, and what every virtual host has, are left out.
 
     vhost: of that one alone, without its name, so that they can be imported into another. Raise NotFound.
@@ -183,7 +185,7 @@ def _vhost(vhost: Vhost) -> dict[str, Any]:
     return {"name": vhost.name, **metadata, "metadata": metadata, "limits": dict(vhost.limits)}
 
 
-def all_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
+def all_permissions(broker: DefinitionsTarget) -> Iterator[dict[str, Any]]:
     """As definitions and listings have them, by virtual host and user."""
     for vhost in sorted(broker.vhosts):
         for user, row in sorted(broker.users.list_permissions(vhost), key=lambda pair: pair[0]):
@@ -196,7 +198,7 @@ def all_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
             }
 
 
-def all_topic_permissions(broker: Broker) -> Iterator[dict[str, Any]]:
+def all_topic_permissions(broker: DefinitionsTarget) -> Iterator[dict[str, Any]]:
     """The same, and by exchange."""
     for vhost in sorted(broker.vhosts):
         rows = sorted(broker.users.list_topic_permissions(vhost), key=lambda row: row[:2])

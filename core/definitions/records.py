@@ -15,11 +15,9 @@ from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError, decode_table, encode_table
 
 if TYPE_CHECKING:
-    from leveret.core.exchange import Binding
-    from leveret.core.policy import Policy
+    from leveret.core.exchange import Binding, Exchange
     from leveret.core.queue.queue import Queue
     from leveret.core.store.base import Store
-    from leveret.core.vhost import Exchange
 __all__ = [
     "check_storable", "delete_binding", "delete_exchange", "delete_parameter", "delete_policy", "delete_queue",
     "delete_vhost", "read", "save_binding", "save_exchange", "save_parameter", "save_policy", "save_queue",
@@ -151,7 +149,26 @@ def delete_binding(store: Store, source: Exchange, binding: Binding) -> None:
 # -- policies and parameters: JSON, as they come
 
 
-def save_policy(store: Store, policy: Policy) -> None:
+class StoredPolicy(Protocol):
+    """What is stored of a policy. definition: as JSON has it."""
+
+    @property
+    def vhost(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def apply_to(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def is_operator_policy(self) -> bool: ...
+    @property
+    def definition(self) -> Mapping[str, Any]: ...
+
+
+def save_policy(store: Store, policy: StoredPolicy) -> None:
     store.put_definition(
         _key("policy", policy.vhost, policy.name, "operator" if policy.is_operator_policy else ""),
         encode_table({
@@ -162,7 +179,7 @@ def save_policy(store: Store, policy: Policy) -> None:
     )  # fmt: skip
 
 
-def delete_policy(store: Store, policy: Policy) -> None:
+def delete_policy(store: Store, policy: StoredPolicy) -> None:
     store.delete_definition(
         _key("policy", policy.vhost, policy.name, "operator" if policy.is_operator_policy else "")
     )

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.core.definitions import records
 from leveret.core.errors import NotFound
-from leveret.core.exchange import Binding
+from leveret.core.exchange import Binding, Exchange
 from leveret.core.policy import Policy
-from leveret.core.vhost import Exchange, Vhost
+from leveret.core.vhost import Vhost
 
 if TYPE_CHECKING:
-    from leveret.core.broker import Broker
+    from leveret.core.definitions.target import DefinitionsTarget, HasVhosts
     from leveret.core.queue.queue import Queue
 __all__ = ["recover", "require_vhost"]
 
 log = logging.getLogger(__name__)
 
 
-def require_vhost(broker: Broker, name: str) -> Vhost:
+def require_vhost(broker: HasVhosts, name: str) -> Vhost:
     """Raise NotFound."""
     vhost = broker.vhosts.get(name)
     if vhost is None:
@@ -28,7 +28,7 @@ def require_vhost(broker: Broker, name: str) -> Vhost:
     return vhost
 
 
-def recover(broker: Broker) -> None:
+def recover(broker: DefinitionsTarget) -> None:
     """Build what the store has, before anything else happens; then drop the logs that no queue has.
 
     What cannot be built is logged and left in the store; the rest comes up.
@@ -89,13 +89,13 @@ def _may_expire(queue: Queue) -> bool:
     return False
 
 
-def _in_order(broker: Broker, kind: str) -> list[dict[str, Any]]:
+def _in_order(broker: DefinitionsTarget, kind: str) -> list[dict[str, Any]]:
     return sorted(
         records.read(broker.store, kind), key=lambda record: (record.get("vhost", ""), record["name"])
     )
 
 
-def _exchange(broker: Broker, record: dict[str, Any]) -> None:
+def _exchange(broker: DefinitionsTarget, record: dict[str, Any]) -> None:
     vhost = broker.vhosts.get(record["vhost"])
     if vhost is None:
         log.error("exchange=%r vhost=%r: no such virtual host", record["name"], record["vhost"])
@@ -116,7 +116,7 @@ def _exchange(broker: Broker, record: dict[str, Any]) -> None:
     broker.policies.apply_to_exchange(exchange)
 
 
-def _queue(broker: Broker, record: dict[str, Any]) -> None:
+def _queue(broker: DefinitionsTarget, record: dict[str, Any]) -> None:
     vhost = broker.vhosts.get(record["vhost"])
     if vhost is None:
         log.error("queue=%r vhost=%r: no such virtual host", record["name"], record["vhost"])
@@ -136,7 +136,7 @@ def _queue(broker: Broker, record: dict[str, Any]) -> None:
         vhost.add_queue(record["name"], **facts)
 
 
-def _binding(broker: Broker, record: dict[str, Any]) -> None:
+def _binding(broker: DefinitionsTarget, record: dict[str, Any]) -> None:
     vhost = broker.vhosts.get(record["vhost"])
     source = vhost.exchanges.get(record["source"]) if vhost is not None else None
     if vhost is None or source is None:

@@ -20,11 +20,11 @@ from support.topology import FakeBroker
 from leveret.conf.declare import seconds, setting
 from leveret.conf.settings import Plugins, Settings
 from leveret.core.errors import InvalidArgument, NotFound, PreconditionFailed
-from leveret.core.exchange import Binding
+from leveret.core.exchange import Binding, Exchange
 from leveret.core.exchanges.fanout import FanoutExchange
 from leveret.core.registry import PluginError, Registry
 from leveret.core.store.memory import MemoryStore
-from leveret.core.vhost import Exchange, Vhost
+from leveret.core.vhost import Vhost
 from leveret.plugins.base import Plugin, PluginStatus
 from leveret.plugins.host import START_TIMEOUT_S, STOP_TIMEOUT_S, PluginHost
 from leveret.plugins.loader import load_registry

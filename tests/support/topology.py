@@ -65,7 +65,9 @@ class FakeBroker(SimpleNamespace):
             events=Events(), users=SimpleNamespace(revision=1), auth=FakeAuth(), vhosts={}, connections=set(),
             churn=Churn(), traffic=Traffic(), components={}, services={},
         )  # fmt: skip
-        self.policies = Policies(self)  # type: ignore[arg-type]  # a fake
+        self.policies = Policies(
+            store, self.events, self.vhosts, lambda: self.settings.limits.delivery_limit_quorum
+        )
 
     @property
     def vhost_services(self) -> Services:

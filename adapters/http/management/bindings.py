@@ -15,9 +15,9 @@ from leveret.adapters.http.management.lists import Part, PublishView, Table, ans
 from leveret.adapters.http.management.routes import Call, Route, not_found
 
 if TYPE_CHECKING:
-    from leveret.core.exchange import Binding
+    from leveret.core.exchange import Binding, Exchange
     from leveret.core.queue.queue import Queue
-    from leveret.core.vhost import Exchange, Vhost
+    from leveret.core.vhost import Vhost
 __all__ = [
     "BINDINGS",
     "ROUTES",

@@ -12,7 +12,7 @@ from leveret.adapters.http.rates import EXCHANGE
 from leveret.core.vhost import PREDECLARED
 
 if TYPE_CHECKING:
-    from leveret.core.vhost import Exchange
+    from leveret.core.exchange import Exchange
 __all__ = ["EXCHANGES", "ROUTES"]
 
 OURS = frozenset({"", *(name for name, _ in PREDECLARED)})
