@@ -28,7 +28,7 @@ class Kind:
 
     singular: for messages.
     needed: the attributes a type must have, so that a mistake shows when it is loaded and not in the middle of a message.
-    section: the section of the configuration where a type's own settings stand, with {} for its name.
+    section: the section of the configuration where a type's own settings stand, with {} for its name; empty: none.
     """
 
     name: str
@@ -53,6 +53,7 @@ KINDS = {
             "store.{}",
         ),
         Kind("plugins", "plugin", ("run", "description"), "plugins.{}"),
+        Kind("commands", "command", ("name", "params", "invoke"), ""),
     )
 }
 """Every kind, by name."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import trio
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
-__all__ = ["Plugin", "PluginStatus"]
+__all__ = ["OffersOperations", "Plugin", "PluginStatus"]
 
 
 class Plugin(Protocol):
@@ -46,6 +46,17 @@ class Plugin(Protocol):
         Runs in the broker's thread, so it must not block. Cancelled when the plugin is disabled or the broker stops:
         clean up in `finally`, quickly. It may return when there is nothing left to do. An exception ends the plugin,
         which is then listed as failed, and nothing else.
+        """
+
+
+@runtime_checkable
+class OffersOperations(Protocol):
+    """A plugin with operations for `leveret ctl`'s socket, which its commands ask for as "PLUGIN.OPERATION"."""
+
+    def operations(self) -> Mapping[str, Callable[..., Any]]:
+        """By name: functions, or coroutine functions, of the broker and keyword arguments; answers are JSON.
+
+        Asked for once, when the plugin has started; they are offered as long as it runs.
         """
 
 

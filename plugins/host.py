@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from leveret.conf.declare import Reconfigurable
 from leveret.core.errors import BrokerError, NotFound, PreconditionFailed
 from leveret.core.registry import Offer, PluginError, Registry
 from leveret.core.task_start import Started
-from leveret.plugins.base import Plugin, PluginStatus
+from leveret.plugins.base import OffersOperations, Plugin, PluginStatus
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
@@ -48,6 +48,7 @@ class Run:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     error: str = ""
+    operations: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 class PluginHost:
@@ -101,6 +102,12 @@ class PluginHost:
         if run is None or run.ended.is_set():
             raise PreconditionFailed(f"plugin '{name}' is not running: enable it first")
         return run.plugin
+
+    def operation(self, name: str) -> Callable[..., Any] | None:
+        """What a running plugin offers as "PLUGIN.OPERATION"; None: there is none of this name."""
+        plugin, _, wanted = name.partition(".")
+        run = self._runs.get(plugin)
+        return run.operations.get(wanted) if run is not None and not run.ended.is_set() else None
 
     def is_enabled(self, name: str) -> bool:
         if name in self._disabled:
@@ -315,6 +322,8 @@ class PluginHost:
             run.error = f"was not ready after {START_TIMEOUT_S:g} seconds"
             log.error("plugin=%s %s", name, run.error)
         elif not run.error:
+            if isinstance(plugin, OffersOperations):
+                run.operations = plugin.operations()
             log.info("plugin=%s started", name)
 
     async def _supervise(self, name: str, run: Run, *, task_status: trio.TaskStatus[None]) -> None:

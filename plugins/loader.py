@@ -49,7 +49,7 @@ def declarations_of(registry: Registry) -> Declarations:
     """
     owners: dict[str, list[Offer]] = {}
     for kind in KINDS.values():
-        for offer in registry.offers(kind.name):
+        for offer in registry.offers(kind.name) if kind.section else ():
             owners.setdefault(kind.section.format(offer.name), []).append(offer)
     sections = {name: _declaration(registry, name, offers) for name, offers in owners.items()}
     rows: dict[str, Setting] = {}

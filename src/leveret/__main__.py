@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 
 import click
 
@@ -11,9 +12,14 @@ from leveret import __version__
 
 __all__ = ["cli", "main"]
 
+COMMANDS = "leveret.commands"
+
 
 class LazyGroup(click.Group):
-    """Commands by name and where they are: a command, or a function that builds one."""
+    """Commands by name and where they are: a command, or a function that builds one.
+
+    Plugins add commands by the entry-point group leveret.commands; the names that are used here stay ours.
+    """
 
     places: Mapping[str, tuple[str, str]] = {
         "ctl": ("leveret.adapters.cli.commands", "ctl"),
@@ -23,16 +29,32 @@ class LazyGroup(click.Group):
     }
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return sorted(self.places)
+        return sorted({*self.places, *entry_points(group=COMMANDS).names})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self.places:
-            return None
+            return _of_plugin(name)
         command = _import(*self.places[name])
         if name == "ctl":
             assert isinstance(command, click.Group)
             command.add_command(_import(*self.places["plugins"]))
         return command
+
+
+def _of_plugin(name: str) -> click.Command | None:
+    if not entry_points(group=COMMANDS, name=name):
+        return None
+    from leveret.core.registry import PluginError
+    from leveret.plugins.loader import load_registry
+
+    try:
+        command = load_registry().load("commands", name)
+    except PluginError as error:
+        from leveret.serve import unusable_command
+
+        return unusable_command(name, str(error))
+    assert isinstance(command, click.Command)
+    return command
 
 
 def _import(module: str, name: str) -> click.Command:

@@ -23,7 +23,7 @@ from leveret.server import Server, ServerError
 
 if TYPE_CHECKING:
     from leveret.conf.settings import Settings
-__all__ = ["serve_command", "settings_command"]
+__all__ = ["serve_command", "settings_command", "unusable_command"]
 
 EX_CONFIG = 2  # the server was told something impossible, or cannot have what it needs
 COLLECT = (10_000, 20, 50)
@@ -32,7 +32,7 @@ a third less processor time for filling and draining a queue than with Python's 
 
 
 def serve_command() -> click.Command:
-    """The command, with a flag for each setting that declares one. Exits if an adapter cannot be used."""
+    """The command, with a flag for each setting that declares one."""
     started_at = time.monotonic()
     gc.set_threshold(*COLLECT)
     try:
@@ -40,7 +40,7 @@ def serve_command() -> click.Command:
         owned = declarations_of(registry)
         rows = list(_with_flags(owned))
     except (DeclarationError, PluginError) as error:
-        _refuse([str(error)])
+        return unusable_command("serve", str(error))
 
     def serve(config: Path | None, **flags: Any) -> None:
         """Start a server, and run until SIGTERM. SIGHUP reads the settings again."""
@@ -101,6 +101,14 @@ def settings_command() -> click.Command:
         ["--format"], type=click.Choice(["toml", "markdown"]), default="toml", help="How they are shown."
     )
     return click.Command("settings", callback=settings, params=[option], help=settings.__doc__)
+
+
+def unusable_command(name: str, problem: str) -> click.Command:
+    """In place of a command that cannot be built: it says why, and the others and their help go on working."""
+    return click.Command(
+        name, callback=lambda: _refuse([problem]), help=f"Cannot be used: {problem}.", add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )  # fmt: skip
 
 
 def _refuse(problems: Iterable[str]) -> NoReturn:

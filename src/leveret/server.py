@@ -17,7 +17,7 @@ import trio
 from leveret import __version__
 from leveret.adapters.control.address import AddressError
 from leveret.adapters.control.operations import OPERATIONS
-from leveret.adapters.control.server import ControlServer, OperationRefused
+from leveret.adapters.control.server import ControlServer, Operation, OperationRefused
 from leveret.adapters.listener import ListenerError, serve_all, tls_context
 from leveret.adapters.scheduling import serve_in_order_of_arrival
 from leveret.conf.load import SettingsError, merge_reloadable
@@ -103,7 +103,8 @@ class Server:
             if broker.boot_definitions is None:
                 log.warning("definitions file=%s is not there; nothing is imported", server.load_definitions)
         host = self._plugins = PluginHost(broker, registry)
-        operations = {
+        operations = _Operations(host)
+        operations |= {
             **OPERATIONS,
             **plugin_operations(host),
             "stop": lambda broker: self.stop(),
@@ -192,6 +193,20 @@ class Server:
         except OperationRefused as refusal:
             for problem in str(refusal).splitlines():
                 log.error("settings not reloaded: %s", problem)
+
+
+class _Operations(dict[str, Operation]):
+    """What the control socket can be asked: the broker's operations, and those of the plugins that run at the time."""
+
+    def __init__(self, host: PluginHost) -> None:
+        super().__init__()
+        self._host = host
+
+    def __missing__(self, name: str) -> Operation:
+        operation = self._host.operation(name)
+        if operation is None:
+            raise KeyError(name)
+        return operation
 
 
 def _prepare(data_dir: Path) -> None:
