@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from leveret.auth.users import checked_name
 from leveret.core.administration.names import check_name
 from leveret.core.definitions.interchange import all_permissions, all_topic_permissions
 from leveret.core.definitions.recovery import require_vhost
@@ -49,7 +50,7 @@ def set_topic_permissions(
     InvalidArgument for a name that is too long, AuthDataError for an invalid pattern.
     """
     require_vhost(broker, vhost)
-    check_name("exchange", exchange)
+    check_name("exchange", checked_name("exchange", exchange))
     is_new = not any(list_topic_permissions(broker, vhost=vhost, user=user))
     broker.users.set_topic_permissions(user, vhost, exchange, write, read)
     return is_new

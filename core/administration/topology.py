@@ -1,4 +1,4 @@
-"""Queues purged and deleted by an operator, whatever their permissions and whoever owns them."""
+"""Queues purged and deleted by an operator, regardless of permissions and of owners."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.management.routes import Call, not_authorised, not_found
 from leveret.auth.users import NoSuchUser
+from leveret.core.administration.names import check_name
 from leveret.core.administration.parameters import PolicyIsNoParameter
 from leveret.core.definitions.json_fields import is_text, table_of
 from leveret.core.errors import AccessRefused, InvalidArgument, NotAllowed, NotFound, ResourceLocked
@@ -28,7 +29,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-MAX_NAME_BYTES = 255
 LINE = 78  # RabbitMQ prints its terms in lines of this width
 TRUTHS = {True: True, False: False, "true": True, "false": False}
 NO_VALUE = object()
@@ -177,10 +177,8 @@ class Payload:
 
 
 def check_length(kind: str, name: str) -> str:
-    """A name as AMQP can say it. Raise Refusal (400)."""
-    size = len(name.encode("utf-8", "surrogateescape"))
-    if size > MAX_NAME_BYTES:
-        raise bad_request(f"{kind} should be less than 255 bytes, actually was {size}\n")
+    """Return the name if it is not too long for AMQP. Raise InvalidArgument."""
+    check_name(kind, name)
     return name
 
 
