@@ -44,7 +44,7 @@ __all__ = [
 AREAS = (
     "leveret.adapters.http.management.area",
     "leveret.adapters.http.messaging",
-    "leveret.adapters.http.webhooks",
+    "leveret.plugins.webhooks.http_routes",
     "leveret.adapters.http.metrics",
     "leveret.adapters.http.health",
     "leveret.adapters.http.openapi",

@@ -1,1 +1,1 @@
-"""Webhooks out: messages of a queue, each as an HTTP request to an endpoint; signed, retried, recorded."""
+"""Webhooks in both directions: `outgoing/` sends messages of queues to URLs, `incoming/` stores requests as messages."""

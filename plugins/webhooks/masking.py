@@ -1,77 +1,86 @@
-"""A subscription as it is kept and as it may be shown: secrets go in, and do not come out."""
+"""Secrets in parameters: masked where a parameter is shown, and restored where a masked value is set again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from leveret.core.errors import InvalidArgument
-from leveret.plugins.webhooks.credentials import SHOWN
-from leveret.plugins.webhooks.signing import new_secret
 
-__all__ = ["MASK", "masked", "normalized", "without"]
+if TYPE_CHECKING:
+    from leveret.core.vhost import ParameterComponent, Vhost
+
+__all__ = ["MASK", "ParameterOwner", "mask_members", "mask_secrets", "restore_member", "restore_secrets"]
 
 MASK = "********"
+"""Shown instead of a secret; set again, it stands for the value that was there before."""
 
 
-def normalized(value: Any, previous: Any = None) -> dict[str, Any]:
-    """As it is kept: masked members have their previous values again, and there is a secret unless none is wanted.
-
-    Raise InvalidArgument.
-    """
+def mask_members(value: Any, shown: Collection[str] = ()) -> Any:
+    """An object with its values masked, except those of the members `shown`. Anything else is returned as it is."""
     if not isinstance(value, Mapping):
-        raise InvalidArgument("a webhook must be an object")
-    kept = dict(value)
-    old = previous if isinstance(previous, Mapping) else {}
-    for name in ("headers", "auth", "client_certificate"):
-        given = kept.get(name)
-        if isinstance(given, Mapping):
-            before = old.get(name)
-            kept[name] = {key: _unmasked(one, before, key, name) for key, one in given.items()}
-    if "secrets" not in kept or kept["secrets"] is None:
-        kept["secrets"] = old.get("secrets") or [new_secret()]
-    elif isinstance(kept["secrets"], list):
-        before = old.get("secrets")
-        kept["secrets"] = [_unmasked_secret(one, before, index) for index, one in enumerate(kept["secrets"])]
-    return kept
+        return value
+    return {name: one if name in shown else MASK for name, one in value.items()}
 
 
-def _unmasked(value: Any, before: Any, key: str, where: str) -> Any:
+def mask_secrets(value: Any) -> Any:
+    """A list of secrets, masked; a secret is a string or an object {"secret": string, ...}. Anything else is returned as it is."""
+    if not isinstance(value, list):
+        return value
+    return [{**one, "secret": MASK} if isinstance(one, Mapping) else MASK for one in value]
+
+
+def restore_member(value: Any, before: Any, name: str, where: str) -> Any:
+    """The value of a member, or the earlier value if it is masked. before: the object as it was. Raise InvalidArgument."""
     if value != MASK:
         return value
-    if isinstance(before, Mapping) and key in before:
-        return before[key]
-    raise InvalidArgument(f"{where}.{key} is masked, and there is no earlier value")
+    if isinstance(before, Mapping) and name in before:
+        return before[name]
+    raise InvalidArgument(f"{where}.{name} is masked, and there is no earlier value")
 
 
-def _unmasked_secret(value: Any, before: Any, index: int) -> Any:
+def restore_secrets(value: list[Any], before: Any, where: str) -> list[Any]:
+    """A list of secrets; masked ones are replaced by those at the same place in the earlier list. Raise InvalidArgument."""
+    return [_restored(one, before, index, where) for index, one in enumerate(value)]
+
+
+def _restored(value: Any, before: Any, index: int, where: str) -> Any:
     if (value.get("secret") if isinstance(value, Mapping) else value) != MASK:
         return value
     if isinstance(before, list) and index < len(before):
         return before[index]
-    raise InvalidArgument(f"secrets[{index}] is masked, and there is no earlier value")
+    raise InvalidArgument(f"{where}[{index}] is masked, and there is no earlier value")
 
 
-def masked(value: Any) -> Any:
-    """For answers, events and logs: without secrets, credentials and values of headers."""
-    if not isinstance(value, Mapping):
-        return value
-    shown = dict(value)
-    headers = shown.get("headers")
-    if isinstance(headers, Mapping):
-        shown["headers"] = dict.fromkeys(headers, MASK)
-    for name in ("auth", "client_certificate"):
-        credentials = shown.get(name)
-        if isinstance(credentials, Mapping):
-            shown[name] = {key: one if key in SHOWN else MASK for key, one in credentials.items()}
-    secrets = shown.get("secrets")
-    if isinstance(secrets, list):
-        shown["secrets"] = [{**one, "secret": MASK} if isinstance(one, Mapping) else MASK for one in secrets]
-    return shown
+class ParameterOwner:
+    """Owns the parameters of a component, whether the plugin is running or not.
 
+    While it is running, its own owner decides. While it is disabled, secrets stay masked, and nothing else is checked.
 
-def without(hidden: Sequence[str], text: str) -> str:
-    """What an endpoint said, without what it may have sent back of our secrets."""
-    for one in hidden:
-        text = text.replace(one, MASK)
-    return text
+    running             the plugin's owner of the component, or None
+    normalized, masked  of the component: outgoing/masking.py, incoming/masking.py
+    """
+
+    def __init__(
+        self,
+        component: str,
+        running: Callable[[], ParameterComponent | None],
+        normalized: Callable[[Any, Any], Any],
+        masked: Callable[[Any], Any],
+    ) -> None:
+        self._component = component
+        self._running = running
+        self._normalized = normalized
+        self.masked = masked
+
+    def check(self, vhost: Vhost, name: str, value: Any) -> Any:
+        """The value to store. Raise InvalidArgument.
+
+        What a disabled plugin does not check, it checks when it is enabled: invalid parameters are then ignored.
+        """
+        running = self._running()
+        if running is not None:
+            return running.check(vhost, name, value)
+        if not isinstance(value, Mapping):
+            return value
+        return self._normalized(value, vhost.parameters.get((self._component, name)))

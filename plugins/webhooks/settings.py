@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leveret.conf.declare import MiB, WrongValue, setting, size
-from leveret.plugins.webhooks.addresses import AddressPolicy
+from leveret.plugins.webhooks.outgoing.addresses import AddressPolicy
 
 __all__ = ["WebhooksSettings"]
 

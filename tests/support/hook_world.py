@@ -18,7 +18,10 @@ from leveret.core.properties import Properties
 from leveret.core.queue.queue import Queue
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
-from leveret.plugins.webhooks.dialer import RequestFailed, Target
+from leveret.plugins.webhooks.outgoing.attempts import AttemptQuery
+from leveret.plugins.webhooks.outgoing.connector import RequestFailed, Target
+from leveret.plugins.webhooks.outgoing.dead_letters import Selection, dead_letters
+from leveret.plugins.webhooks.outgoing.webhook import Webhook
 from leveret.plugins.webhooks.plugin import WebhooksPlugin
 from leveret.plugins.webhooks.settings import WebhooksSettings
 
@@ -43,7 +46,7 @@ Answer = Callable[[Received, int], bytes | float | None]
 
 
 class Endpoint:
-    """Stands in for the dialer, and for all that is behind it."""
+    """Stands in for the connector, and for all that is behind it."""
 
     def __init__(self, nursery: trio.Nursery, answer: Answer) -> None:
         self._nursery = nursery
@@ -117,15 +120,19 @@ class World:
     def queue(self, name: str = "webhook.w") -> Queue:
         return self.vhost.queues[name]
 
+    def webhook(self, name: str = "w") -> Webhook:
+        return self.plugin.find("/", name)
+
     def dead(self, name: str = "w") -> list[dict[str, Any]]:
-        return self.plugin.dead_letters("/", name, {}, after=0, limit=1000)
+        found = dead_letters(self.webhook(name).dead_queue(), Selection(), after=0, limit=1000)
+        return [one.as_json() for one in found]
 
     def attempts(self, **filters: Any) -> list[dict[str, Any]]:
-        return self.plugin.attempts("/", "w", filters)
+        return [one.as_json() for one in self.webhook().attempts.find(AttemptQuery(**filters))]
 
     @property
     def facts(self) -> dict[str, Any]:
-        return self.plugin.webhook("/", "w")
+        return self.webhook().describe()
 
     async def settled(self, within_s: float = 100_000.0) -> None:
         """Until nothing of the subscription's queue is left, neither ready nor out."""
@@ -146,7 +153,7 @@ async def world(answer: Answer = ok, store: Store | None = None, **settings: Any
     ):
         plugin = WebhooksPlugin(WebhooksSettings(**settings))
         endpoint = Endpoint(nursery, answer)
-        plugin.dialer = endpoint  # type: ignore[assignment]  # stands in for it
+        plugin.connector = endpoint  # type: ignore[assignment]  # stands in for it
         scope = trio.CancelScope()
         ended = trio.Event()
 

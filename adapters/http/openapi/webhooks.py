@@ -1,4 +1,4 @@
-"""Bodies and answers of webhooks, out and in (adapters/http/webhooks/, docs/webhooks.md)."""
+"""Bodies and answers of webhooks, out and in (plugins/webhooks/, docs/webhooks.md)."""
 
 from __future__ import annotations
 

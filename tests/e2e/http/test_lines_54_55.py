@@ -29,12 +29,12 @@ from support.hook_receiver import Answer, HookReceiver, Received
 from support.hooks_api import HooksApi, publish
 from support.server import LeveretServer, poll
 
-from leveret.adapters.http.webhooks import given, hmac_schemes, signatures
-from leveret.plugins.webhooks.addresses import AddressPolicy
-from leveret.plugins.webhooks.dialer import Dialer, RequestFailed, Target
-from leveret.plugins.webhooks.schedule import retry_after_s
-from leveret.plugins.webhooks.signing import Secret
-from leveret.plugins.webhooks.signing import signatures as sign
+from leveret.plugins.webhooks.incoming import hmac_schemes, signed_request, verifiers
+from leveret.plugins.webhooks.outgoing.addresses import AddressPolicy
+from leveret.plugins.webhooks.outgoing.connector import Connector, RequestFailed, Target
+from leveret.plugins.webhooks.outgoing.retry_policy import retry_after_s
+from leveret.plugins.webhooks.standard_webhooks import Secret
+from leveret.plugins.webhooks.standard_webhooks import signatures as sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + b64encode(bytes(range(32))).decode()
@@ -236,13 +236,16 @@ def test_54_secrets_and_signatures_are_compared_in_constant_time(monkeypatch: py
          {"public_url": "https://h"}),
     ]  # fmt: skip
     for kind, secrets, headers, more in cases:
-        verifier = signatures.verifier_of(kind, secrets, **more)
+        verifier = verifiers.verifier_of(kind, secrets, **more)
         asked.clear()
-        verifier.check(given.Given({name: [value] for name, value in headers.items()}, {}, now, "/"), b"")
+        verifier.check(
+            signed_request.SignedRequest({name: [value] for name, value in headers.items()}, {}, now, "/"),
+            b"",
+        )
         assert len(asked) >= len(secrets), kind
 
 
-@pytest.mark.parametrize("module", [given, hmac_schemes, signatures])
+@pytest.mark.parametrize("module", [signed_request, hmac_schemes, verifiers])
 def test_54_nothing_secret_is_compared_in_any_other_way(module: Any) -> None:
     """In the code of the verifiers `==` compares kinds, names and lengths, which are nobody's secret."""
     known = {"kind", "name", "version", "piece", "len", "number", "encoding", "content", "lower"}
@@ -343,15 +346,15 @@ async def test_55_a_name_that_changes_its_address_gains_nothing(
         asked.append(host)
         return answers[len(asked) - 1]
 
-    dialer = Dialer(AddressPolicy(["127.0.0.2/32"]), resolve=resolve)
+    connector = Connector(AddressPolicy(["127.0.0.2/32"]), resolve=resolve)
     target = Target.of(f"http://rebinding.example:{port}/")
     for index, found in enumerate(answers):
         if found == ["127.0.0.2"]:
-            stream = await dialer.open(target)
+            stream = await connector.open(target)
             await stream.aclose()
         else:
             with pytest.raises(RequestFailed) as error:
-                await dialer.open(target)
+                await connector.open(target)
             assert error.value.reason == "address-refused"
         assert len(asked) == index + 1, "one lookup for one connection"
     poll(lambda: len(listening[1]) == 2, "two connections")

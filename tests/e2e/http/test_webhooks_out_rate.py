@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.server import LeveretServer, poll
 
-from leveret.plugins.webhooks.signing import new_secret
+from leveret.plugins.webhooks.standard_webhooks import new_secret
 
 RECEIVER = Path(__file__).parents[3] / "bench" / "fast_receiver.py"
 COUNT = 20_000

@@ -1,0 +1,6 @@
+"""Webhooks in: requests of other systems, verified and stored as messages."""
+
+from typing import Final
+
+COMPONENT: Final = "webhook-source"
+"""Of the runtime parameters that are sources."""

@@ -1,0 +1,113 @@
+"""Who we are to an endpoint: a login, a token, OAuth's client credentials, a client certificate. Never shown."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonDialect, JsonObject
+from leveret.plugins.webhooks.outgoing.connector import Target
+from leveret.plugins.webhooks.outgoing.oauth import ClientCredentials
+
+__all__ = ["SHOWN", "ClientCertificate", "authorization", "client_certificate", "hidden"]
+
+SHOWN = frozenset({"type", "username", "token_url", "client_id", "scope", "audience", "style", "certificate"})
+"""Members of `auth` and `client_certificate` that are nobody's secret."""
+HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+DIALECT = JsonDialect(max_chars=16384)
+"""Of a subscription's members."""
+MIN_HIDDEN = 4  # characters; hiding shorter ones would hide everything else, too
+MAX_PEM_CHARS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """PEM texts: the certificate with its chain, and its key, which has no passphrase."""
+
+    certificate: str
+    key: str = field(repr=False)
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Raise ValueError, which never shows the key. The library takes files only: one that nobody else can read."""
+        descriptor, path = tempfile.mkstemp(prefix="leveret-")  # 0600
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{self.certificate}\n{self.key}\n")
+            context.load_cert_chain(path, password=_no_passphrase)
+        except (ssl.SSLError, OSError, ValueError):
+            raise ValueError(
+                "certificate and key are no PEM, have a passphrase, or do not fit each other"
+            ) from None
+        finally:
+            os.unlink(path)
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase")
+
+
+def client_certificate(given: Mapping[str, Any]) -> ClientCertificate | None:
+    """Raise InvalidArgument."""
+    if not given:
+        return None
+    members = JsonObject(given, "client_certificate", JsonDialect(max_chars=MAX_PEM_CHARS))
+    found = ClientCertificate(members.text("certificate", ""), members.text("key", ""))
+    members.refuse_unknown()
+    try:
+        found.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    except ValueError as error:
+        raise InvalidArgument(f"client_certificate: {error}") from None
+    return found
+
+
+def authorization(
+    given: Mapping[str, Any], checked_target: Callable[[str], Target]
+) -> tuple[tuple[tuple[str, str], ...], ClientCredentials | None]:
+    """Headers that are always the same, or how to get a token. checked_target: of a URL. Both raise InvalidArgument."""
+    if not given:
+        return (), None
+    members = JsonObject(given, "auth", DIALECT)
+    kind = members.choice("type", ("basic", "bearer", "oauth2"), "")
+    if kind == "oauth2":
+        credentials = ClientCredentials(
+            checked_target(members.text("token_url", "")),
+            members.text("client_id", ""),
+            members.text("client_secret", ""),
+            members.text("scope", ""),
+            members.text("audience", ""),
+            members.choice("style", ("basic", "body"), "basic"),
+        )
+        members.refuse_unknown()
+        if not credentials.client_id or not credentials.client_secret:
+            raise InvalidArgument("auth needs client_id and client_secret")
+        return (), credentials
+    if kind == "bearer":
+        token = members.text("token", "")
+        if not HEADER_VALUE.fullmatch(token):
+            raise InvalidArgument("auth.token must be visible ASCII")
+        value = f"Bearer {token}"
+    else:
+        username, password = members.text("username", ""), members.text("password", "")
+        if ":" in username:
+            raise InvalidArgument("auth.username must not have a colon")
+        value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    members.refuse_unknown()
+    return (("Authorization", value),), None
+
+
+def hidden(
+    headers: Sequence[tuple[str, str]], auth: Mapping[str, Any], secrets: Sequence[str]
+) -> tuple[str, ...]:
+    """Texts that an endpoint may send back to us, and that no record shows; the longest first."""
+    found = {value for _, value in headers} | {value.partition(" ")[2] for _, value in headers}
+    found |= {one for key, one in auth.items() if key not in SHOWN and isinstance(one, str)}
+    for secret in secrets:
+        found |= {secret, secret.partition("_")[2]}
+    return tuple(sorted((one for one in found if len(one) >= MIN_HIDDEN), key=len, reverse=True))

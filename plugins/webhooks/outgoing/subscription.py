@@ -1,0 +1,328 @@
+"""A subscription: what goes where, and how. The value of a runtime parameter, checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import JsonObject
+from leveret.plugins.webhooks.outgoing.addresses import AddressPolicy, AddressRefused, canonical, is_host_name
+from leveret.plugins.webhooks.outgoing.connector import Target
+from leveret.plugins.webhooks.outgoing.credentials import (
+    DIALECT,
+    HEADER_VALUE,
+    ClientCertificate,
+    authorization,
+    client_certificate,
+    hidden,
+)
+from leveret.plugins.webhooks.outgoing.retry_policy import BreakerRules, RetrySchedule
+from leveret.plugins.webhooks.standard_webhooks import MAX_SECRETS, Secret
+
+if TYPE_CHECKING:
+    from leveret.plugins.webhooks.outgoing.oauth import ClientCredentials
+    from leveret.plugins.webhooks.outgoing.template import Template
+__all__ = [
+    "FORMATS",
+    "RateLimit",
+    "Subscription",
+    "TemplateRefused",
+]
+
+FORMATS = ("raw", "json", "cloudevents-binary", "cloudevents-structured", "template")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+OURS = frozenset({
+    "connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authenticate",
+    "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+})  # fmt: skip
+"""Headers that are the client's business; content-type is a field of its own."""
+MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
+MAX_DELAYS = 100
+MAX_KEYS = 100
+
+
+class TemplateRefused(Exception):
+    """A template cannot be parsed or rendered; `str` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    requests: float
+    per_s: float
+    burst: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """exchange: bind the subscription's own queue there; queue: consume that one. Exactly one of them is set.
+
+    order_by: "" (none), "queue", "routing_key", "message_id", "correlation_id" or "header:NAME".
+    origin: say so, and ask first whether it is welcome (handshake.py); "": do not.
+    headers: sent as they are, authorization included. dead_letter_on: statuses that are not worth another attempt.
+    hidden: texts that an endpoint may send back to us, and that no record shows; the longest first.
+    """
+
+    name: str
+    target: Target
+    url: str
+    exchange: str | None
+    routing_keys: tuple[str, ...]
+    arguments: Mapping[str, Any]
+    queue: str | None
+    is_enabled: bool
+    secrets: tuple[Secret, ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    credentials: ClientCredentials | None
+    certificate: ClientCertificate | None
+    hidden: tuple[str, ...] = field(repr=False)
+    method: str
+    format: str
+    content_type: str
+    template: Template | None
+    source: str
+    origin: str
+    forward_headers: bool
+    timeout_s: float
+    connect_timeout_s: float
+    concurrency: int
+    order_by: str
+    max_retrying: int
+    retry: RetrySchedule
+    max_retry_after_s: float
+    dead_letter_on: frozenset[int]
+    max_age_s: float
+    message_ttl_s: float
+    rate_limit: RateLimit | None
+    breaker: BreakerRules | None
+    disable_after_s: float
+    attempts_kept: int
+    snippet_bytes: int
+
+    @property
+    def queue_name(self) -> str:
+        return self.queue if self.queue is not None else f"webhook.{self.name}"
+
+    @property
+    def dead_queue_name(self) -> str:
+        return f"webhook.{self.name}.dead"
+
+    @classmethod
+    def of(
+        cls, name: str, value: Any, *, policy: AddressPolicy | None = None, https_only: bool = False
+    ) -> Subscription:
+        """From a parameter's value, complete (`normalized`). Raise InvalidArgument, naming the field."""
+        if not NAME.fullmatch(name) or name.endswith(".dead"):  # webhook.NAME.dead is a queue of webhook NAME
+            raise InvalidArgument(
+                f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
+            )
+        given = JsonObject(value, dialect=DIALECT, what="a webhook")
+        url = given.text("url", "")
+        target = checked_target(f"webhook '{name}': url", url, policy, https_only=https_only)
+        exchange, queue = given.text("exchange", None), given.text("queue", None)
+        if (exchange is None) == (queue is None):
+            raise InvalidArgument(f"webhook '{name}' needs either 'exchange' or 'queue'")
+        keys = given.list(
+            "routing_keys", [given.text("routing_key", "")], check=lambda one: isinstance(one, str),
+            minimum=1, maximum=MAX_KEYS, rule=f"must be a list of 1 to {MAX_KEYS} strings",
+        )  # fmt: skip
+        form = given.choice("format", FORMATS, "template" if value.get("template") else "raw")
+        template = _template(given.text("template", None, max_chars=math.inf), form)
+        content_type = given.text("content_type", "")
+        if content_type and not HEADER_VALUE.fullmatch(content_type):
+            raise InvalidArgument("content_type must be visible ASCII")
+        order_by = given.text("order_by", "")
+        if order_by not in ("", "queue", "routing_key", "message_id", "correlation_id") and not (
+            order_by.startswith("header:") and len(order_by) > len("header:")
+        ):
+            raise InvalidArgument(
+                "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
+            )
+        auth = given.mapping("auth", {})
+        added, credentials = authorization(
+            auth, lambda text: checked_target("auth.token_url", text, policy, https_only=https_only)
+        )
+        given_headers = given.mapping("headers", {})
+        headers = _headers(given_headers) + added
+        if auth and any(name.lower() == "authorization" for name in given_headers):
+            raise InvalidArgument("headers: Authorization cannot be set beside auth")
+        certificate = client_certificate(given.mapping("client_certificate", {}))
+        if certificate is not None and target.scheme != "https":
+            raise InvalidArgument("client_certificate needs an https URL")
+        secrets = _secrets(given.get("secrets", []))
+        subscription = cls(
+            name=name,
+            target=target,
+            url=url,
+            exchange=exchange,
+            routing_keys=tuple(dict.fromkeys(keys)),
+            arguments=given.mapping("arguments", {}),
+            queue=queue,
+            is_enabled=given.flag("enabled", True),
+            secrets=secrets,
+            headers=headers,
+            credentials=credentials,
+            certificate=certificate,
+            hidden=hidden(headers, auth, [secret.text for secret in secrets]),
+            method=given.choice("method", ("POST", "PUT", "PATCH"), "POST"),
+            format=form,
+            content_type=content_type,
+            template=template,
+            source=given.text("source", ""),
+            origin=_origin(given.text("origin", "")),
+            forward_headers=given.flag("forward_headers", True),
+            timeout_s=given.number("timeout_s", 15.0, 0.1, 120.0),
+            connect_timeout_s=given.number("connect_timeout_s", 10.0, 0.1, 120.0),
+            concurrency=given.integer("concurrency", 16, 1, 256),
+            order_by=order_by,
+            max_retrying=given.integer("max_retrying", 10_000, 1, 100_000),
+            retry=_retry(given.nested("retry")),
+            max_retry_after_s=given.number("max_retry_after_s", 86400.0, 0.0, 604800.0),
+            dead_letter_on=_statuses(given.get("dead_letter_on", [])),
+            max_age_s=given.number("max_age_s", 0.0, 0.0, 31_536_000.0),
+            message_ttl_s=given.number("message_ttl_s", 0.0, 0.0, 31_536_000.0),
+            rate_limit=_rate_limit(given),
+            breaker=_breaker(given),
+            disable_after_s=given.number("disable_after_s", 432_000.0, 0.0, 31_536_000.0),
+            attempts_kept=given.integer("attempts_kept", 1000, 0, 10_000),
+            snippet_bytes=given.integer("response_snippet_bytes", 1024, 0, 16384),
+        )
+        given.refuse_unknown()
+        return subscription
+
+
+def checked_target(where: str, url: str, policy: AddressPolicy | None, *, https_only: bool) -> Target:
+    """Raise InvalidArgument. A name's addresses are checked at each connect."""
+    try:
+        target = Target.of(url)
+    except ValueError as error:
+        raise InvalidArgument(f"{where}: {error}") from None
+    if https_only and target.scheme != "https":
+        raise InvalidArgument(f"{where}: only https is allowed here")
+    if policy is not None:
+        try:
+            policy.check(str(canonical(target.host)))
+        except ValueError:
+            pass
+        except AddressRefused as error:
+            raise InvalidArgument(f"{where}: {error}") from None
+    return target
+
+
+def _origin(text: str) -> str:
+    if text and not is_host_name(text):
+        raise InvalidArgument("origin must be a DNS name, as events.example.com")
+    return text
+
+
+def _template(source: str | None, form: str) -> Template | None:
+    if (source is not None) != (form == "template"):
+        raise InvalidArgument("template and the format 'template' need each other")
+    if source is None:
+        return None
+    from leveret.plugins.webhooks.outgoing.template import Template  # and jinja2, for those who need it
+
+    try:
+        return Template(source)
+    except TemplateRefused as error:
+        raise InvalidArgument(f"template: {error}") from None
+
+
+def _headers(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if len(given) > MAX_HEADERS:
+        raise InvalidArgument(f"headers: at most {MAX_HEADERS}")
+    for name, value in given.items():
+        lower = name.lower()
+        if not TOKEN.fullmatch(name):
+            raise InvalidArgument(f"headers: {name!r} is no header name")
+        if lower in OURS or lower.startswith(("webhook-", "ce-")):
+            raise InvalidArgument(f"headers: {name} cannot be set")
+        if (
+            not isinstance(value, str)
+            or len(value) > MAX_HEADER_CHARS
+            or (value and not HEADER_VALUE.fullmatch(value))
+        ):
+            raise InvalidArgument(
+                f"headers.{name} must be visible ASCII, at most {MAX_HEADER_CHARS} characters"
+            )
+    if len({name.lower() for name in given}) != len(given):
+        raise InvalidArgument("headers: a name is there twice")
+    return tuple((name, value) for name, value in given.items())
+
+
+def _secrets(given: Any) -> tuple[Secret, ...]:
+    """Strings, or {"secret", "expires_at"}. [] signs nothing."""
+    if not isinstance(given, list) or len(given) > MAX_SECRETS:
+        raise InvalidArgument(f"secrets must be a list of at most {MAX_SECRETS}")
+    found = []
+    for index, one in enumerate(given):
+        where = f"secrets[{index}]"
+        fields = JsonObject(one if isinstance(one, Mapping) else {"secret": one}, where, DIALECT)
+        text = fields.text("secret", "")
+        expires_at = fields.number("expires_at", 0.0, 0.0, 1e12) or None
+        fields.refuse_unknown()
+        try:
+            found.append(Secret.of(text, expires_at))
+        except ValueError as error:
+            raise InvalidArgument(f"{where}: {error}") from None
+    return tuple(found)
+
+
+def _is_delay(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 604800
+
+
+def _retry(fields: JsonObject) -> RetrySchedule:
+    delays = fields.list(
+        "delays_s", None, check=_is_delay, maximum=MAX_DELAYS,
+        rule=f"must be at most {MAX_DELAYS} numbers from 0 to 604800",
+    )  # fmt: skip
+    schedule = RetrySchedule(
+        attempts=fields.integer("attempts", 12, 1, 1000),
+        initial_s=fields.number("initial_s", 5.0, 0.01, 86400.0),
+        factor=fields.number("factor", 3.0, 1.0, 100.0),
+        max_s=fields.number("max_s", 36000.0, 0.01, 604800.0),
+        jitter=fields.number("jitter", 0.2, 0.0, 1.0),
+        delays_s=None if delays is None else tuple(map(float, delays)),
+    )
+    fields.refuse_unknown()
+    return schedule
+
+
+def _statuses(given: Any) -> frozenset[int]:
+    if not isinstance(given, list) or not all(type(one) is int and 300 <= one <= 599 for one in given):
+        raise InvalidArgument("dead_letter_on must be a list of statuses from 300 to 599")
+    return frozenset(given)
+
+
+def _rate_limit(given: JsonObject) -> RateLimit | None:
+    if given.get("rate_limit", None) is None:
+        return None
+    fields = given.nested("rate_limit")
+    limit = RateLimit(
+        fields.number("requests", 1000.0, 0.001, 1e6),
+        fields.number("per_s", 60.0, 0.001, 86400.0),
+        fields.number("burst", 0.0, 0.0, 1e6) or None,
+    )
+    fields.refuse_unknown()
+    return limit
+
+
+def _breaker(given: JsonObject) -> BreakerRules | None:
+    """false switches it off."""
+    if given.get("circuit_breaker", {}) is False:
+        return None
+    fields = given.nested("circuit_breaker")
+    rules = BreakerRules(
+        fields.number("window_s", 300.0, 1.0, 86400.0),
+        fields.number("sample_s", 30.0, 0.1, 3600.0),
+        fields.integer("min_requests", 10, 1, 100_000),
+        fields.number("failure_ratio", 0.7, 0.01, 1.0),
+        fields.number("open_s", 30.0, 0.1, 3600.0),
+    )
+    fields.refuse_unknown()
+    return rules
