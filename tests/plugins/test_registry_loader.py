@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import pytest
 from support.distributions import install
 from support.routes import Place, bound, message, names
 
+from leveret.auth.internal import InternalBackend
+from leveret.conf.declare import setting
+from leveret.conf.load import SettingsError, load
 from leveret.core.errors import InvalidArgument, PreconditionFailed
 from leveret.core.exchange import Binding
 from leveret.core.exchanges.checks import check_exchange
 from leveret.core.exchanges.fanout import FanoutExchange
 from leveret.core.registry import PluginError, Registry
-from leveret.plugins.loader import load_registry
+from leveret.core.store.memory import MemoryStore
+from leveret.plugins.loader import declarations_of, load_registry
 
 LVC = '''
 from leveret.core.bindings import DestinationCounts, binding_identity
@@ -163,6 +168,42 @@ def test_a_withdrawn_type_is_unknown_until_it_is_back() -> None:
         registry.exchange_type("x-own")
     registry.readmit("exchanges", "x-own")
     assert registry.exchange_type("x-own") is Own
+
+
+def test_exchange_types_and_stores_declare_settings(tmp_path: Path) -> None:
+    @dataclass(frozen=True, slots=True)
+    class LimitSettings:
+        """A limit."""
+
+        limit: int = setting(1, "how many", minimum=0)
+
+    class Limited(FanoutExchange):
+        name = "x-limited"
+        settings_type = LimitSettings
+
+        def __init__(self, arguments: Any, settings: LimitSettings) -> None:
+            super().__init__(arguments)
+            self.limit = settings.limit
+
+    class LimitedStore(MemoryStore):
+        settings_type = LimitSettings
+
+    registry = registry_with(x_limited=Limited)
+    registry.register("stores", "limited", LimitedStore)
+    file = tmp_path / "leveret.toml"
+    file.write_text(
+        "[exchanges.x-limited]\nlimit = 2\n[store]\nengine = 'limited'\n[store.limited]\nlimit = 3\n"
+    )
+    environ = {"LEVERET_AUTH_BACKENDS": "internal", "LEVERET_PLUGINS_ENABLED": ""}
+    registry.register("authenticators", "internal", InternalBackend)
+    registry.settings = load(file, environ, {}, declarations_of(registry))
+    exchange: Any = registry.exchange_type("x-limited")({})
+    assert exchange.limit == 2
+    assert registry.own_settings("stores", "limited", registry.settings) == (LimitSettings(3),)
+    assert registry.own_settings("authenticators", "internal", registry.settings) == ()
+    environ["LEVERET_EXCHANGES_X_LIMITED_LIMIT"] = "-1"
+    with pytest.raises(SettingsError, match="LEVERET_EXCHANGES_X_LIMITED_LIMIT must be at least 0"):
+        load(file, environ, {}, declarations_of(registry))
 
 
 def test_what_amqp_demands_cannot_be_withdrawn() -> None:
