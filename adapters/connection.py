@@ -93,7 +93,7 @@ class Connection:
     @property
     def is_reading_paused(self) -> bool:
         """We do not read from it, so that its silence proves nothing."""
-        return self.is_publisher and (self.broker.alarms.is_blocking or self.broker.is_store_behind)
+        return self.is_publisher and self.broker.backpressure.must_wait
 
     @property
     def may_read(self) -> bool:
@@ -103,7 +103,7 @@ class Connection:
     async def wait_until_readable(self) -> None:
         """Until there is room for what it publishes, and it reads our answers."""
         if self.is_reading_paused:
-            await self.broker.wait_for_room()
+            await self.broker.backpressure.wait_for_room()
         if self.outbox.bytes > 2 * self.outbox.limit:
             # It asks and does not read the answers: no more questions until it has.
             self._drained = trio.Event()

@@ -1,4 +1,8 @@
-"""The broker: all of it, started and stopped. Listeners and plugins live around it, in the composition root."""
+"""The broker: its parts put together, started and stopped, and its virtual hosts.
+
+Listeners and plugins live around it, in the composition root (src/leveret/server.py). Each part is named by what it is
+for, and adapters and plugins use the parts directly.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ import trio
 from leveret.auth.contracts import Principal
 from leveret.auth.internal import InternalBackend
 from leveret.core.alarms import Alarms
-from leveret.core.allocator import give_back_memory, keep_freed_memory
+from leveret.core.allocator import keep_freed_memory
 from leveret.core.backends import Backends
+from leveret.core.backpressure import Backpressure, spill_longest
 from leveret.core.churn import Churn
 from leveret.core.connection_limits import ConnectionLimits
 from leveret.core.connections import Connections
@@ -36,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Broker"]
 
 log = logging.getLogger(__name__)
-
-SPILL_BYTES = 32 << 20  # at once: while it is written nobody is served
 
 
 class Broker:
@@ -62,7 +65,8 @@ class Broker:
         self.backends = Backends(settings, registry, self.users)
         self.auth = self.backends.chain
         self.alarms = Alarms(settings, store)
-        self.alarms.relieve = self._spill
+        self.alarms.relieve = self._relieve_memory
+        self.backpressure = Backpressure(self.alarms, store, settings.store.max_pending_bytes)
         self.vhosts: dict[str, Vhost] = {}
         self.parameters: dict[str, Any] = {}  # global runtime parameters, as JSON has them
         self.policies = Policies(
@@ -80,7 +84,7 @@ class Broker:
         self.tls_context: Any = None
         self.components: dict[str, ParameterComponent] = {}  # who checks runtime parameters, by component
         self.services: dict[str, Any] = {}  # what plugins that run offer to listeners, by plugin
-        self.boot_definitions: Any = None  # a document to import once what is durable is there
+        self.boot_definitions: Any = None  # a document to import when the store's definitions are recovered
         self.vhost_services = Services(
             store,
             self.dispatcher,
@@ -94,25 +98,12 @@ class Broker:
             settings.store.window_messages,
             settings.store.window_bytes,
         )
-        self._room = trio.Event()
-
-    def _on_user_event(self, event: str, fields: Mapping[str, Any]) -> None:
-        """What happens to users is told; a deleted one's connections end."""
-        self.events.emit(event, **fields)
-        if event == "user.deleted":
-            for connection in list(self.connections.of_user(fields["name"])):
-                connection.close(f"user '{fields['name']}' is deleted")
-
-    def _on_permissions_changed(self) -> None:
-        """Remembered routes carry checked permissions: none outlives a change."""
-        for vhost in self.vhosts.values():
-            vhost.epoch += 1
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Broker]:
         """Recover, run, and on leaving flush and close the store.
 
-        Raise StoreUnavailable if it cannot be opened, DefinitionsError for `boot_definitions` that are none.
+        Raise StoreUnavailable if it cannot be opened, DefinitionsError for invalid `boot_definitions`.
         """
         keep_freed_memory()
         self.timers.start()
@@ -132,7 +123,6 @@ class Broker:
                 nursery.start_soon(self.timers.run)
                 nursery.start_soon(self.dispatcher.serve)
                 nursery.start_soon(self.alarms.run)
-                self.alarms.on_change(self._make_room)
                 try:
                     yield self
                 finally:
@@ -161,12 +151,12 @@ class Broker:
         return vhost
 
     def grant_all(self, username: str | None, vhost_name: str) -> None:
-        """Whoever makes a virtual host may do everything in it, if it is a user that we know."""
+        """Give a user all permissions in a virtual host, as the one who makes it has. Other names are passed over."""
         if any(user.name == username for user in self.users.list_users()):
             self.users.set_permissions(str(username), vhost_name, ".*", ".*", ".*")
 
     def delete_vhost(self, name: str) -> None:
-        """Its connections are closed, everything in it is gone. Raise NotFound, PreconditionFailed if it is protected."""
+        """With everything in it; its connections are closed. Raise NotFound, PreconditionFailed if it is protected."""
         vhost = recovery.require_vhost(self, name)
         if vhost.is_protected:
             raise PreconditionFailed(
@@ -185,13 +175,13 @@ class Broker:
     # -- global parameters
 
     def set_parameter(self, name: str, value: Any) -> None:
-        """A global runtime parameter, for whoever looks for its name."""
+        """Keep a global runtime parameter."""
         self.parameters[name] = value
         records.save_parameter(self.store, "", "", name, value)
         self.events.emit("parameter.set", vhost=None, component="", name=name, value=value)
 
     def clear_parameter(self, name: str) -> bool:
-        """False: it was not there."""
+        """Returns False if it was not there."""
         if name not in self.parameters:
             return False
         del self.parameters[name]
@@ -211,40 +201,25 @@ class Broker:
         await session.enter()
         return session
 
-    # -- backpressure
+    # -- what happens to it
 
-    @property
-    def is_store_behind(self) -> bool:
-        """More is waiting for the disk than `store.max_pending_bytes`: publishers must wait."""
-        return self.store.pending_bytes > self.settings.store.max_pending_bytes
+    def _on_user_event(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Changes of users are events; a deleted user's connections end."""
+        self.events.emit(event, **fields)
+        if event == "user.deleted":
+            for connection in list(self.connections.of_user(fields["name"])):
+                connection.close(f"user '{fields['name']}' is deleted")
 
-    async def wait_for_room(self) -> None:
-        """For the readers of publishing connections: until no alarm is set and the store has caught up."""
-        while self.alarms.is_blocking or self.is_store_behind:
-            if self._room.is_set():
-                self._room = trio.Event()
-            await self._room.wait()
+    def _on_permissions_changed(self) -> None:
+        """Remembered routes carry checked permissions: none outlives a change."""
+        for vhost in self.vhosts.values():
+            vhost.epoch += 1
 
-    def _spill(self, excess: int) -> None:
-        """Memory is short: the longest transient backlogs move to disk, but for their windows."""
-        excess = min(excess, SPILL_BYTES)
-        queues = [queue for vhost in self.vhosts.values() for queue in vhost.queues.values()]
-        queues.sort(key=lambda queue: queue.message_bytes, reverse=True)
-        freed = 0
-        for queue in queues:
-            if freed >= excess or not queue.message_bytes:
-                break
-            freed += queue.ready.spill(excess - freed)
-        if freed:
-            log.info("memory is short: moved %d MiB of transient messages to disk", freed >> 20)
-            give_back_memory()
-
-    def _make_room(self) -> None:
-        self._room.set()
+    def _relieve_memory(self, excess: int) -> None:
+        spill_longest((queue for vhost in self.vhosts.values() for queue in vhost.queues.values()), excess)
 
     def _on_committed(self) -> None:
         """A group is durable; its callbacks have been called, and what they wrote may leave."""
-        if not self._room.is_set() and not self.is_store_behind:
-            self._room.set()
+        self.backpressure.on_committed()
         self.timers.tick()
         self.dispatcher.run()

@@ -59,7 +59,7 @@ class Health:
             "alarm_memory": "memory" in flow.alarms,
             "alarm_disk": "disk" in flow.alarms,
             "store_full": broker.store.is_full,
-            "store_behind": broker.is_store_behind,
+            "store_behind": broker.backpressure.is_store_behind,
         }
         return [name for name, holds in found.items() if holds]
 

@@ -180,6 +180,7 @@ class Server:
         set_level(reload.settings.log.level)
         limits = reload.settings.limits
         broker.connection_limits.node_limit = limits.connection_max
+        broker.backpressure.max_pending_bytes = reload.settings.store.max_pending_bytes
         broker.alarms.set_memory_watermark(limits.memory_high_watermark, limits.memory_absolute)
         broker.alarms.set_disk_free_limit(limits.disk_free_limit)
         log.info("settings reloaded changed=%s", ",".join(reload.changed) or "none")

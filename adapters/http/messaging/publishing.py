@@ -63,10 +63,10 @@ async def check_room(context: HttpContext) -> None:
     broker = context.broker
     if broker.alarms.is_blocking:
         raise Refusal(503, "alarm", f"publishing is blocked: {broker.alarms.reason}", headers=RETRY_LATER)
-    if broker.is_store_behind:
+    if broker.backpressure.is_store_behind:
         try:
             async with asyncio.timeout(ROOM_S):
-                await context.trio(broker.wait_for_room, timeout_s=ROOM_S * 2)
+                await context.trio(broker.backpressure.wait_for_room, timeout_s=ROOM_S * 2)
         except TimeoutError:
             raise Refusal(503, "store_behind", "the disk does not keep up", headers=RETRY_SOON) from None
 

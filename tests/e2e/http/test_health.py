@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +12,6 @@ from support.rest import Rest, rest_door
 from leveret.adapters.base import OpenListener
 from leveret.adapters.http.adapter import HttpAdapter
 from leveret.adapters.http.health import REASONS
-from leveret.conf.settings import Settings
-
-NO_ROOM = replace(Settings(), store=replace(Settings().store, max_pending_bytes=-1))
 
 
 async def test_live_needs_no_login_and_says_little() -> None:
@@ -33,7 +29,7 @@ async def test_live_needs_no_login_and_says_little() -> None:
         ("alarm_memory", lambda broker, adapter: broker.alarms.set_alarm("memory")),
         ("alarm_disk", lambda broker, adapter: broker.alarms.set_alarm("disk")),
         ("store_full", lambda broker, adapter: setattr(broker.store, "is_full", True)),
-        ("store_behind", lambda broker, adapter: setattr(broker, "settings", NO_ROOM)),
+        ("store_behind", lambda broker, adapter: setattr(broker.backpressure, "max_pending_bytes", -1)),
     ],
 )
 async def test_not_ready_and_why(reason: str, change: Any) -> None:
