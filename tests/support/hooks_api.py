@@ -11,7 +11,7 @@ from typing import Any
 from support.hook_receiver import HookReceiver
 from support.server import LeveretServer
 
-__all__ = ["FAST", "HooksApi", "publish"]
+__all__ = ["FAST", "HooksApi", "fence", "publish"]
 
 FAST = {"initial_s": 0.05, "factor": 1.0, "attempts": 50, "jitter": 0.1}
 
@@ -61,3 +61,8 @@ def publish(server: LeveretServer, *bodies: bytes, key: str = "t.x", **propertie
         while confirmed < len(bodies):
             confirmed = peer.expect(1, "basic.ack").delivery_tag
         peer.goodbye()
+
+
+def fence(api: HooksApi) -> None:
+    """Returns when all that was written before is on the disk."""
+    assert api.call("PUT", "/api/vhosts/fence")[0] == 201

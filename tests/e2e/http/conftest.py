@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support.management import Management, control
@@ -47,6 +48,14 @@ def activity(broker: LeveretServer) -> Iterator[Activity]:
     time.sleep(0.35)  # three looks of the sampler, which is what this waits for
     yield active
     active.close()
+
+
+@pytest.fixture
+def start(server: Callable[..., LeveretServer], tmp_path: Path) -> Callable[..., LeveretServer]:
+    """Starts a server of the test's own, whose webhooks may reach this machine. Options: of the fixture `server`."""
+    config = tmp_path / "leveret.toml"
+    config.write_text('[plugins.webhooks]\nallowed_networks = ["127.0.0.0/8"]\n')
+    return lambda **options: server(arguments=["--config", str(config)], **options)
 
 
 # Of the writing half: a server as it comes, and an `api` of the module's own
