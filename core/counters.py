@@ -55,15 +55,19 @@ class PublishCounters:
     publishers: int = 0
     consumers: int = 0
 
-    def count(self, sizes: SizeHistogram, bodies: list[bytes], *, is_routed: bool) -> None:
-        """For whoever has nobody to count for them: messages that were just published."""
-        self.received += len(bodies)
+    def count(self, count: int, *, is_routed: bool, is_returned: bool) -> None:
+        """Count messages of a publisher that does not stay, and so cannot count for itself.
+
+        Args:
+            is_returned: if no queue was there for them, the publisher is told.
+        """
+        self.received += count
         if is_routed:
-            self.routed += len(bodies)
+            self.routed += count
+        elif is_returned:
+            self.returned += count
         else:
-            self.dropped += len(bodies)
-        for body in bodies:
-            sizes.add(len(body), 1)
+            self.dropped += count
 
     def add(self, other: PublishCounters) -> None:
         """The totals; `publishers` and `consumers` are nobody's when it is gone."""

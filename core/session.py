@@ -18,7 +18,8 @@ from leveret.core.errors import (
 )
 from leveret.core.exchange import Arguments
 from leveret.core.message import Envelope
-from leveret.core.reply_to import TOPIC_REPLY, is_reply_queue
+from leveret.core.publishing import PublishPipeline, PublishTarget
+from leveret.core.reply_to import TOPIC_REPLY
 from leveret.core.routing import Routed, route, routing_keys
 
 if TYPE_CHECKING:
@@ -31,25 +32,10 @@ if TYPE_CHECKING:
     from leveret.core.reply_to import Replies
     from leveret.core.timers import Timers
     from leveret.core.vhost import Vhost
-__all__ = ["Published", "Session", "Target"]
+__all__ = ["Published", "Session"]
 
 REMEMBERED = 4096  # answers of the backends; then all are forgotten
 Key = tuple[str, str, Permission, str | None]  # kind, name, permission, routing key
-
-
-class Target:
-    """A checked place to publish to: good as long as the virtual host's epoch is `epoch`.
-
-    queues is for whoever publishes: a place to remember a stable route.
-    """
-
-    __slots__ = ("epoch", "exchange", "queues", "routing_key")
-
-    def __init__(self, exchange: Exchange, routing_key: str, epoch: int) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.epoch = epoch
-        self.queues: tuple[Queue, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +71,7 @@ class Session:
         self.connection = connection
         self.pending_name: str | None = None  # given to a queue whose declaration waits for an authorization
         self._answers: dict[Key, bool] = {}
+        self._pipeline: PublishPipeline | None = None
         self._revision = broker.users.revision
         self._asked_at: float | None = None  # the oldest answer of a backend that had to ask elsewhere
 
@@ -296,7 +283,7 @@ class Session:
 
     # -- publishing
 
-    def target(self, exchange_name: str, routing_key: str) -> Target:
+    def target(self, exchange_name: str, routing_key: str) -> PublishTarget:
         """May messages with this key be published there? Raise NotFound, AccessRefused, AuthorizationPending.
 
         The answer may name another exchange and key than the question: see core/reply_to.py.
@@ -310,44 +297,63 @@ class Session:
                 f"cannot publish to internal {describe_resource('exchange', exchange_name, self.vhost.name)}"
             )
         self.require_topic(Permission.WRITE, exchange, routing_key)
-        return Target(exchange, routing_key, self.vhost.epoch)
+        return PublishTarget(exchange, routing_key, self.vhost.epoch)
 
     def route(self, exchange: Exchange, envelope: Envelope) -> Routed:
-        """As `Vhost.route`, for an exchange from `target`; on topic exchanges the CC and BCC keys must be allowed too.
+        """As `routing.route`, for an exchange from `target`; on topic exchanges the CC and BCC keys must be allowed too.
 
-        Raise InvalidArgument, AccessRefused, AuthorizationPending.
+        Raises:
+            InvalidArgument, AccessRefused, AuthorizationPending
         """
         if exchange.type == "topic":
             for key in routing_keys(envelope)[1:]:
                 self.require_topic(Permission.WRITE, exchange, key)
         return route(exchange, envelope)
 
-    def publish(self, envelope: Envelope, bodies: bytes | list[bytes]) -> Published:
-        """The whole way, for listeners that do not speak AMQP: checks, routing, queues. Not durable until the next commit.
+    def publish(
+        self, envelope: Envelope, bodies: bytes | list[bytes], *, is_mandatory: bool = False
+    ) -> Published:
+        """Check, route and enqueue messages that share an envelope, for publishers that do not stay connected.
 
-        Raise NotFound, AccessRefused, InvalidArgument, PreconditionFailed (user_id), AuthorizationPending.
+        They are durable after the next commit of the store, not before.
+
+        Args:
+            bodies: one body, or several of one run.
+            is_mandatory: the publisher is told if they reach no queue, so they count as returned, not as dropped.
+
+        Raises:
+            NotFound, AccessRefused, InvalidArgument, PreconditionFailed (user_id), AuthorizationPending: nothing was
+            published.
         """
         messages = [bodies] if isinstance(bodies, bytes) else bodies
         target = self.target(envelope.exchange, envelope.routing_key)
         exchange = target.exchange
-        protocol = getattr(self.connection, "protocol_name", "internal")
-        inflow, sizes = self.broker.traffic.inflow(protocol), self.broker.traffic.sizes_of(protocol)
-        if exchange.name != envelope.exchange:
+        if exchange.name != envelope.exchange:  # an MQTT client's response topic
             envelope = Envelope(exchange.name, target.routing_key, envelope.header, envelope.properties)
         self.check_user_id(envelope.properties.user_id)
-        if not exchange.name and is_reply_queue(target.routing_key):
-            is_there = self.broker.replies.deliver(target.routing_key, envelope, messages)
-            inflow.count(sizes, messages, is_routed=is_there)
-            return Published(is_there, 0)
-        routed = self.route(exchange, envelope)
-        inflow.count(sizes, messages, is_routed=bool(routed.queues))
-        exchange.published_in += len(messages)
-        exchange.published_out += len(messages) * len(routed.queues)
-        tracer = self.vhost.tracer
-        if tracer is not None:
-            name = getattr(self.connection, "name", "")
-            tracer.published(envelope, messages, routed.queues, name, 0, self.principal.username)
-        rejected = 0
-        for queue in routed.queues:
-            rejected = max(rejected, queue.publish(routed.envelope, messages))
-        return Published(bool(routed.queues), rejected)
+        pipeline = self.pipeline
+        is_routed, rejected, _ = pipeline.publish(target, envelope, messages)
+        pipeline.note_sizes()
+        self.broker.traffic.inflow(self._protocol).count(
+            len(messages), is_routed=is_routed, is_returned=is_mandatory
+        )
+        return Published(is_routed, rejected)
+
+    @property
+    def pipeline(self) -> PublishPipeline:
+        """The session's own, made when it first publishes; adapters of connections have theirs."""
+        if self._pipeline is None:
+            self._pipeline = PublishPipeline(
+                self.vhost,
+                self.broker.replies,
+                self.route,
+                self.broker.traffic.sizes_of(self._protocol),
+                connection_name=getattr(self.connection, "name", ""),
+                username=self.principal.username,
+                has_sizes=True,
+            )
+        return self._pipeline
+
+    @property
+    def _protocol(self) -> str:
+        return getattr(self.connection, "protocol_name", "internal")

@@ -160,23 +160,6 @@ class Vhost:
             raise NotFound(f"no exchange '{exchange_name}' in vhost '{self.name}'")
         return routing.route(exchange, envelope)
 
-    def publish_internal(self, exchange_name: str, envelope: Envelope, body: bytes) -> int:
-        """Publish on the broker's own behalf: internal exchanges too, unchecked, at most once.
-
-        Returns the number of queues that it reached; 0 if there is no such exchange.
-        """
-        exchange = self.exchanges.get(exchange_name)
-        if exchange is None:
-            return 0
-        routed = routing.route(exchange, envelope)
-        exchange.published_in += 1
-        exchange.published_out += len(routed.queues)
-        for queue in routed.queues:
-            queue.publish(routed.envelope, [body])
-        if routed.queues:
-            self.services.dispatcher.run_soon()  # the caller may be no entry from I/O
-        return len(routed.queues)
-
     def bindings(self) -> Iterator[tuple[Exchange, Binding]]:
         """Every (source, binding), the default exchange's implicit ones included."""
         for queue in self.queues.values():

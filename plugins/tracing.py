@@ -14,6 +14,7 @@ import trio
 from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.message import Envelope, Message
 from leveret.core.properties import Properties
+from leveret.core.publishing import publish_internal
 from leveret.core.routing import routing_keys
 from leveret.core.vhost import TRACE_EXCHANGE
 
@@ -96,7 +97,7 @@ class Firehose:
     def _publish(self, key: str, headers: dict[str, Any], bodies: Sequence[bytes]) -> None:
         envelope = Envelope.of(TRACE_EXCHANGE, _shortened(key), Properties(headers=headers))
         for body in bodies:
-            self._vhost.publish_internal(TRACE_EXCHANGE, envelope, body)
+            publish_internal(self._vhost, TRACE_EXCHANGE, envelope, body)
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:

@@ -33,7 +33,6 @@ class AmqpAdapter:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.replies = broker.replies
         self.connections: set[AmqpConnection] = set()
         self.sweep_s = min(SWEEP_S, max(0.1, broker.settings.limits.consumer_timeout_ms / 2000))
         self._is_sweeping = False

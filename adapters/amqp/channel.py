@@ -293,11 +293,12 @@ class Channel:
 
     def totals(self) -> ChannelTotals:
         publisher, confirms = self.publisher, self.confirms
+        pipeline = publisher.pipeline
         return ChannelTotals(
-            publish=publisher.published_total,
+            publish=pipeline.published_total,
             confirm=confirms.confirmed_total if confirms is not None else 0,
             return_unroutable=publisher.returned_total,
-            drop_unroutable=publisher.unroutable_total - publisher.returned_total,
+            drop_unroutable=pipeline.unroutable_total - publisher.returned_total,
             deliver=self.delivered_total,
             deliver_no_ack=self.delivered_no_ack_total,
             get=self.get_total,
@@ -308,15 +309,16 @@ class Channel:
 
     def traffic(self) -> PublishCounters:
         publisher, confirms = self.publisher, self.confirms
-        publisher.note_sizes()
+        pipeline = publisher.pipeline
+        pipeline.note_sizes()
         return PublishCounters(
-            received=publisher.published_total,
+            received=pipeline.published_total,
             received_confirm=confirms.published_total if confirms is not None else 0,
             confirmed=confirms.confirmed_total if confirms is not None else 0,
-            routed=publisher.published_total - publisher.unroutable_total,
+            routed=pipeline.published_total - pipeline.unroutable_total,
             returned=publisher.returned_total,
-            dropped=publisher.unroutable_total - publisher.returned_total,
-            publishers=1 if publisher.published_total else 0,
+            dropped=pipeline.unroutable_total - publisher.returned_total,
+            publishers=1 if pipeline.published_total else 0,
             consumers=len(self.consumers),
         )
 
@@ -347,13 +349,13 @@ class Channel:
 
     def expect_replies(self, tag: str) -> None:
         self.reply_tag = tag
-        self._reply_address = self.connection.replies.register(self)
+        self._reply_address = self.connection.broker.replies.register(self)
         self.publisher.forget()
         self._encoders[tag] = DeliveryEncoder(self.number, tag, self.connection.frame_max)
 
     def _forget_replies(self) -> None:
         if self._reply_address is not None and self.reply_tag is not None:
-            self.connection.replies.forget(self._reply_address)
+            self.connection.broker.replies.forget(self._reply_address)
             self._encoders.pop(self.reply_tag, None)
             self.reply_tag = self._reply_address = None
             self.publisher.forget()

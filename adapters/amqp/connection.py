@@ -49,7 +49,6 @@ class AmqpConnection(Connection):
         super().__init__(adapter.broker, transport, AmqpSettings.of(adapter.broker.settings).outbox_bytes)
         self.adapter = adapter
         self.settings = adapter.broker.settings
-        self.replies = adapter.replies
         self.channels: dict[int, Channel] = {}
         self.confirming: set[Channel] = set()  # channels that published in confirm mode during this chunk
         self.handshake = Handshake(self)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from leveret.adapters.amqp.delivery import content_frames
-from leveret.adapters.amqp.faults import ChannelFault, ConnectionFault
+from leveret.adapters.amqp.faults import ConnectionFault
 from leveret.adapters.amqp.methods import BasicReturn, method_frame
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
 from leveret.core.properties import validate_header
-from leveret.core.reply_to import REPLY_TO, is_reply_queue
+from leveret.core.publishing import PublishPipeline, PublishTarget
+from leveret.core.reply_to import REPLY_TO
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.channel import Channel
-    from leveret.core.exchange import Exchange
-    from leveret.core.queue.queue import Queue
 __all__ = ["PROTOCOL", "Publisher"]
 
 PROTOCOL = "amqp091"  # in metrics
@@ -30,16 +29,14 @@ REMEMBERED_ENVELOPES = 64  # per target
 
 
 class Target:
-    """Where the publishes with one (exchange, routing key, flags) go, as long as the epoch holds."""
+    """Where the publishes with one (exchange, routing key, flags) go, and what was published there, remembered."""
 
-    __slots__ = ("envelopes", "epoch", "exchange", "is_mandatory", "queues", "routing_key")
+    __slots__ = ("core", "envelopes", "epoch", "is_mandatory")
 
-    def __init__(self, epoch: int, exchange: Exchange, routing_key: str, is_mandatory: bool) -> None:
-        self.epoch = epoch
-        self.exchange = exchange
-        self.routing_key = routing_key
+    def __init__(self, core: PublishTarget, *, is_mandatory: bool) -> None:
+        self.core = core
+        self.epoch = core.epoch
         self.is_mandatory = is_mandatory
-        self.queues: tuple[Queue, ...] | None = None  # once known, if only the routing key decides
         # Property bytes -> the envelope of such a message, and whether its headers take part in routing.
         self.envelopes: dict[bytes, tuple[Envelope, bool]] = {}
 
@@ -52,19 +49,18 @@ class Publisher:
         self._session = channel.session
         self._vhost = channel.session.vhost
         self._targets: dict[bytes, Target] = {}
-        self._max_size = channel.connection.settings.limits.max_message_size
-        self._sizes = channel.connection.broker.traffic.sizes_of(PROTOCOL)
-        self._size = self._sized_total = 0  # of the last bodies; how many publishes are in the histogram
-        self.published_total = 0
-        self.unroutable_total = 0
+        connection = channel.connection
+        self.pipeline = PublishPipeline(
+            self._vhost,
+            connection.broker.replies,
+            self._session.route,
+            connection.broker.traffic.sizes_of(PROTOCOL),
+            connection_name=connection.name,
+            username=self._session.principal.username,
+            channel=channel.number,
+            max_size=connection.settings.limits.max_message_size,
+        )
         self.returned_total = 0
-
-    def note_sizes(self) -> None:
-        """What was published since the last time was of one size: into the histogram with it."""
-        count = self.published_total - self._sized_total
-        if count:
-            self._sizes.add(self._size, count)
-            self._sized_total = self.published_total
 
     def forget(self) -> None:
         """Something that remembered envelopes depend on has changed."""
@@ -90,14 +86,25 @@ class Publisher:
         if "\r" in exchange_name or "\n" in exchange_name:
             exchange_name = exchange_name.replace("\r", "").replace("\n", "")
         resolved = self._session.target(exchange_name, routing_key)
-        target = Target(self._vhost.epoch, resolved.exchange, resolved.routing_key, bool(flags & 1))
+        target = Target(resolved, is_mandatory=bool(flags & 1))
         if len(self._targets) >= REMEMBERED_TARGETS:
             self._targets.clear()
         self._targets[key] = target
         return target
 
     def publish(self, key: bytes, header: bytes, bodies: list[bytes]) -> tuple[int, bool]:
-        """Route and enqueue. Returns how many of the last bodies were rejected, and whether the store matters."""
+        """Publish a run of messages that differ only in their bodies, which are of one length.
+
+        Args:
+            key: the bytes of the publish method's arguments.
+            header: the bytes of the properties.
+
+        Returns:
+            How many of the last bodies were rejected, and whether a confirm must wait for the store.
+
+        Raises:
+            ConnectionFault, core's errors, AuthorizationPending: nothing was published.
+        """
         target = self._targets.get(key)
         if target is None or target.epoch != self._vhost.epoch:
             target = self.target(key)
@@ -105,50 +112,11 @@ class Publisher:
         if remembered is None:
             remembered = self._envelope(target, header)
         envelope, is_routed_by_headers = remembered
-        published = envelope  # as it came; what is delivered has lost its BCC header
-        size = len(bodies[0])  # of all: a run is of alike messages
-        if size != self._size:
-            if size > self._max_size:
-                raise ChannelFault(
-                    406, f"message size {size} is larger than configured max size {self._max_size}"
-                )
-            self.note_sizes()
-            self._size = size
-        queues = target.queues
-        if queues is None or is_routed_by_headers:
-            if is_reply_queue(target.routing_key) and not target.exchange.name:
-                return self._reply(target, envelope, bodies)
-            routed = self._session.route(target.exchange, envelope)
-            queues, envelope = routed.queues, routed.envelope
-            if routed.is_stable and not is_routed_by_headers:
-                target.queues = queues
-        count = len(bodies)
-        self.published_total += count
-        target.exchange.published_in += count
-        target.exchange.published_out += count * len(queues)
-        if not queues:
-            self.unroutable_total += count
-            if target.is_mandatory:
-                self._return(published, bodies)
-        tracer = self._vhost.tracer
-        if tracer is not None:
-            channel = self._channel
-            tracer.published(
-                published,
-                bodies,
-                queues,
-                channel.connection.name,
-                channel.number,
-                self._session.principal.username,
-            )
-        if len(queues) == 1:
-            queue = queues[0]
-            return queue.publish(envelope, bodies), envelope.is_persistent and queue.is_durable
-        rejected = 0
-        needs_store = False
-        for queue in queues:
-            rejected = max(rejected, queue.publish(envelope, bodies))
-            needs_store = needs_store or (envelope.is_persistent and queue.is_durable)
+        is_routed, rejected, needs_store = self.pipeline.publish(
+            target.core, envelope, bodies, is_routed_by_headers
+        )
+        if target.is_mandatory and not is_routed:
+            self._return(envelope, bodies)
         return rejected, needs_store
 
     def _envelope(self, target: Target, header: bytes) -> tuple[Envelope, bool]:
@@ -157,7 +125,8 @@ class Publisher:
             validate_header(header)
         except (FieldError, ValueError) as error:
             raise ConnectionFault(502, f"malformed content properties: {error}", (60, 40)) from error
-        envelope = Envelope(target.exchange.name, target.routing_key, header)
+        core = target.core
+        envelope = Envelope(core.exchange.name, core.routing_key, header)
         flags = header[0] << 8 | header[1]
         is_routed_by_headers = False
         if flags & LOOK_AT:
@@ -166,7 +135,7 @@ class Publisher:
                 self._session.check_user_id(properties.user_id)
             if flags & FLAG_REPLY_TO and properties.reply_to == REPLY_TO:
                 properties.reply_to = self._channel.reply_address()
-                envelope = Envelope.of(target.exchange.name, target.routing_key, properties)
+                envelope = Envelope.of(core.exchange.name, core.routing_key, properties)
             headers = properties.headers
             is_routed_by_headers = headers is not None and ("CC" in headers or "BCC" in headers)
         if len(target.envelopes) >= REMEMBERED_ENVELOPES:
@@ -192,12 +161,3 @@ class Publisher:
             channel.outbox.write(start)
             for piece in content_frames(channel.number, envelope.header, body, frame_max):
                 channel.outbox.write(piece)
-
-    def _reply(self, target: Target, envelope: Envelope, bodies: list[bytes]) -> tuple[int, bool]:
-        """A reply to a requester that consumes from amq.rabbitmq.reply-to: no queue, straight to its channel."""
-        self.published_total += len(bodies)
-        if not self._channel.connection.replies.deliver(target.routing_key, envelope, bodies):
-            self.unroutable_total += len(bodies)
-            if target.is_mandatory:
-                self._return(envelope, bodies)
-        return 0, False

@@ -419,14 +419,15 @@ class MqttConnection(Connection):
         if self.session is None:
             return protocol, total
         publisher = self.publisher
-        publisher.note_sizes()
+        pipeline = publisher.pipeline
+        pipeline.note_sizes()
         mine = self.mqtt_session
-        total.received = publisher.published_total
+        total.received = pipeline.published_total
         total.received_confirm = publisher.confirmable_total
         total.confirmed = self.acks.settled_total
-        total.routed = publisher.published_total - publisher.unroutable_total
-        total.dropped = publisher.unroutable_total
-        total.publishers = 1 if publisher.published_total else 0
+        total.routed = pipeline.published_total - pipeline.unroutable_total
+        total.dropped = pipeline.unroutable_total
+        total.publishers = 1 if pipeline.published_total else 0
         total.consumers = len(mine.subscriptions) if mine.connection is self else 0
         return protocol, total
 

@@ -15,11 +15,11 @@ from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Re
 from leveret.adapters.mqtt.topics import check_topic
 from leveret.core.errors import AccessRefused, BrokerError
 from leveret.core.message import Envelope
-from leveret.core.reply_to import is_reply_queue
+from leveret.core.publishing import PublishPipeline, PublishTarget
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
-    from leveret.core.session import Session, Target
+    from leveret.core.session import Session
 __all__ = ["PROTOCOLS", "Publisher", "forwarded"]
 
 log = logging.getLogger(__name__)
@@ -34,25 +34,24 @@ PUBACK, PUBREC, PUBCOMP = 0x4002, 0x5002, 0x7002
 class Publication:
     """What alike publishes lead to, as long as the virtual host's epoch holds. refusal: they may not."""
 
-    __slots__ = ("alias", "envelope", "is_durable", "refusal", "target", "view")
+    __slots__ = ("alias", "envelope", "refusal", "target", "view")
 
     def __init__(
-        self, target: Target | None, envelope: Envelope | None, view: PublishView, refusal: Reason
+        self, target: PublishTarget | None, envelope: Envelope | None, view: PublishView, refusal: Reason
     ) -> None:
         self.alias = 0  # that came with the topic, or in its place
         self.target = target
         self.envelope = envelope
         self.view = view
         self.refusal = refusal
-        self.is_durable = False  # some queue that it goes to is
 
 
 class Publisher:
     """The publishing half of a connection."""
 
     __slots__ = (
-        "_adapter", "_aliases", "_connection", "_publications", "_session", "_size", "_sized_total", "_sizes",
-        "_statistics", "_vhost", "confirmable_total", "is_v5", "published_total", "receive_maximum", "unroutable_total",
+        "_adapter", "_aliases", "_connection", "_publications", "_session", "_statistics", "_vhost", "confirmable_total",
+        "is_v5", "pipeline", "receive_maximum",
     )  # fmt: skip
 
     def __init__(self, connection: MqttConnection, session: Session, receive_maximum: int) -> None:
@@ -63,11 +62,15 @@ class Publisher:
         self._vhost = session.vhost
         self.is_v5 = connection.version == V5
         self.receive_maximum = receive_maximum
-        self.published_total = 0
-        self.confirmable_total = 0  # of them, with QoS 1 and 2
-        self.unroutable_total = 0
-        self._sizes = connection.broker.traffic.sizes_of(PROTOCOLS[connection.version])
-        self._size = self._sized_total = 0  # of the last payloads; how many of them are in the histogram
+        self.confirmable_total = 0  # messages published with QoS 1 and 2
+        self.pipeline = PublishPipeline(
+            self._vhost,
+            connection.broker.replies,
+            session.route,
+            connection.broker.traffic.sizes_of(PROTOCOLS[connection.version]),
+            connection_name=connection.name,
+            username=session.principal.username,
+        )
         self._aliases: dict[int, bytes] = {}
         self._publications: dict[tuple[bytes, bytes, int], Publication] = {}
 
@@ -105,22 +108,25 @@ class Publisher:
         elif flags & DUP and connection.version > 3:
             raise MqttFault(Reason.MALFORMED_PACKET, "PUBLISH with QoS 0 and DUP")
         count = len(payloads)
-        if len(payloads[0]) != self._size:  # of all: a run is of packets of one length
-            self.note_sizes()
-            self._size = len(payloads[0])
-        self.published_total += count
         if qos:
             self.confirmable_total += count
-        statistics = self._statistics
-        statistics.publish_received += count
-        if publication.refusal:
+        self._statistics.publish_received += count
+        target, envelope = publication.target, publication.envelope
+        if target is None or envelope is None:
+            self.pipeline.refused(payloads)
             self._refuse(publication, qos, packet_ids)
             return
-        rejected, is_routed = self._route(publication, payloads)
+        is_routed, rejected, needs_store = self.pipeline.publish(target, envelope, payloads)
         if flags & RETAIN:
             self._retain(publication, payloads[-1])
         if qos == 1:
-            self._acknowledge(PacketType.PUBACK, packet_ids, rejected, is_routed, publication)
+            self._acknowledge(
+                PacketType.PUBACK,
+                packet_ids,
+                rejected,
+                is_routed,
+                needs_store=needs_store or bool(flags & RETAIN),
+            )
         elif qos == 2:
             session = connection.mqtt_session
             taken = packet_ids[: len(packet_ids) - rejected] if rejected else packet_ids
@@ -129,14 +135,10 @@ class Publisher:
                 records, vhost = self._adapter.records, self._vhost.name
                 for packet_id in taken:
                     records.add_received(vhost, session.client_id, packet_id)
-            self._acknowledge(PacketType.PUBREC, packet_ids, rejected, is_routed, publication)
-
-    def note_sizes(self) -> None:
-        """What was published since the last time was of one size: into the histogram with it."""
-        count = self.published_total - self._sized_total
-        if count:
-            self._sizes.add(self._size, count)
-            self._sized_total = self.published_total
+            self._acknowledge(
+                PacketType.PUBREC, packet_ids, rejected, is_routed,
+                needs_store=needs_store or session.is_durable or bool(flags & RETAIN),
+            )  # fmt: skip
 
     def _unknown(
         self, packet_ids: list[int], payloads: list[bytes]
@@ -158,52 +160,19 @@ class Publisher:
                 bodies.append(payload)
         return fresh, bodies, again
 
-    def _route(self, publication: Publication, payloads: list[bytes]) -> tuple[int, bool]:
-        """To the queues; how many of the last were rejected, and whether anything was there for them."""
-        target, envelope = publication.target, publication.envelope
-        assert target is not None
-        assert envelope is not None
-        queues = target.queues
-        if queues is None:
-            if not target.exchange.name and is_reply_queue(target.routing_key):
-                return 0, self._adapter.broker.replies.deliver(target.routing_key, envelope, payloads)
-            routed = self._session.route(target.exchange, envelope)
-            queues = routed.queues
-            publication.is_durable = envelope.is_persistent and any(queue.is_durable for queue in queues)
-            if routed.is_stable:
-                target.queues = queues
-        count = len(payloads)
-        target.exchange.published_in += count
-        target.exchange.published_out += count * len(queues)
-        tracer = self._vhost.tracer
-        if tracer is not None:
-            tracer.published(
-                envelope, payloads, queues, self._connection.name, 0, self._session.principal.username
-            )
-        if not queues:
-            self.unroutable_total += count
-        rejected = 0
-        for queue in queues:
-            refused = queue.publish(envelope, payloads)
-            rejected = max(rejected, refused)
-        return rejected, bool(queues)
-
     def _acknowledge(
         self,
         packet: PacketType,
         packet_ids: list[int],
         rejected: int,
         is_routed: bool,
-        publication: Publication,
+        *,
+        needs_store: bool,
     ) -> None:
         """rejected: the last ones, that some queue was too full for. A version 3 client cannot be told: silence."""
         acks = self._connection.acks
         taken = packet_ids[: len(packet_ids) - rejected] if rejected else packet_ids
         is_final = packet is PacketType.PUBACK
-        session = self._connection.mqtt_session
-        needs_store = publication.is_durable or bool(publication.view.retain)
-        if not is_final and session.is_durable:
-            needs_store = True
         if taken:
             settles = len(taken) if is_final else 0
             if self.is_v5 and not is_routed:

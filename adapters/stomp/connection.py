@@ -370,12 +370,12 @@ class StompConnection(Connection):
         total = PublishCounters(bytes_received=self.received_bytes, bytes_sent=self.outbox.sent_total)
         if self.session is None:
             return PROTOCOL, total
-        publisher = self.publisher
-        publisher.note_sizes()
-        total.received = publisher.published_total
-        total.routed = publisher.published_total - publisher.unroutable_total
-        total.dropped = publisher.unroutable_total
-        total.publishers = 1 if publisher.published_total else 0
+        pipeline = self.publisher.pipeline
+        pipeline.note_sizes()
+        total.received = pipeline.published_total
+        total.routed = pipeline.published_total - pipeline.unroutable_total
+        total.dropped = pipeline.unroutable_total
+        total.publishers = 1 if pipeline.published_total else 0
         total.consumers = len(self.subscriptions)
         return PROTOCOL, total
 

@@ -8,6 +8,7 @@ import pytest
 from support.topology import FakeBroker, envelope, names
 
 from leveret.core.exchange import Binding
+from leveret.core.publishing import publish_internal
 from leveret.core.session import Session
 
 
@@ -109,16 +110,18 @@ def test_publish_internal(session: Session) -> None:
     queue = session.queue_declare("q")
     session.queue_bind("q", "amq.rabbitmq.trace", "publish.#")
     assert (
-        session.vhost.publish_internal(
-            "amq.rabbitmq.trace", envelope("amq.rabbitmq.trace", "publish.x"), b"body"
+        publish_internal(
+            session.vhost, "amq.rabbitmq.trace", envelope("amq.rabbitmq.trace", "publish.x"), b"body"
         )
         == 1
     )
     assert (
-        session.vhost.publish_internal("amq.rabbitmq.trace", envelope("amq.rabbitmq.trace", "deliver.q"), b"")
+        publish_internal(
+            session.vhost, "amq.rabbitmq.trace", envelope("amq.rabbitmq.trace", "deliver.q"), b""
+        )
         == 0
     )
-    assert session.vhost.publish_internal("nope", envelope("nope", ""), b"") == 0
+    assert publish_internal(session.vhost, "nope", envelope("nope", ""), b"") == 0
     assert queue.message_count == 1
 
 

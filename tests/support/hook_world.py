@@ -15,6 +15,7 @@ from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
+from leveret.core.publishing import publish_internal
 from leveret.core.queue.queue import Queue
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
@@ -113,8 +114,8 @@ class World:
     def publish(self, *bodies: bytes | str, key: str = "a.b", **properties: Any) -> None:
         envelope = Envelope.of("amq.topic", key, Properties(**{"delivery_mode": 2} | properties))
         for body in bodies:
-            assert self.vhost.publish_internal(
-                "amq.topic", envelope, body.encode() if isinstance(body, str) else body
+            assert publish_internal(
+                self.vhost, "amq.topic", envelope, body.encode() if isinstance(body, str) else body
             )
 
     def queue(self, name: str = "webhook.w") -> Queue:

@@ -20,6 +20,7 @@ from leveret.core.message import Envelope
 from leveret.core.policy import Policies
 from leveret.core.properties import Properties
 from leveret.core.registry import Registry
+from leveret.core.reply_to import Replies
 from leveret.core.session import Session
 from leveret.core.store.base import Store
 from leveret.core.store.memory import MemoryStore
@@ -63,7 +64,7 @@ class FakeBroker(SimpleNamespace):
         super().__init__(
             settings=Settings(), registry=registry, store=store, dispatcher=Dispatcher(), timers=Timers(),
             events=Events(), users=SimpleNamespace(revision=1), auth=FakeAuth(), vhosts={}, connections=set(),
-            churn=Churn(), traffic=Traffic(), components={}, services={},
+            churn=Churn(), traffic=Traffic(), replies=Replies(), components={}, services={},
         )  # fmt: skip
         self.policies = Policies(
             store, self.events, self.vhosts, lambda: self.settings.limits.delivery_limit_quorum

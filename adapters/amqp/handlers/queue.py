@@ -29,7 +29,7 @@ def queue_name(channel: Channel, name: str) -> str:
 def on_declare(channel: Channel, method: methods.QueueDeclare) -> None:
     name = clean(method.queue)
     if name == REPLY_TO or is_reply_queue(name):
-        if name != REPLY_TO and not channel.connection.replies.exists(name):
+        if name != REPLY_TO and not channel.connection.broker.replies.exists(name):
             raise ChannelFault(404, f"no queue '{name}' in vhost '{channel.session.vhost.name}'")
         channel.answer(method, methods.QueueDeclareOk(queue=name, message_count=0, consumer_count=1))
         return

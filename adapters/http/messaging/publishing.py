@@ -120,14 +120,12 @@ def publish(session: Session, place: Place, draft: Draft) -> Taken:
     envelope = _envelope(place, draft)
     if envelope.properties.user_id is not None:
         _check_user(session, envelope)
-    published = session.publish(envelope, [draft.body])
+    is_mandatory = place.mandatory or place.queue is not None
+    published = session.publish(envelope, [draft.body], is_mandatory=is_mandatory)
     if published.rejected:
         raise _full()
     if not published.is_routed:
-        if place.mandatory or place.queue is not None:
-            inflow = session.broker.traffic.inflow("http")
-            inflow.dropped -= 1  # not for good: in the same turn, its publisher is told
-            inflow.returned += 1
+        if is_mandatory:
             raise place.unroutable(session)
         return Taken(1, unrouted=(0,))
     return Taken(1)

@@ -17,9 +17,11 @@ from leveret.adapters.http.json_encoding import encode, json_response
 from leveret.adapters.http.messaging.cloudevents import binary_attributes
 from leveret.adapters.http.messaging.publishing import RETRY_SOON, check_room, confirm, envelope_of
 from leveret.adapters.http.settings import HttpSettings
+from leveret.core import routing
 from leveret.core.counters import Metric
 from leveret.core.errors import InvalidArgument
 from leveret.core.properties import Properties
+from leveret.core.publishing import PublishPipeline, PublishTarget
 from leveret.plugins.webhooks.calls import running_plugin
 from leveret.plugins.webhooks.incoming.signed_request import SignedRequest, Unverified
 from leveret.plugins.webhooks.incoming.source import Source
@@ -213,7 +215,7 @@ class Receiver:
     def _publish(self, vhost: Vhost, source: Source, envelope: Envelope, body: bytes) -> None:
         """As the source's author was allowed to. Raise Refusal: nothing is stored, or (429) not everywhere."""
         exchange = vhost.exchanges.get(source.exchange)
-        routed = None if exchange is None else vhost.route(exchange.name, envelope)
+        routed = None if exchange is None else routing.route(exchange, envelope)
         is_ping = (
             source.type == "github" and (envelope.properties.headers or {}).get("x-github-event") == "ping"
         )
@@ -224,15 +226,19 @@ class Receiver:
                 "vhost=%r source=%s key=%r: no %s", vhost.name, source.name, envelope.routing_key, what
             )
             raise Refusal(503, "unroutable", f"there is no {what}", headers={"Retry-After": "60"})
-        exchange.published_in += 1
-        exchange.published_out += len(routed.queues)
-        traffic = self._context.broker.traffic
-        traffic.inflow("http").count(traffic.sizes_of("http"), [body], is_routed=bool(routed.queues))
-        if vhost.tracer is not None:
-            vhost.tracer.published(envelope, [body], routed.queues, f"webhook {source.name}", 0, "")
-        rejected = 0
-        for queue in routed.queues:
-            rejected = max(rejected, queue.publish(routed.envelope, [body]))
+        broker = self._context.broker
+        pipeline = PublishPipeline(
+            vhost,
+            broker.replies,
+            routing.route,
+            broker.traffic.sizes_of("http"),
+            connection_name=f"webhook {source.name}",
+            username="",
+        )
+        target = PublishTarget(exchange, envelope.routing_key, vhost.epoch)
+        is_routed, rejected, _ = pipeline.publish(target, envelope, [body])
+        pipeline.note_sizes()
+        broker.traffic.inflow("http").count(1, is_routed=is_routed, is_returned=False)
         if rejected:
             raise Refusal(429, "queue_full", "a queue is full", headers=RETRY_SOON)
 

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 from leveret.core.errors import InvalidArgument, NotFound
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
+from leveret.core.publishing import publish_internal
 
 # -- formats
 
@@ -158,7 +159,7 @@ async def test_an_exchange_that_comes_later_is_bound_to(autojump_clock: MockCloc
         session = Session(w.broker, w.vhost, Principal("guest"), object())
         session.exchange_declare("later", "fanout")
         assert w.facts["status"] == "running"
-        w.vhost.publish_internal("later", Envelope.of("later", "", Properties()), b"x")
+        publish_internal(w.vhost, "later", Envelope.of("later", "", Properties()), b"x")
         await w.settled()
         assert w.endpoint.bodies == [b"x"]
 
@@ -168,7 +169,7 @@ async def test_a_queue_that_comes_later_is_consumed(autojump_clock: MockClock) -
         w.subscribe(queue="later")
         assert w.facts["status"] == "waiting"
         w.vhost.add_queue("later", durable=True, exclusive=False, auto_delete=False, arguments={})
-        w.vhost.publish_internal("", Envelope.of("", "later", Properties()), b"x")
+        publish_internal(w.vhost, "", Envelope.of("", "later", Properties()), b"x")
         await trio.sleep(1)
         assert w.endpoint.bodies == [b"x"]
 

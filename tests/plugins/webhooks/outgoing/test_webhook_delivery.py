@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
+from leveret.core.publishing import publish_internal
 from leveret.plugins.webhooks.outgoing import sender as engine
 from leveret.plugins.webhooks.outgoing.rendering import Rendering
 from leveret.plugins.webhooks.outgoing.subscription import Subscription
@@ -65,7 +66,7 @@ async def test_a_queue_that_is_there_is_consumed(autojump_clock: MockClock) -> N
     async with world() as w:
         w.vhost.add_queue("orders", durable=True, exclusive=False, auto_delete=False, arguments={})
         w.subscribe(queue="orders")
-        w.vhost.publish_internal("", Envelope.of("", "orders", Properties()), b"x")
+        publish_internal(w.vhost, "", Envelope.of("", "orders", Properties()), b"x")
         await trio.sleep(1)
         assert w.endpoint.bodies == [b"x"]
         w.vhost.clear_parameter("webhook", "w")
