@@ -1,4 +1,4 @@
-"""Which message is next: those that are due, those that wait for another attempt, those behind others of their key."""
+"""The order of deliveries: which are due, which wait for another attempt, which wait behind others with the same key."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ _order = itertools.count()
 
 @dataclass(slots=True, eq=False)
 class PendingDelivery:
-    """One message on its way. next_at: monotonic seconds; first_at: of its first failure, milliseconds since the epoch;
-    key: while it is the one of its key that is on its way."""
+    """A message that is not delivered yet.
+
+    key       set while it is the message of its key that may be sent; others with that key wait behind it
+    first_at  of the first failure, milliseconds since the epoch; 0: none yet
+    next_at   of the next attempt, monotonic seconds
+    status    of the last answer
+    reason    of the last failure
+    """
 
     delivery: Delivery
     webhook_id: str
@@ -32,13 +38,17 @@ class PendingDelivery:
 
 
 class DeliveryScheduler:
-    """Synchronous; the clock is an argument. `on_parked(count)` is told how many wait, whenever that changes."""
+    """Decides which delivery is next. Synchronous; the clock is an argument (monotonic seconds).
+
+    order_by   see Subscription
+    on_parked  called with the number of deliveries that wait, for an attempt or behind others, whenever it changes
+    """
 
     def __init__(self, order_by: str, on_parked: Callable[[int], None]) -> None:
         self._order_by = order_by
         self._on_parked = on_parked
         self._due: deque[PendingDelivery] = deque()
-        self._again: deque[PendingDelivery] = deque()  # due again after a failure: before the others
+        self._again: deque[PendingDelivery] = deque()  # due again after a failure; sent before the others
         self._waiting: list[tuple[float, int, PendingDelivery]] = []
         self._keys: dict[
             str, deque[PendingDelivery]
@@ -47,21 +57,21 @@ class DeliveryScheduler:
 
     @property
     def waiting_count(self) -> int:
-        """For their next attempts."""
+        """Of deliveries that wait for another attempt."""
         return len(self._waiting)
 
     @property
     def next_at(self) -> float | None:
-        """When the first of those that wait is due."""
+        """When the first delivery is due that waits for another attempt."""
         return self._waiting[0][0] if self._waiting else None
 
     @property
     def first_failure_ms(self) -> int | None:
-        """Of those that wait for another attempt: a look at each."""
+        """The earliest first failure of those that wait for another attempt, in milliseconds since the epoch. Linear in their number."""
         return min((pending.first_at for _, _, pending in self._waiting if pending.first_at), default=None)
 
     def accept(self, pending: PendingDelivery, now: float) -> None:
-        """It has just come from the queue."""
+        """Take a delivery that was received from the queue."""
         key = self._key_of(pending.delivery)
         if key is not None:
             behind = self._keys.get(key)
@@ -74,7 +84,7 @@ class DeliveryScheduler:
         self._admit(pending, now)
 
     def _key_of(self, delivery: Delivery) -> str | None:
-        """Messages without what the order goes by are in no order."""
+        """None: the message is in no order, because it lacks the value that the order goes by."""
         by = self._order_by
         if not by:
             return None
@@ -96,12 +106,12 @@ class DeliveryScheduler:
             self._due.append(pending)
 
     def wait(self, pending: PendingDelivery) -> None:
-        """Until `pending.next_at`. It keeps those behind it waiting."""
+        """Let a delivery wait until its `next_at`; those behind it wait, too."""
         heapq.heappush(self._waiting, (pending.next_at, next(_order), pending))
         self._park(1)
 
     def release(self, pending: PendingDelivery, now: float) -> None:
-        """It is settled: the next one of its key may go."""
+        """A delivery is settled: the next one with its key may be sent."""
         if pending.key is None:
             return
         behind = self._keys[pending.key]
@@ -121,7 +131,7 @@ class DeliveryScheduler:
         return bool(self._again or self._due)
 
     def pop(self) -> PendingDelivery:
-        """The first of those that are due. Raise IndexError if there is none."""
+        """The first delivery that is due. Raise IndexError if there is none."""
         return (self._again or self._due).popleft()
 
     def _park(self, change: int) -> None:

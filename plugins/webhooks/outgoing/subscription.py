@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from leveret.core.errors import InvalidArgument
 from leveret.core.json_object import JsonObject
 from leveret.plugins.webhooks.outgoing.addresses import AddressPolicy, AddressRefused, canonical, is_host_name
+from leveret.plugins.webhooks.outgoing.circuit_breaker import BreakerRules
 from leveret.plugins.webhooks.outgoing.connector import Target
 from leveret.plugins.webhooks.outgoing.credentials import (
     DIALECT,
@@ -20,7 +21,7 @@ from leveret.plugins.webhooks.outgoing.credentials import (
     client_certificate,
     hidden,
 )
-from leveret.plugins.webhooks.outgoing.retry_policy import BreakerRules, RetrySchedule
+from leveret.plugins.webhooks.outgoing.retry_policy import RetrySchedule
 from leveret.plugins.webhooks.standard_webhooks import MAX_SECRETS, Secret
 
 if TYPE_CHECKING:
@@ -43,6 +44,24 @@ OURS = frozenset({
 """Headers that are the client's business; content-type is a field of its own."""
 MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
+ORDERS = ("", "queue", "routing_key", "message_id", "correlation_id")
+YEAR_S = 31_536_000.0
+NUMBERS = {
+    "timeout_s": (15.0, 0.1, 120.0),
+    "connect_timeout_s": (10.0, 0.1, 120.0),
+    "max_retry_after_s": (86400.0, 0.0, 604800.0),
+    "max_age_s": (0.0, 0.0, YEAR_S),
+    "message_ttl_s": (0.0, 0.0, YEAR_S),
+    "disable_after_s": (432_000.0, 0.0, YEAR_S),
+}
+"""Members that are numbers: default, minimum, maximum."""
+INTEGERS = {
+    "concurrency": ("concurrency", 16, 1, 256),
+    "max_retrying": ("max_retrying", 10_000, 1, 100_000),
+    "attempts_kept": ("attempts_kept", 1000, 0, 10_000),
+    "snippet_bytes": ("response_snippet_bytes", 1024, 0, 16384),
+}
+"""Fields that are integers: the member's name, default, minimum, maximum."""
 MAX_KEYS = 100
 
 
@@ -121,78 +140,106 @@ class Subscription:
                 f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
             )
         given = JsonObject(value, dialect=DIALECT, what="a webhook")
-        url = given.text("url", "")
-        target = checked_target(f"webhook '{name}': url", url, policy, https_only=https_only)
-        exchange, queue = given.text("exchange", None), given.text("queue", None)
-        if (exchange is None) == (queue is None):
-            raise InvalidArgument(f"webhook '{name}' needs either 'exchange' or 'queue'")
-        keys = given.list(
-            "routing_keys", [given.text("routing_key", "")], check=lambda one: isinstance(one, str),
-            minimum=1, maximum=MAX_KEYS, rule=f"must be a list of 1 to {MAX_KEYS} strings",
-        )  # fmt: skip
-        form = given.choice("format", FORMATS, "template" if value.get("template") else "raw")
-        template = _template(given.text("template", None, max_chars=math.inf), form)
-        content_type = given.text("content_type", "")
-        if content_type and not HEADER_VALUE.fullmatch(content_type):
-            raise InvalidArgument("content_type must be visible ASCII")
-        order_by = given.text("order_by", "")
-        if order_by not in ("", "queue", "routing_key", "message_id", "correlation_id") and not (
-            order_by.startswith("header:") and len(order_by) > len("header:")
-        ):
-            raise InvalidArgument(
-                "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
-            )
-        auth = given.mapping("auth", {})
-        added, credentials = authorization(
-            auth, lambda text: checked_target("auth.token_url", text, policy, https_only=https_only)
-        )
-        given_headers = given.mapping("headers", {})
-        headers = _headers(given_headers) + added
-        if auth and any(name.lower() == "authorization" for name in given_headers):
-            raise InvalidArgument("headers: Authorization cannot be set beside auth")
-        certificate = client_certificate(given.mapping("client_certificate", {}))
-        if certificate is not None and target.scheme != "https":
-            raise InvalidArgument("client_certificate needs an https URL")
-        secrets = _secrets(given.get("secrets", []))
+        numbers: dict[str, Any] = {
+            **{field: given.number(field, *limits) for field, limits in NUMBERS.items()},
+            **{field: given.integer(member, *limits) for field, (member, *limits) in INTEGERS.items()},
+        }
         subscription = cls(
             name=name,
-            target=target,
-            url=url,
-            exchange=exchange,
-            routing_keys=tuple(dict.fromkeys(keys)),
-            arguments=given.mapping("arguments", {}),
-            queue=queue,
+            **_source(name, given),
+            **_endpoint(name, given, _TargetRules(policy, https_only)),
+            **_content(given),
+            **numbers,
             is_enabled=given.flag("enabled", True),
-            secrets=secrets,
-            headers=headers,
-            credentials=credentials,
-            certificate=certificate,
-            hidden=hidden(headers, auth, [secret.text for secret in secrets]),
-            method=given.choice("method", ("POST", "PUT", "PATCH"), "POST"),
-            format=form,
-            content_type=content_type,
-            template=template,
-            source=given.text("source", ""),
-            origin=_origin(given.text("origin", "")),
             forward_headers=given.flag("forward_headers", True),
-            timeout_s=given.number("timeout_s", 15.0, 0.1, 120.0),
-            connect_timeout_s=given.number("connect_timeout_s", 10.0, 0.1, 120.0),
-            concurrency=given.integer("concurrency", 16, 1, 256),
-            order_by=order_by,
-            max_retrying=given.integer("max_retrying", 10_000, 1, 100_000),
+            order_by=_order_by(given),
             retry=_retry(given.nested("retry")),
-            max_retry_after_s=given.number("max_retry_after_s", 86400.0, 0.0, 604800.0),
             dead_letter_on=_statuses(given.get("dead_letter_on", [])),
-            max_age_s=given.number("max_age_s", 0.0, 0.0, 31_536_000.0),
-            message_ttl_s=given.number("message_ttl_s", 0.0, 0.0, 31_536_000.0),
             rate_limit=_rate_limit(given),
             breaker=_breaker(given),
-            disable_after_s=given.number("disable_after_s", 432_000.0, 0.0, 31_536_000.0),
-            attempts_kept=given.integer("attempts_kept", 1000, 0, 10_000),
-            snippet_bytes=given.integer("response_snippet_bytes", 1024, 0, 16384),
         )
         given.refuse_unknown()
         return subscription
+
+
+@dataclass(frozen=True, slots=True)
+class _TargetRules:
+    """Which URLs a virtual host's webhooks may have."""
+
+    policy: AddressPolicy | None
+    https_only: bool
+
+    def target(self, where: str, url: str) -> Target:
+        return checked_target(where, url, self.policy, https_only=self.https_only)
+
+
+def _source(name: str, given: JsonObject) -> dict[str, Any]:
+    """Where messages come from: an exchange with bindings, or a queue."""
+    exchange, queue = given.text("exchange", None), given.text("queue", None)
+    if (exchange is None) == (queue is None):
+        raise InvalidArgument(f"webhook '{name}' needs either 'exchange' or 'queue'")
+    keys = given.list(
+        "routing_keys", [given.text("routing_key", "")], check=lambda one: isinstance(one, str),
+        minimum=1, maximum=MAX_KEYS, rule=f"must be a list of 1 to {MAX_KEYS} strings",
+    )  # fmt: skip
+    return {
+        "exchange": exchange,
+        "queue": queue,
+        "routing_keys": tuple(dict.fromkeys(keys)),
+        "arguments": given.mapping("arguments", {}),
+    }
+
+
+def _endpoint(name: str, given: JsonObject, rules: _TargetRules) -> dict[str, Any]:
+    """Where requests go, and the headers, credentials and secrets that belong to it."""
+    url = given.text("url", "")
+    target = rules.target(f"webhook '{name}': url", url)
+    auth = given.mapping("auth", {})
+    added, credentials = authorization(auth, lambda text: rules.target("auth.token_url", text))
+    given_headers = given.mapping("headers", {})
+    headers = _headers(given_headers) + added
+    if auth and any(header.lower() == "authorization" for header in given_headers):
+        raise InvalidArgument("headers: Authorization cannot be set beside auth")
+    certificate = client_certificate(given.mapping("client_certificate", {}))
+    if certificate is not None and target.scheme != "https":
+        raise InvalidArgument("client_certificate needs an https URL")
+    secrets = _secrets(given.get("secrets", []))
+    return {
+        "url": url,
+        "target": target,
+        "headers": headers,
+        "credentials": credentials,
+        "certificate": certificate,
+        "secrets": secrets,
+        "hidden": hidden(headers, auth, [secret.text for secret in secrets]),
+        "method": given.choice("method", ("POST", "PUT", "PATCH"), "POST"),
+        "origin": _origin(given.text("origin", "")),
+    }
+
+
+def _content(given: JsonObject) -> dict[str, Any]:
+    """What is sent."""
+    source = given.text("template", None, max_chars=math.inf)
+    form = given.choice("format", FORMATS, "template" if source else "raw")
+    content_type = given.text("content_type", "")
+    if content_type and not HEADER_VALUE.fullmatch(content_type):
+        raise InvalidArgument("content_type must be visible ASCII")
+    return {
+        "format": form,
+        "template": _template(source, form),
+        "content_type": content_type,
+        "source": given.text("source", ""),
+    }
+
+
+def _order_by(given: JsonObject) -> str:
+    order_by = given.text("order_by", "")
+    is_header = order_by.startswith("header:") and len(order_by) > len("header:")
+    if order_by not in ORDERS and not is_header:
+        raise InvalidArgument(
+            "order_by must be queue, routing_key, message_id, correlation_id or header:NAME"
+        )
+    return order_by
 
 
 def checked_target(where: str, url: str, policy: AddressPolicy | None, *, https_only: bool) -> Target:

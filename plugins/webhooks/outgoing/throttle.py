@@ -1,23 +1,24 @@
-"""May the next request to an endpoint start now? What it asked for, the circuit breaker, the rate limit: in this order."""
+"""Whether the next request to an endpoint may start: pauses that it asked for, the circuit breaker, the rate limit, in this order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leveret.plugins.webhooks.outgoing.retry_policy import Breaker, Bucket
+from leveret.plugins.webhooks.outgoing.circuit_breaker import CircuitBreaker
+from leveret.plugins.webhooks.outgoing.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from leveret.plugins.webhooks.outgoing.subscription import Subscription
-__all__ = ["Throttle", "rest_s"]
+__all__ = ["Throttle", "pause_s"]
 
 THROTTLED = {429: 60.0, 502: 1.0, 503: 1.0, 504: 1.0}
-"""Statuses that are meant for all messages (Standard Webhooks): how long all rest at most if the answer does not say."""
+"""Statuses that concern all messages (Standard Webhooks): the longest pause if the answer has no Retry-After."""
 
 
-def rest_s(status: int, asked_s: float | None, delay_s: float) -> float | None:
-    """How long nothing is sent after this answer; None: it is about its own message alone.
+def pause_s(status: int, asked_s: float | None, delay_s: float) -> float | None:
+    """How long nothing is sent after an answer with this status; None: the answer concerns its own message alone.
 
-    asked_s: of its Retry-After; delay_s: until that message's next attempt.
+    asked_s: what Retry-After says, or None; delay_s: until the next attempt at its message.
     """
     longest_s = THROTTLED.get(status)
     if longest_s is None:
@@ -26,12 +27,15 @@ def rest_s(status: int, asked_s: float | None, delay_s: float) -> float | None:
 
 
 class Throttle:
-    """Synchronous; the clock is an argument (monotonic seconds). paused_until: as the endpoint asked before a restart."""
+    """The state of one endpoint. Synchronous; the clock is an argument (monotonic seconds).
+
+    paused_until: when a pause ends that the endpoint asked for, perhaps before a restart.
+    """
 
     def __init__(self, subscription: Subscription, paused_until: float) -> None:
-        self._breaker = Breaker(subscription.breaker) if subscription.breaker is not None else None
+        self._breaker = CircuitBreaker(subscription.breaker) if subscription.breaker is not None else None
         limit = self._rate_limit = subscription.rate_limit
-        self._bucket = None if limit is None else Bucket(limit.requests, limit.per_s, limit.burst)
+        self._bucket = None if limit is None else TokenBucket(limit.requests, limit.per_s, limit.burst)
         self.paused_until = paused_until
 
     @property
@@ -39,13 +43,13 @@ class Throttle:
         return "off" if self._breaker is None else self._breaker.state
 
     def limit(self, per_minute: int) -> None:
-        """The endpoint wants no more than that."""
+        """The endpoint accepts no more than that many requests a minute."""
         mine = self._rate_limit
         if mine is None or mine.requests / mine.per_s > per_minute / 60:
-            self._bucket = Bucket(per_minute, 60.0, max(1.0, per_minute / 60))
+            self._bucket = TokenBucket(per_minute, 60.0, max(1.0, per_minute / 60))
 
     def wait_s(self, now: float) -> float | None:
-        """0: `start` now; else in so many seconds; None: when a request that is under way has ended."""
+        """How long until `start` may be called; 0: now; None: when a request that is under way has ended."""
         if now < self.paused_until:
             return self.paused_until - now
         if self._breaker is not None:
@@ -55,6 +59,7 @@ class Throttle:
         return 0.0 if self._bucket is None else self._bucket.wait_s(now)
 
     def start(self) -> None:
+        """A request starts; `succeeded`, `failed` or `abandoned` follows."""
         if self._bucket is not None:
             self._bucket.take()
         if self._breaker is not None:
@@ -69,12 +74,12 @@ class Throttle:
             self._breaker.failed(now)
 
     def abandoned(self) -> None:
-        """What was started has ended without saying anything about the endpoint."""
+        """A request has ended without a result that says something about the endpoint."""
         if self._breaker is not None:
             self._breaker.abandoned()
 
     def pause(self, until: float) -> bool:
-        """False: it is shut for longer already."""
+        """Send nothing until then. Returns False if a longer pause is in force."""
         if until <= self.paused_until:
             return False
         self.paused_until = until

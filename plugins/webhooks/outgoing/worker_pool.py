@@ -1,8 +1,9 @@
-"""One subscription at work: takes from its queue, sends, decides what becomes of each message.
+"""Delivers the messages of a webhook: consumes its queue, sends requests and decides what follows from each answer.
 
-A message under way stays unsettled in its queue until it is delivered or dead. One that failed waits there for its next
-attempt, its record in the retries; as many as `max_retrying` may wait, then the queue is left alone until some are done:
-what is behind stays in the queue, on the disk. Everything here but `run` and the workers is synchronous.
+A message stays unsettled in its queue until it is delivered or dead-lettered. After a failure it waits for its next attempt, which is
+recorded in the `RetryStore`. At most `max_retrying` messages wait; then no more are consumed, and the rest stays in the queue, on the
+disk. Which message is next is up to the `DeliveryScheduler`, when a request may start to the `Throttle`; both are synchronous, and so
+is everything here but `run` and the workers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from leveret.plugins.webhooks.outgoing.retry_store import Retry, RetryStore
 from leveret.plugins.webhooks.outgoing.scheduler import DeliveryScheduler, PendingDelivery
 from leveret.plugins.webhooks.outgoing.sender import Sender
 from leveret.plugins.webhooks.outgoing.subscription import TemplateRefused
-from leveret.plugins.webhooks.outgoing.throttle import Throttle, rest_s
+from leveret.plugins.webhooks.outgoing.throttle import Throttle, pause_s
 
 if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
@@ -35,16 +36,19 @@ __all__ = ["WorkerPool"]
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 20.0  # a worker without work keeps its connection so long
+IDLE_S = 20.0  # how long a worker without work keeps its connection
 GRACE_S = 3.0  # for requests under way when the subscription changes or the broker stops
-REFUSED_AGAIN_S = 60.0  # a dead-letter queue that takes nothing is asked again
-HANDSHAKE_AGAIN_S, HANDSHAKE_SELDOM_S = 5.0, 600.0  # between two handshakes that failed
-MIN_WINDOW = 32  # messages at hand beside those that wait, so that workers do not wait for the queue
+REFUSED_AGAIN_S = 60.0  # between two attempts at a dead-letter queue that refuses messages
+HANDSHAKE_AGAIN_S, HANDSHAKE_SELDOM_S = (
+    5.0,
+    600.0,
+)  # between failed handshakes: the first and the longest delay
+MIN_WINDOW = 32  # messages received ahead, beside those that wait, so that workers do not wait for the queue
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A task with a connection of its own."""
+    """A task with a connection of its own. pending: what it is to send next; wake: where it waits for that."""
 
     connection: Connection
     pending: PendingDelivery | None = None
@@ -52,7 +56,7 @@ class Worker:
 
 
 class WorkerPool:
-    """From `run` to its end with one version of a subscription. The webhook is what lasts longer: records, counters."""
+    """Works on a queue for one version of a subscription, with up to `concurrency` workers. Counters and records are the webhook's."""
 
     def __init__(self, webhook: Webhook, queue: Queue) -> None:
         self.webhook = webhook
@@ -69,17 +73,17 @@ class WorkerPool:
         self._running = 0
         self._idle: list[Worker] = []
         self._under_way: set[trio.CancelScope] = set()
-        self.is_stopping = False  # nothing new begins
+        self.is_stopping = False  # no request is started
         paused_until = webhook.state.paused_until
         self._throttle = Throttle(
             subscription, 0.0 if paused_until is None else self._timers.monotonic(paused_until)
         )
         self._timer: Timer | None = None
 
-    # -- the life of it
+    # -- lifetime
 
     async def run(self) -> None:
-        """Until cancelled, or the queue is gone. What is under way has a moment to end."""
+        """Deliver until cancelled or the queue is deleted; requests under way then have a few seconds to end."""
         if self.subscription.origin:
             await self._shake_hands(self.subscription.origin)
         facts = {"name": f"webhook {self.subscription.name}", "user": ""}
@@ -97,14 +101,16 @@ class WorkerPool:
                 self._stop()
 
     async def _shake_hands(self, origin: str) -> None:
-        """Again and again, ever more seldom, until it says yes; messages stay in the queue."""
+        """Ask until the endpoint agrees, at growing intervals. Messages stay in the queue."""
         delay_s = HANDSHAKE_AGAIN_S
         while True:
             try:
                 rate = await shake_hands(self._sender, origin)
             except Refused as refused:
                 if self.webhook.waits_for != str(refused):
-                    log.warning("webhook=%s is not welcome: %s", self.subscription.name, refused)
+                    log.warning(
+                        "webhook=%s waits for the endpoint's consent: %s", self.subscription.name, refused
+                    )
                 self.webhook.waits_for = str(refused)
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, HANDSHAKE_SELDOM_S)
@@ -125,7 +131,7 @@ class WorkerPool:
         self._nursery.cancel_scope.cancel()
 
     def activity(self) -> dict[str, Any]:
-        """For answers: what goes on just now."""
+        """What is going on at the moment, for answers."""
         now = trio.current_time()
         return {
             "in_flight": self._running,
@@ -140,7 +146,7 @@ class WorkerPool:
     def first_failure_ms(self) -> int | None:
         return self._scheduler.first_failure_ms
 
-    # -- in
+    # -- receiving
 
     def _accept(self, delivery: Delivery) -> None:
         message = delivery.message
@@ -155,14 +161,14 @@ class WorkerPool:
         self._scheduler.accept(pending, trio.current_time())
 
     def _on_parked(self, count: int) -> None:
-        """Those that wait do not use up the window of the others, up to a number."""
+        """Messages that wait do not use up the window of the others, up to `max_retrying`."""
         if self._deliveries is not None:
             self._deliveries.credit = self._window + min(count, self.subscription.max_retrying)
 
-    # -- who is next
+    # -- starting requests
 
     def _advance(self) -> None:
-        """Start all that can start now. After every change."""
+        """Start all requests that may start. Called after every change."""
         while self._running < self.subscription.concurrency and not self.is_stopping:
             pending = self._take()
             if pending is None:
@@ -178,7 +184,7 @@ class WorkerPool:
                 self._nursery.start_soon(self._work, worker, name=f"webhook {self.subscription.name}")
 
     def _take(self) -> PendingDelivery | None:
-        """The next pending, if it may start now; else the timer is set for when one may."""
+        """The next delivery that may start now; None, with the timer set for the next one that may."""
         now, scheduler = trio.current_time(), self._scheduler
         while scheduler.has_due(now):
             wait = self._throttle.wait_s(now)
@@ -221,10 +227,10 @@ class WorkerPool:
             and self._timers.wall_ms(now) >= pending.first_at + max_age_s * 1000
         )
 
-    # -- out
+    # -- requests and their results
 
     async def _work(self, worker: Worker) -> None:
-        """Requests, one after the other; ends after a while without any."""
+        """Send requests one after the other; end after `IDLE_S` without one."""
         try:
             while True:
                 pending, worker.pending = worker.pending, None
@@ -254,27 +260,27 @@ class WorkerPool:
             self._throttle.abandoned()
             self._dead_letter(pending, "template", str(error))
             return
-        except Exception as error:  # ours; the message must not take the others along, again and again
+        except Exception as error:  # an internal error must not stop the deliveries of other messages
             log.exception("webhook=%s id=%s cannot be sent", self.subscription.name, pending.webhook_id)
             reply, failure = None, RequestFailed("internal", f"{type(error).__name__}: {error}")
         if self._deliveries is None or self._deliveries.cancelled is not None:
-            return  # the queue is gone, and the message with it
+            return  # the queue is deleted, and the message with it
         latency_s = trio.current_time() - started_at
         if reply is not None and 200 <= reply.status < 300:
             self._succeeded(pending, reply, latency_s)
         elif reply is not None or failure is not None:
             self._failed(pending, reply, failure, latency_s)
-        # Neither: torn down, and back in the queue soon, as if it had not been tried.
+        # Neither: the request was cancelled; the message returns to the queue as if it had not been tried.
 
     async def _request(
         self, pending: PendingDelivery, connection: Connection
     ) -> tuple[Reply | None, RequestFailed | None]:
-        """An answer or a failure; neither if there was no time left for one. Raise TemplateRefused."""
+        """The answer or the failure; neither if the request was cancelled. Raise TemplateRefused."""
         delivery, sender = pending.delivery, self._sender
         headers, body = await sender.prepare(
             delivery.envelope, delivery.body, pending.webhook_id, pending.attempts + 1
         )
-        # A request that is on its way is not torn down with the task: the endpoint may have it already.
+        # A request under way is not cancelled with the task: the endpoint may have received it already.
         with trio.CancelScope(shield=True) as scope:
             self._under_way.add(scope)
             if self.is_stopping:
@@ -300,7 +306,7 @@ class WorkerPool:
     def _failed(
         self, pending: PendingDelivery, reply: Reply | None, failure: RequestFailed | None, latency_s: float
     ) -> None:
-        """Another attempt later, or none."""
+        """Schedule another attempt, or dead-letter the message."""
         subscription = self.subscription
         now = trio.current_time()
         now_ms = self._timers.wall_ms(now)
@@ -320,7 +326,7 @@ class WorkerPool:
         elif delay_s is None:
             verdict = "exhausted"
         else:
-            delay_s = max(delay_s, self._rest(reply, delay_s, now))
+            delay_s = max(delay_s, self._pause(reply, delay_s, now))
             pending.next_at = now + delay_s
             if self._is_expired(pending, pending.next_at):
                 verdict = "expired"
@@ -344,16 +350,16 @@ class WorkerPool:
         else:
             self.webhook.disable_if_failing_too_long(now_ms)
 
-    def _rest(self, reply: Reply | None, delay_s: float, now: float) -> float:
-        """What the endpoint asks for, in seconds; some statuses are meant for all messages, so all of them wait."""
+    def _pause(self, reply: Reply | None, delay_s: float, now: float) -> float:
+        """The delay in seconds that the answer asks for (Retry-After). Statuses that concern all messages pause all of them."""
         if reply is None:
             return 0.0
         asked_s = retry_after_s(_header(reply, "retry-after"), time.time())
         if asked_s is not None:
             asked_s = min(asked_s, self.subscription.max_retry_after_s)
-        pause_s = rest_s(reply.status, asked_s, delay_s)
-        if pause_s is not None and self._throttle.pause(now + pause_s):
-            self.webhook.pause(self._timers.wall_ms(now + pause_s))
+        rest_s = pause_s(reply.status, asked_s, delay_s)
+        if rest_s is not None and self._throttle.pause(now + rest_s):
+            self.webhook.pause(self._timers.wall_ms(now + rest_s))
         return asked_s or 0.0
 
     def _dead_letter(
@@ -364,7 +370,7 @@ class WorkerPool:
         reply: Reply | None = None,
         latency_s: float = 0.0,
     ) -> None:
-        """Into the dead-letter queue, in the same commit as out of its own."""
+        """Move the message into the dead-letter queue, in one commit."""
         message = pending.delivery.message
         if not self.webhook.dead_letter(
             message, pending.webhook_id, reason, pending.status, pending.attempts, error or pending.reason

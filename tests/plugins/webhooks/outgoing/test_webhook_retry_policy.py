@@ -6,13 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leveret.plugins.webhooks.outgoing.retry_policy import (
-    Breaker,
-    BreakerRules,
-    Bucket,
-    RetrySchedule,
-    retry_after_s,
-)
+from leveret.plugins.webhooks.outgoing.circuit_breaker import BreakerRules, CircuitBreaker
+from leveret.plugins.webhooks.outgoing.retry_policy import RetrySchedule, retry_after_s
+from leveret.plugins.webhooks.outgoing.token_bucket import TokenBucket
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -70,7 +66,7 @@ def test_retry_after_takes_anything(value: str) -> None:
 
 
 def test_bucket_lets_a_burst_through_and_then_the_rate() -> None:
-    bucket = Bucket(requests=10, per_s=5, burst=3)
+    bucket = TokenBucket(requests=10, per_s=5, burst=3)
     sent, now = [], 0.0
     while len(sent) < 9:
         wait = bucket.wait_s(now)
@@ -83,7 +79,7 @@ def test_bucket_lets_a_burst_through_and_then_the_rate() -> None:
 
 
 def test_bucket_does_not_save_up_more_than_its_burst() -> None:
-    bucket = Bucket(requests=1, per_s=1, burst=2)
+    bucket = TokenBucket(requests=1, per_s=1, burst=2)
     for _ in range(2):
         assert bucket.wait_s(0) == 0
         bucket.take()
@@ -94,7 +90,7 @@ def test_bucket_does_not_save_up_more_than_its_burst() -> None:
 
 
 def test_breaker_opens_at_the_ratio_of_enough_requests() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for number in range(9):
         breaker.failed(number)
         assert breaker.wait_s(number) == 0
@@ -103,14 +99,14 @@ def test_breaker_opens_at_the_ratio_of_enough_requests() -> None:
 
 
 def test_breaker_stays_closed_below_the_ratio() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for number in range(100):
         (breaker.succeeded if number % 10 < 4 else breaker.failed)(number)
         assert breaker.state == "closed"
 
 
 def test_old_samples_do_not_count() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(9):
         breaker.failed(0)
     breaker.failed(400)
@@ -118,7 +114,7 @@ def test_old_samples_do_not_count() -> None:
 
 
 def test_one_probe_decides() -> None:
-    breaker = Breaker(BreakerRules(min_requests=1, open_s=30))
+    breaker = CircuitBreaker(BreakerRules(min_requests=1, open_s=30))
     breaker.failed(0)
     assert breaker.wait_s(30) == 0
     breaker.started()
@@ -132,7 +128,7 @@ def test_one_probe_decides() -> None:
 
 
 def test_a_probe_that_says_nothing_is_not_waited_for() -> None:
-    breaker = Breaker(BreakerRules(min_requests=1, open_s=30))
+    breaker = CircuitBreaker(BreakerRules(min_requests=1, open_s=30))
     breaker.failed(0)
     assert breaker.wait_s(30) == 0
     breaker.started()
@@ -141,7 +137,7 @@ def test_a_probe_that_says_nothing_is_not_waited_for() -> None:
 
 
 def test_late_answers_do_not_reopen() -> None:
-    breaker = Breaker(BreakerRules(min_requests=1, open_s=30))
+    breaker = CircuitBreaker(BreakerRules(min_requests=1, open_s=30))
     breaker.failed(0)
     breaker.failed(29)
     assert breaker.wait_s(30) == 0
