@@ -1,4 +1,4 @@
-"""Is this URL anybody's? What senders ask before they send, and what they want to hear."""
+"""Challenges: requests by which senders check, before they send webhooks, that the URL belongs to the receiver."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ UNFIT = "is not what it should be"
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """query: the parameter that is sent back, to whoever asks (with token_query: who knows the token).
+    """How a source answers challenges.
 
-    body: a JSON pointer to what is sent back, once the request is verified. kind: slack and zoom ask in their own ways.
+    query        the parameter of the query that is sent back; with token_query only if that parameter equals token
+    body         a JSON pointer to the text in the body that is sent back, once the request is verified
+    kind, secret slack and zoom have challenges of their own
     """
 
     kind: str = ""
@@ -34,7 +36,7 @@ class Challenge:
     secret: bytes = field(default=b"", repr=False)
 
     def of_query(self, query: Mapping[str, str]) -> str | None:
-        """The answer to a request that nobody has verified: text that it brought itself. None: it asks for nothing."""
+        """The answer to an unverified request: text of its own. None: it is not a challenge."""
         asked = query.get(self.query) if self.query else None
         if asked is None or len(asked) > MAX_CHARS:
             return None
@@ -45,7 +47,7 @@ class Challenge:
         return asked
 
     def of_body(self, values: RequestValues) -> str | dict[str, str] | None:
-        """The answer to a verified request: text or JSON. None: it asks for nothing."""
+        """The answer to a verified request: text or JSON. None: it is not a challenge."""
         if self.body:
             asked = values.find("body", self.body)
             return asked if asked is not MISSING and isinstance(asked, str) else None

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 RECORDS = b"http/hooks/"
 DEDUP_MAX = 100_000
-"""Delivery ids that are remembered, over all sources; then the oldest are forgotten early."""
+"""Delivery ids that are kept, over all sources; beyond that the oldest are dropped early."""
 RESULTS = ("received", "duplicates", "refused", "failed")
 SOURCE_HEADER = "x-webhook-source"
 MAX_FORWARDED_CHARS = 16384
@@ -96,7 +96,7 @@ class Receiver:
         return web.Response(headers=headers)
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
-        """Answer a sender who asks by GET whether this URL is anybody's, if the source has such a challenge."""
+        """Answer a challenge by GET, if the source has one."""
         _, source = self._find(request)
         asked = None if source.challenge is None else source.challenge.of_query(request.query)
         if asked is None:
@@ -147,7 +147,7 @@ class Receiver:
         )
         if source.challenge is not None and (asked := source.challenge.of_body(values)) is not None:
             return _text(asked) if isinstance(asked, str) else json_response(asked)
-        await check_room(context)  # reading the body may have taken its time
+        await check_room(context)  # reading the body may have taken long
         id = "" if source.dedup_key is None else source.dedup_key.text(values)
         key = digest_of(vhost.name, source.name, id)
         if id and self._receipts.find(key) is not None:
@@ -213,14 +213,14 @@ class Receiver:
             ) from None
 
     def _publish(self, vhost: Vhost, source: Source, envelope: Envelope, body: bytes) -> None:
-        """As the source's author was allowed to. Raise Refusal: nothing is stored, or (429) not everywhere."""
+        """Publish with the permissions that the source's author had. Raise Refusal: not stored, or (429) not in every queue."""
         exchange = vhost.exchanges.get(source.exchange)
         routed = None if exchange is None else routing.route(exchange, envelope)
         is_ping = (
             source.type == "github" and (envelope.properties.headers or {}).get("x-github-event") == "ping"
         )
         if exchange is None or routed is None or (not routed.queues and source.is_mandatory and not is_ping):
-            # Ours to repair, not the sender's: it should try again.
+            # The receiving side must repair this; the sender should try again.
             what = f"exchange '{source.exchange}'" if exchange is None else "queue for it"
             log.warning(
                 "vhost=%r source=%s key=%r: no %s", vhost.name, source.name, envelope.routing_key, what
@@ -244,7 +244,7 @@ class Receiver:
 
 
 def _text(text: str) -> web.Response:
-    """Never anything that a browser would run: the sender has chosen it."""
+    """Plain text, never interpreted by a browser, because the sender chose it."""
     return web.Response(text=text, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
 
 

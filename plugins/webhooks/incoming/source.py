@@ -1,4 +1,4 @@
-"""A source of webhooks: who may send, and what becomes of it. The value of a runtime parameter, checked."""
+"""A source of webhooks: who may send, and how requests become messages. The checked value of a runtime parameter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEVER_FORWARDED = frozenset({
     "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie", "expect", "host",
     "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-# What a kind of sender is known to send: which headers go along, what tells one delivery from another.
+# What kinds of senders are known to send: headers worth forwarding, and the id of a delivery.
 FORWARDED = {
     "standard": ("webhook-id", "webhook-timestamp"),
     "svix": ("svix-id", "svix-timestamp"),
@@ -72,7 +72,7 @@ class Source:
 
     @classmethod
     def of(cls, name: str, value: Any) -> Source:
-        """Raise InvalidArgument, naming the field, never showing a secret."""
+        """Raise InvalidArgument, which names the member and never shows a secret."""
         if not NAME.fullmatch(name):
             raise InvalidArgument(f"webhook source name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ -")
         given = JsonObject(value, what="a webhook source")
@@ -151,7 +151,7 @@ def _patterns(value: Any, default: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _deduplication(value: Any, kind: str) -> tuple[Template | None, float]:
-    """On, where a kind of sender says which delivery it is; {"key": ""}: off."""
+    """By default on for kinds of senders that identify deliveries; {"key": ""} switches it off."""
     given = JsonObject({} if value is None else value, "deduplication")
     key = given.get("key", DELIVERY_IDS.get(kind, ""))
     window_s = given.number("window_s", 86400, 1, 2_592_000)
@@ -169,13 +169,13 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 
 class Sources:
-    """The sources of all virtual hosts, compiled; and the owner of their parameters (`Broker.components`)."""
+    """The sources of all virtual hosts, compiled when they are used; and the owner of their parameters (`Broker.components`)."""
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[str, str], tuple[Any, Source]] = {}
 
     def find(self, vhost: Vhost, name: str) -> Source | None:
-        """None: there is none, or it was set while nobody checked it, and is wrong."""
+        """None: there is no such source, or its parameter was set while the plugin was not running and is invalid."""
         value = vhost.parameters.get((COMPONENT, name))
         if value is None:
             return None

@@ -1,4 +1,7 @@
-"""Texts made of a request: "github.{header:X-GitHub-Event}.{body:/action|none}"."""
+"""Templates over a request, such as "github.{header:X-GitHub-Event}.{body:/action|none}".
+
+They are unlike the templates of webhooks out (jinja2): routing keys and headers need references alone, with nothing to execute.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MISSING = object()
 
 
 class RequestValues:
-    """What templates may name. The body is parsed when one asks for it. header names are lower case."""
+    """The values that templates may refer to. The body is parsed on first use. Names in `headers` are lower case."""
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class RequestValues:
         self._parsed: Any = MISSING
 
     def find(self, kind: str, argument: str) -> Any:
-        """MISSING if there is none."""
+        """The value; MISSING if the request does not have it."""
         if kind == "header":
             return self._headers.get(argument.lower(), MISSING)
         if kind == "query":
@@ -71,7 +74,7 @@ class RequestValues:
 
 
 def _parse(body: bytes, content_type: str) -> Any:
-    """JSON, or the fields of a form (with JSON in `payload`, as GitHub has it). MISSING: it is neither."""
+    """JSON, or the fields of a form (with JSON in `payload`, as GitHub has it). MISSING: neither."""
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
             fields: dict[str, Any] = dict(
@@ -91,7 +94,7 @@ def _json(text: str | bytes) -> Any:
 
 
 class Template:
-    """Raise ValueError for a source that is none."""
+    """Text with references. Raise ValueError for invalid syntax."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -113,13 +116,13 @@ class Template:
         return f"<Template {self.source!r}>"
 
     def value(self, values: RequestValues) -> Any:
-        """Of a single reference, the value as it is; else the text. None: a single reference that is not there."""
+        """The value itself if the template is a single reference (None: missing), otherwise the text."""
         if len(self._pieces) == 1 and not isinstance(piece := self._pieces[0], str):
             return _look_up(values, piece)
         return self.text(values)
 
     def text(self, values: RequestValues) -> str:
-        """What is not there is empty."""
+        """The text, in which missing values are empty."""
         pieces = []
         for piece in self._pieces:
             value = piece if isinstance(piece, str) else _look_up(values, piece)

@@ -20,7 +20,7 @@ TYPES = (
 )  # fmt: skip
 TIMED = ("standard", "svix", "stripe", "slack", "zoom")
 GENERATED = ("standard", "github", "hmac", "basic", "bearer", "token")
-"""Types whose secret may be made here; the others' senders give theirs."""
+"""Types whose secret is made here if none is given; senders of the other types choose theirs."""
 MAX_SECRETS, MAX_SECRET_CHARS = 10, 4096
 UNFIT = "is not what it should be"
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -29,7 +29,10 @@ PUBLIC_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,260}/?")
 
 
 def verification_of(value: Any) -> tuple[str, Verifier, str, tuple[str, ...]]:
-    """The type, who verifies, the header with the proof, which goes no further, and the secrets. Raise InvalidArgument."""
+    """The type, the verifier, the header with the secret or signature (which is not forwarded), and the secrets.
+
+    Raise InvalidArgument.
+    """
     if value is None:
         raise InvalidArgument('verification is missing; to take everything from everybody, {"type": "none"}')
     given = JsonObject(value, "verification")

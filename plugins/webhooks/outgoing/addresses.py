@@ -1,4 +1,4 @@
-"""Which addresses webhooks may go to: decided for each address at the moment of connecting, never by name."""
+"""Which addresses webhooks may reach. Addresses are checked when a connection is opened, never names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["AddressPolicy", "AddressRefused", "Network", "canonical", "is_host_n
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-# Not reachable from the public internet, or reachable and somebody else's inside (IANA special-purpose registries).
+# Private, local and special-purpose networks (registries of IANA), in IPv4 and in IPv6.
 REFUSED: tuple[Network, ...] = tuple(
     ip_network(text)
     for text in (
@@ -30,23 +30,23 @@ NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGN
 
 
 class AddressRefused(Exception):
-    """The endpoint's address is none that webhooks may go to; `str` says which and why."""
+    """Webhooks may not reach the endpoint's address; `str` says which address and why."""
 
 
 def canonical(text: str) -> Address:
-    """As the kernel would connect to it: IPv4 in IPv6 clothes (::ffff:a.b.c.d) is IPv4. Raise ValueError."""
+    """The address that the kernel would connect to: IPv4-mapped IPv6 (::ffff:a.b.c.d) is IPv4. Raise ValueError."""
     address = ip_address(text.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped if mapped is not None else address
 
 
 def is_host_name(host: str) -> bool:
-    """A name that DNS can have. Numbers in any notation (2130706433, 0177.1, 0x7f.0.0.1) are none."""
+    """Whether it is a valid DNS name. Addresses in unusual notations (2130706433, 0177.1, 0x7f.0.0.1) are not."""
     return HOST_NAME.fullmatch(host) is not None and NUMERIC.fullmatch(host) is None
 
 
 class AddressPolicy:
-    """allowed: networks that may be reached although they are private, as "10.0.0.0/8". Raise ValueError."""
+    """allowed: private networks that may be reached nevertheless, such as "10.0.0.0/8". Raise ValueError."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self.allowed: tuple[Network, ...] = tuple(ip_network(text) for text in allowed)

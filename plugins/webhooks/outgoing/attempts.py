@@ -1,4 +1,4 @@
-"""The log of attempts of one subscription: bounded, durable within a second, queried by filters."""
+"""The log of a webhook's attempts: bounded, durable within a second, queried by filters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 64  # attempts in one record of the store
 class Attempt:
     """at, next_at: milliseconds since the epoch. outcome: delivered, retry or dead.
 
-    reason: why it was no success: a word (timeout, connect, tls, dns, address-refused, protocol, closed, status,
+    reason: why it failed, one word (timeout, connect, tls, dns, address-refused, protocol, closed, status,
     template, expired, exhausted, gone). response: the first bytes of the body.
     """
 
@@ -47,7 +47,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptQuery:
-    """None: whatever. since, until: milliseconds since the epoch; before: an attempt's id, for the next page."""
+    """None matches everything. since, until: milliseconds since the epoch; before: an attempt's id, for the next page."""
 
     outcome: str | None = None
     status: int | None = None
@@ -69,7 +69,7 @@ class AttemptQuery:
 
 
 class _Ring:
-    """The last attempts of one kind, in chunks, of which those that have changed are written."""
+    """The last attempts of one kind, in chunks; only changed chunks are written."""
 
     def __init__(self, store: Store, prefix: bytes, capacity: int) -> None:
         self._store = store
@@ -130,7 +130,7 @@ class _Ring:
 
 
 class AttemptLog:
-    """Successes and failures are kept apart, so that many of the first do not drive out the few of the second.
+    """Successes and failures are kept apart, so that many successes do not displace the few failures.
 
     prefix: of its keys in the store; capacity: of each kind, rounded up to whole records.
     """
@@ -163,14 +163,14 @@ class AttemptLog:
         self.is_dirty = True
 
     def flush(self) -> None:
-        """Hand what has changed to the store."""
+        """Hand changed chunks to the store."""
         if self.is_dirty:
             self.is_dirty = False
             self._delivered.flush()
             self._failed.flush()
 
     def forget(self) -> None:
-        """The subscription is gone, and its log with it."""
+        """Delete the log with its subscription."""
         for key, _ in list(self._store.definitions(self._prefix)):
             self._store.delete_definition(key)
         self.is_dirty = False

@@ -1,6 +1,6 @@
-"""An HTTP/1.1 client for endpoints nobody trusts: h11 on trio, one connection that is kept alive, every size bounded.
+"""An HTTP/1.1 client for untrusted endpoints: h11 on trio, one connection that is kept alive, all sizes bounded.
 
-Redirects are answers like any other, and nothing is decompressed: a status is all that an answer is asked for.
+Redirects are not followed and bodies not decompressed: the status decides, and the beginning of the body is logged.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Connection:
         return reply
 
     def _is_silent(self) -> bool:
-        """Nothing has come on the kept connection since the last answer: neither its end nor an answer nobody asked for,
+        """Nothing was received on the kept connection since the last answer: neither its end nor an unsolicited answer,
         which would be taken for that to the next request."""
         return self._poll is None or not self._poll.poll(0)
 

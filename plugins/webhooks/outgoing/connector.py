@@ -1,7 +1,7 @@
-"""Connections to endpoints nobody trusts, to allowed addresses only.
+"""Opens connections to untrusted endpoints, at allowed addresses only.
 
-The name is resolved here, each address is checked, and the connection goes to an address that was checked: a name whose
-answer changes between check and connect (DNS rebinding) gains nothing.
+The name is resolved here, each address is checked, and the connection is opened to a checked address, so a name whose address changes
+between check and connect (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Lookup:
 
 
 class Connector:
-    """Opens connections, to allowed addresses only. ca_file: authorities to trust beside nobody else; "": the system's."""
+    """Opens connections, to allowed addresses only. ca_file: the only authorities to trust; "": the system's."""
 
     def __init__(self, policy: AddressPolicy, *, ca_file: str = "", resolve: Resolve = _resolve) -> None:
         self._policy = policy
@@ -196,7 +196,7 @@ class Connector:
             if lookup.failure is not None:
                 raise lookup.failure
             if lookup.found is not None:
-                return lookup.found  # else whoever did it was cancelled
+                return lookup.found  # otherwise the task that did the lookup was cancelled
         lookup = self._looking[key] = _Lookup()
         try:
             lookup.found = await self._resolve(host, port)

@@ -1,4 +1,4 @@
-"""Who we are to an endpoint: a login, a token, OAuth's client credentials, a client certificate. Never shown."""
+"""Credentials for an endpoint: a login, a token, OAuth client credentials, a client certificate. They are never shown."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from leveret.plugins.webhooks.outgoing.oauth import ClientCredentials
 __all__ = ["SHOWN", "ClientCertificate", "authorization", "client_certificate", "hidden"]
 
 SHOWN = frozenset({"type", "username", "token_url", "client_id", "scope", "audience", "style", "certificate"})
-"""Members of `auth` and `client_certificate` that are nobody's secret."""
+"""Members of `auth` and `client_certificate` that are not secret."""
 HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 DIALECT = JsonDialect(max_chars=16384)
 """Of a subscription's members."""
-MIN_HIDDEN = 4  # characters; hiding shorter ones would hide everything else, too
+MIN_HIDDEN = 4  # characters; shorter secrets would match ordinary text
 MAX_PEM_CHARS = 65536
 
 
@@ -35,7 +35,7 @@ class ClientCertificate:
     key: str = field(repr=False)
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Raise ValueError, which never shows the key. The library takes files only: one that nobody else can read."""
+        """Raise ValueError, whose text never shows the key. The library takes files only, so a private temporary one is written."""
         descriptor, path = tempfile.mkstemp(prefix="leveret-")  # 0600
         try:
             with os.fdopen(descriptor, "w") as file:
@@ -70,7 +70,10 @@ def client_certificate(given: Mapping[str, Any]) -> ClientCertificate | None:
 def authorization(
     given: Mapping[str, Any], checked_target: Callable[[str], Target]
 ) -> tuple[tuple[tuple[str, str], ...], ClientCredentials | None]:
-    """Headers that are always the same, or how to get a token. checked_target: of a URL. Both raise InvalidArgument."""
+    """From the member `auth`: constant headers, or OAuth client credentials. checked_target: checks a URL.
+
+    Raise InvalidArgument.
+    """
     if not given:
         return (), None
     members = JsonObject(given, "auth", DIALECT)
@@ -105,7 +108,7 @@ def authorization(
 def hidden(
     headers: Sequence[tuple[str, str]], auth: Mapping[str, Any], secrets: Sequence[str]
 ) -> tuple[str, ...]:
-    """Texts that an endpoint may send back to us, and that no record shows; the longest first."""
+    """The secrets that an endpoint may send back, which no record shows; the longest first."""
     found = {value for _, value in headers} | {value.partition(" ")[2] for _, value in headers}
     found |= {one for key, one in auth.items() if key not in SHOWN and isinstance(one, str)}
     for secret in secrets:

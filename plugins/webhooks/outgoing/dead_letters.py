@@ -1,4 +1,4 @@
-"""Messages that were given up: into the dead-letter queue with the reason, and back again."""
+"""Dead letters of a webhook: how they are made, listed and replayed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 PREFIX = "x-webhook-"
 WEBHOOK_ID_HEADER = "x-webhook-id"
 MAX_ERROR_CHARS = 512
-MAX_HELD = 100_000  # messages out of a dead-letter queue at once, while a replay looks for the chosen ones
+MAX_HELD = 100_000  # messages out of a dead-letter queue at once, while a replay looks for the selected ones
 MAX_HELD_BYTES = 256 << 20
-BATCH = 256  # looked at between two checkpoints
+BATCH = 256  # examined between two checkpoints
 
 
 def dead_envelope(
@@ -44,7 +44,7 @@ def dead_envelope(
     error: str,
     at_ms: int,
 ) -> Envelope:
-    """Exchange and routing key stay those it was published with; it is persistent, and does not expire any more."""
+    """The dead letter of a message. It keeps exchange and routing key, is persistent, and does not expire."""
     envelope = message.envelope
     before = envelope.properties
     headers: dict[str, Any] = _without_ours(before.headers or {})
@@ -64,7 +64,7 @@ def dead_envelope(
     properties = replace(before, headers=headers, delivery_mode=2, expiration=None)
     try:
         return Envelope.of(envelope.exchange, envelope.routing_key, properties)
-    except FieldError:  # headers that came in by some other way than they go out: the message matters more
+    except FieldError:  # headers that cannot be encoded: the message matters more than they do
         properties.headers = {key: value for key, value in headers.items() if key.startswith(PREFIX)}
         return Envelope.of(envelope.exchange, envelope.routing_key, properties)
 
@@ -73,7 +73,7 @@ def _revived_envelope(envelope: Envelope, exchange: str, routing_key: str) -> En
     before = envelope.properties
     headers = _without_ours(before.headers or {})
     webhook_id = (before.headers or {}).get(WEBHOOK_ID_HEADER)
-    if webhook_id is not None:  # it is the same message for the receiver
+    if webhook_id is not None:  # for the receiver it is the same message
         headers[WEBHOOK_ID_HEADER] = webhook_id
     for key in ("x-death", "x-first-death-reason", "x-first-death-queue", "x-first-death-exchange",
                 "x-last-death-reason", "x-last-death-queue", "x-last-death-exchange"):  # fmt: skip
@@ -87,7 +87,7 @@ def _without_ours(headers: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters. None: whatever. ids: webhook ids or positions; since, until: milliseconds since the epoch."""
+    """A choice of dead letters; None matches everything. ids: webhook ids or positions; since, until: milliseconds since the epoch."""
 
     ids: Collection[str | int] | None = None
     since: int | None = None
@@ -107,7 +107,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What its headers say. Of one that expired in the queue before any attempt, what dead-lettering says."""
+    """A dead letter as its headers describe it. One that expired before any attempt is described by its x-death header."""
 
     position: int
     webhook_id: str
@@ -159,7 +159,7 @@ def _text(value: Any) -> str:
 
 
 def dead_letters(queue: Queue, selection: Selection, *, after: int, limit: int) -> list[DeadLetter]:
-    """In order, from position `after` on (exclusive), without taking them out. At most `limit`."""
+    """At most `limit` dead letters behind position `after`, in order. They stay in the queue."""
     found: list[DeadLetter] = []
     position = after + 1
     log = queue.fifos[0].log
@@ -182,7 +182,7 @@ def dead_letters(queue: Queue, selection: Selection, *, after: int, limit: int) 
 
 @dataclass(slots=True)
 class Replay:
-    """is_complete: every message of the queue was looked at (or `limit` reached)."""
+    """The result of a replay. is_complete: all messages of the queue were examined, or `limit` was reached."""
 
     replayed: int = 0
     is_complete: bool = True
@@ -191,7 +191,7 @@ class Replay:
 async def replay(
     dead: Queue, target: Callable[[], Queue | None], selection: Selection, *, limit: int
 ) -> Replay:
-    """Move the chosen ones, in order, to the end of the target queue; the others stay in their places.
+    """Move the selected dead letters, in order, to the end of the target queue; the others keep their places.
 
     A message is in one queue or the other, never in both or none: both changes are in one commit. `is_complete` is false
     if the dead-letter queue is too long to be looked through at once, or the target refused.
@@ -200,7 +200,7 @@ async def replay(
     held: list[Message] = []
     held_bytes = 0
     dispatcher = dead.dispatcher
-    last = dead.next_position  # what dies again meanwhile is for the next time
+    last = dead.next_position  # messages that are dead-lettered meanwhile are left for the next replay
     try:
         while result.replayed < limit:
             for _ in range(BATCH):

@@ -1,4 +1,4 @@
-"""CloudEvents' abuse protection (HTTP webhooks 1.0, 4): ask an endpoint whether it wants events of us, and how many."""
+"""CloudEvents' abuse protection (HTTP webhooks 1.0, section 4): ask an endpoint whether it accepts events, and how many."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ORIGIN = "WebHook-Request-Origin"
 
 
 class Refused(Exception):
-    """The endpoint does not say that it wants them; `str` says what it said."""
+    """The endpoint does not agree; `str` says what it answered."""
 
 
 async def shake_hands(sender: Sender, origin: str) -> int | None:
-    """How many requests a minute it wants; None: as many as there are. Raise Refused."""
+    """How many requests a minute the endpoint accepts; None: any number. Raise Refused."""
     connection = sender.connection()
     try:
         reply = await sender.ask(connection, [(ORIGIN, origin), ("Accept", "*/*")])

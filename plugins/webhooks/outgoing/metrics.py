@@ -1,4 +1,4 @@
-"""What monitoring is told of webhooks: one sample a subscription."""
+"""Metrics of webhooks, one sample for each."""
 
 from __future__ import annotations
 

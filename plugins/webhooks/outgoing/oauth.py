@@ -1,4 +1,4 @@
-"""OAuth 2 client credentials (RFC 6749 4.4) for requests that go out: a token is asked for once, and kept while it is good."""
+"""OAuth 2 client credentials (RFC 6749 4.4) for requests that go out: a token is requested once and kept while it is valid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT_S = 15.0
 DEFAULT_LIFETIME_S = 300.0  # where the answer does not say; it is asked for again after a 401 anyway
 MAX_LIFETIME_S = 86400.0
 EARLY = 0.1  # of its lifetime: not used any more shortly before it ends
-AGAIN_S = 5.0  # after a refusal nobody asks again so soon
+AGAIN_S = 5.0  # how long a refusal is remembered before the server is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ClientCredentials:
 
 
 class TokenSource:
-    """The token of one subscription at work. Whoever needs one while it is being asked for waits for the same answer."""
+    """The token of one worker pool. Workers that need it while it is being requested wait for the same answer."""
 
     def __init__(self, connector: Connector, credentials: ClientCredentials) -> None:
         self._connector = connector
@@ -62,10 +62,10 @@ class TokenSource:
         self._refused: RequestFailed | None = None
         self._refused_until = 0.0
         self.token = ""
-        """The last one; "": none yet."""
+        """The last token; "": none yet."""
 
     async def get(self) -> str:
-        """Raise RequestFailed (reason "oauth"), which says nothing of what the server answered but its status."""
+        """A valid token. Raise RequestFailed (reason "oauth"), which shows no more of the server's answer than its status."""
         if trio.current_time() < self._good_until:
             return self.token
         async with self._asking:
@@ -84,7 +84,7 @@ class TokenSource:
             return self.token
 
     def expire(self, token: str) -> None:
-        """The endpoint takes it no more (401)."""
+        """The endpoint refuses the token (401): request another one next time."""
         if token == self.token:
             self._good_until = 0.0
 

@@ -1,4 +1,4 @@
-"""From a message to a request: the body's exact bytes and the headers, in the format that the subscription asks for."""
+"""Renders a message as a request: the exact bytes of the body, and the headers, in the format of the subscription."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREFIX = "X-Leveret-"
 MAX_VALUE_CHARS = 4096  # of a message's header; longer ones are left out
 MAX_FORWARDED = 64
 MAX_FORWARDED_CHARS = 16384
-MAX_PARSED = 1 << 20  # longer JSON goes as data_base64: parsing holds up everybody else
+MAX_PARSED = 1 << 20  # longer JSON is sent as data_base64: parsing it would block the broker
 PROPERTIES = ("correlation_id", "reply_to", "type", "app_id", "message_id", "priority", "timestamp")
 CE_ATTRIBUTES = ("id", "source", "type", "time", "subject", "dataschema", "datacontenttype")
 CE_PREFIXES = ("cloudEvents:", "cloudEvents_")
@@ -36,7 +36,7 @@ MISSING: Any = object()
 
 
 class Rendering:
-    """What is the same in every attempt: made once per message."""
+    """The parts of a request that are the same in all attempts."""
 
     __slots__ = ("body", "headers")
 
@@ -58,7 +58,7 @@ def percent_encoded(value: str) -> str:
 
 
 def render(subscription: Subscription, envelope: Envelope, body: bytes, webhook_id: str) -> Rendering:
-    """Raise TemplateRefused if the template cannot do it."""
+    """Raise TemplateRefused if the template fails."""
     properties = envelope.properties
     headers: Headers = [("User-Agent", USER_AGENT)]
     form = subscription.format
@@ -148,7 +148,7 @@ def _scalar(value: Any) -> str | None:
 
 
 def _visible(value: str) -> str:
-    """A content type is not percent-encoded; one that no header can hold is none."""
+    """A content type for a header, where it is not percent-encoded; an invalid one is replaced by application/octet-stream."""
     return (
         value
         if value.isascii() and value.isprintable() and value.strip() == value
@@ -164,7 +164,7 @@ def _dump(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Of what is no JSON in field tables."""
+    """A JSON value for types of field tables that JSON lacks."""
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "backslashreplace")
     if isinstance(value, datetime):
@@ -175,7 +175,7 @@ def _plain(value: Any) -> Any:
 
 
 def _simple(value: Any) -> Any:
-    """A field table without the numbers that JSON does not have."""
+    """A field table without infinities and NaN, which JSON lacks."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -249,7 +249,7 @@ def _template_values(
 
 
 def _json_of(body: bytes) -> Any:
-    """MISSING if it is none, or not what every reader of JSON takes (NaN, numbers beyond all bounds)."""
+    """The parsed body; MISSING for invalid JSON, and for what other readers refuse (NaN, infinite numbers)."""
     try:
         return json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):

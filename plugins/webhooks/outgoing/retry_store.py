@@ -1,4 +1,4 @@
-"""What outlives a restart beside the messages: how far each retry has come, and the state of each endpoint."""
+"""Records that outlive a restart: the progress of each retried message, and the state of each webhook."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WebhookState:
     """Times are milliseconds since the epoch.
 
     failing_since: of the first failure since the last success; paused_until: as the endpoint asked (Retry-After);
-    disabled_by: why it was switched off, "": it is not.
+    disabled_by: why it is disabled; "": it is enabled.
     """
 
     failing_since: int | None = None
@@ -77,7 +77,7 @@ def read_state(store: Store, vhost: str, name: str) -> WebhookState:
 
 
 def save_state(store: Store, vhost: str, name: str, state: WebhookState) -> None:
-    """The state of one that is neither failing nor disabled needs no record."""
+    """A webhook that is neither failing nor disabled needs no record."""
     key = _name_key(STATES, vhost, name)
     if state == WebhookState():
         store.delete_definition(key)
@@ -86,7 +86,7 @@ def save_state(store: Store, vhost: str, name: str, state: WebhookState) -> None
 
 
 def identity(store: Store) -> bytes:
-    """16 random bytes of this store, for ids that no other broker gives."""
+    """16 random bytes of this store, which make webhook ids unique among brokers."""
     for key, value in list(store.definitions(IDENTITY)):
         if key == IDENTITY:
             return value
@@ -124,7 +124,7 @@ class RetryStore:
             if _is_there(queue, position):
                 self._retries[position] = Retry(**json.loads(value))
                 self._stored.add(position)
-            else:  # expired, purged or got by somebody while nobody looked
+            else:  # expired, purged or consumed while the plugin was not running
                 self._store.delete_definition(key)
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class RetryStore:
 
     @staticmethod
     def forget(store: Store, log_id: int) -> None:
-        """The log is gone."""
+        """Delete the records of a queue that was deleted."""
         for key, _ in list(store.definitions(RETRIES + log_id.to_bytes(8, "big"))):
             store.delete_definition(key)
 

@@ -1,4 +1,4 @@
-"""One attempt at one message: rendered, signed, authorized, sent; and what may be told of the answer."""
+"""Sends one attempt at a message: rendered, signed, authorized; and cleans answers of secrets for the log."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from leveret.plugins.webhooks.outgoing.subscription import Subscription
 __all__ = ["Sender"]
 
-THREAD_BYTES = 1 << 20  # signing more than that would hold up everybody
+THREAD_BYTES = 1 << 20  # signing more than that would block the broker
 
 
 class Sender:
-    """Of one version of a subscription. Raise ValueError for a client certificate that cannot be used."""
+    """Sends for one version of a subscription. Raise ValueError for an unusable client certificate."""
 
     def __init__(self, subscription: Subscription, connector: Connector) -> None:
         self._subscription = subscription
@@ -73,7 +73,7 @@ class Sender:
         return hidden if self._tokens is None or not self._tokens.token else (self._tokens.token, *hidden)
 
     def _snippet_bytes(self) -> int:
-        """More than is kept, so that what is hidden is not cut, and then not found."""
+        """More than is kept, so that a secret at the end is not cut and then missed."""
         wanted = self._subscription.snippet_bytes
         return wanted and wanted + max(map(len, self._hidden()), default=0)
 

@@ -1,4 +1,4 @@
-"""A subscription: what goes where, and how. The value of a runtime parameter, checked."""
+"""A subscription: the checked value of a runtime parameter of the component "webhook"."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OURS = frozenset({
     "connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authenticate",
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
 })  # fmt: skip
-"""Headers that are the client's business; content-type is a field of its own."""
+"""Headers that the client sets; content-type has a member of its own."""
 MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
 ORDERS = ("", "queue", "routing_key", "message_id", "correlation_id")
@@ -81,9 +81,9 @@ class Subscription:
     """exchange: bind the subscription's own queue there; queue: consume that one. Exactly one of them is set.
 
     order_by: "" (none), "queue", "routing_key", "message_id", "correlation_id" or "header:NAME".
-    origin: say so, and ask first whether it is welcome (handshake.py); "": do not.
-    headers: sent as they are, authorization included. dead_letter_on: statuses that are not worth another attempt.
-    hidden: texts that an endpoint may send back to us, and that no record shows; the longest first.
+    origin: sent with each request, after the endpoint has agreed to it (handshake.py); "": none.
+    headers: sent as they are, authorization included. dead_letter_on: statuses after which there is no other attempt.
+    hidden: secrets that an endpoint may send back, which no record shows; the longest first.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Subscription:
     def of(
         cls, name: str, value: Any, *, policy: AddressPolicy | None = None, https_only: bool = False
     ) -> Subscription:
-        """From a parameter's value, complete (`normalized`). Raise InvalidArgument, naming the field."""
+        """From a parameter's stored value (masking.normalized). Raise InvalidArgument, naming the member."""
         if not NAME.fullmatch(name) or name.endswith(".dead"):  # webhook.NAME.dead is a queue of webhook NAME
             raise InvalidArgument(
                 f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
@@ -271,7 +271,7 @@ def _template(source: str | None, form: str) -> Template | None:
         raise InvalidArgument("template and the format 'template' need each other")
     if source is None:
         return None
-    from leveret.plugins.webhooks.outgoing.template import Template  # and jinja2, for those who need it
+    from leveret.plugins.webhooks.outgoing.template import Template  # which imports jinja2
 
     try:
         return Template(source)

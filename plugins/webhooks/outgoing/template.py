@@ -1,6 +1,6 @@
 """Templates that shape bodies: jinja2 in a sandbox without calls, with a budget of steps and bytes.
 
-A template is somebody's data, and is rendered in the broker's thread: it must end soon, whatever it says. Loops count
+Templates come from users and are rendered in the broker's thread, so rendering must end soon. Loops count
 against a budget and a clock, nothing can be called, names cannot be given to what was made (so that nothing can double
 itself), every text, number and list on the way has a longest length, and filters whose arguments could ask for more work
 than their input is large (round, tojson's indent, trim's characters) have those bounded.
