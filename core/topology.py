@@ -183,7 +183,7 @@ def declare_queue(
         session.require_any("queue", name)
         queue = require_queue(vhost, name)
         check_exclusive(queue, session.connection)
-        queue.touch()
+        queue.mark_used()
         return queue
     vhost.services.churn.queues_declared += 1
     wanted = dict(arguments)
@@ -209,7 +209,7 @@ def declare_queue(
             auto_delete=auto_delete,
             arguments=wanted,
         )
-        existing.touch()
+        existing.mark_used()
         return existing
     _check_target(session, "queue", name, wanted, "x-dead-letter-exchange")
     check_queue_arguments(thing, queue_type, wanted)

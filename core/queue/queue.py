@@ -172,8 +172,8 @@ class Queue:
         self._rejects = self._is_bounded and limits.overflow in ("reject-publish", "reject-publish-dlx")
         self._queue_expiry.arm()
 
-    def touch(self) -> None:
-        """It was declared or got from: its lease (x-expires) starts anew."""
+    def mark_used(self) -> None:
+        """It was declared or got from: the time of x-expires starts anew."""
         self._queue_expiry.renew()
 
     # -- in
@@ -231,6 +231,15 @@ class Queue:
             self._push(envelope, [body])
         return 0
 
+    def _take(self, count: int) -> list[Message]:
+        """Take messages from the head; the expiry of the next head is armed by the dispatch at the end of this entry.
+
+        Everything that takes messages outside of a dispatch takes them here, so that no head is forgotten.
+        """
+        if self.has_expiry and not self.is_scheduled:
+            self.dispatcher.schedule(self)
+        return self.ready.take(count)
+
     def _trim(self) -> None:
         """Drop from the head what is over the limits (x-overflow: drop-head)."""
         max_length, max_bytes = self.limits.max_length, self.limits.max_length_bytes
@@ -243,7 +252,7 @@ class Queue:
                 if max_bytes is None or ready.bytes <= max_bytes:
                     return
                 over = 1
-            dropped = ready.take(over)
+            dropped = self._take(over)
             if not dropped:
                 return
             self.dropped_total += len(dropped)
@@ -253,7 +262,7 @@ class Queue:
         """Drop ready messages from the head, as x-overflow: drop-head does. Returns how many there were."""
         left = count
         while left > 0:
-            dropped = self.ready.take(left)  # at most what a window holds
+            dropped = self._take(left)  # at most what a window holds
             if not dropped:
                 break
             left -= len(dropped)
@@ -289,7 +298,7 @@ class Queue:
                 share = min(share, max(1, BATCH_BYTES * count // ready.bytes))
             messages = ready.take(min(count, share))
             if not messages:
-                return
+                break
             if self.has_expiry:
                 messages = self.expiry.living(messages)
                 if not messages:
@@ -321,11 +330,11 @@ class Queue:
 
     def get(self, *, no_ack: bool) -> Message | None:
         """The first message, for basic.get. Unless no_ack, a settlement is owed."""
-        self.touch()
+        self.mark_used()
         if self.has_expiry:
             self.expiry.drop_before_delivery()
         while True:
-            messages = self.ready.take(1)
+            messages = self._take(1)
             if not messages:
                 self.get_empty_total += 1
                 return None
@@ -450,7 +459,7 @@ class Queue:
             return
         if self.filtered is not None:
             self.filtered.consumers_changed()
-        self.touch()
+        self.mark_used()
         if may_delete and self.is_auto_delete and not len(self.consumers):
             self.vhost.remove_queue(self)
         else:

@@ -174,7 +174,7 @@ class Receiving:
         await context.body(request)  # there is none; what comes nevertheless is not the next request
         name = request.match_info["queue"]
         queue = await context.decide(session, lambda: session.queue_for_consume(name))
-        queue.touch()
+        queue.mark_used()
         messages = await self._take(request, queue, session, maximum, wait_s)
         context.broker.timers.tick()
         leases: list[Lease] = []

@@ -177,3 +177,15 @@ def test_an_expired_queue_does_not_dead_letter(peer: Peer, name: str) -> None:
     put(peer, name, b"x")
     poll(lambda: gone(peer, name), "the queue has not expired")
     assert peer.counts(1, f"{name}-dead") == (0, 0)
+
+
+@pytest.mark.parametrize("no_ack", [True, False])
+def test_a_message_that_becomes_the_head_by_get_expires_on_time(peer: Peer, name: str, no_ack: bool) -> None:
+    """Nothing but the get looks at the queue until its time has come."""
+    dead = peer.declare(1, f"{name}-dead")
+    declare(peer, name, dead_letter_exchange="", dead_letter_routing_key=dead)
+    put(peer, name, b"first")
+    put(peer, name, b"second", expiration="100")
+    peer.send(1, "basic.get", queue=name, no_ack=no_ack)
+    peer.expect(1, "basic.get-ok")
+    poll(lambda: peer.counts(1, dead)[0] == 1, "the message has not been dead-lettered")

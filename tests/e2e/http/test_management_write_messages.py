@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -311,3 +313,26 @@ def test_an_alarm_keeps_publishers_out(tmp_path_factory: pytest.TempPathFactory)
         assert api.request("DELETE", "/queues/%2F/q/contents").status == 204
         server.ctl("set_disk_free_limit", "1MB")
         poll(lambda: vhost.publish("q").status == 200, "publishing goes on")
+
+
+@pytest.mark.parametrize("how", ["get", "receive", "move"])
+def test_a_message_that_becomes_the_head_over_http_expires_on_time(
+    started: LeveretServer, vhost: Vhost, how: str
+) -> None:
+    """Nothing but this one request looks at the queue until its time has come."""
+    for queue in ("dead", "elsewhere"):
+        vhost.queue(queue)
+    vhost.queue("q", dead_letter_exchange="", dead_letter_routing_key="dead")
+    vhost.fill("q", 1)
+    vhost.fill("q", 1, expiration="150")
+    if how == "get":
+        assert len(vhost.get("q", count=1, ackmode="ack_requeue_false").json) == 1
+    elif how == "move":
+        body = {"destination": "elsewhere", "count": 1}
+        assert vhost.api.request("POST", f"/queues/{vhost.name}/q/move", body).json == {"moved": 1}
+    else:
+        url = f"http://127.0.0.1:{started.ports['http']}/v1/queues/{vhost.name}/q/receive?ack=auto"
+        login = {"Authorization": "Basic " + base64.b64encode(b"guest:guest").decode()}
+        with urllib.request.urlopen(urllib.request.Request(url, b"", login)) as answer:
+            assert len(json.load(answer)["messages"]) == 1
+    poll(lambda: len(vhost.payloads("dead")) == 1, "the message has not been dead-lettered")
