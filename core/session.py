@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from leveret.auth.contracts import Permission, Principal, Resource
 from leveret.core import topology
@@ -16,7 +15,6 @@ from leveret.core.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
-from leveret.core.exchange import Arguments
 from leveret.core.message import Envelope
 from leveret.core.publishing import PublishPipeline, PublishTarget
 from leveret.core.reply_to import TOPIC_REPLY
@@ -179,86 +177,27 @@ class Session:
                 f"user_id property set to '{user_id}' but authenticated user was '{username}'"
             )
 
-    # -- exchanges
+    # -- topology: the rules are in core/topology.py, which takes the session as its first argument
 
-    def exchange_declare(
-        self,
-        name: str,
-        type: str = "direct",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        auto_delete: bool = False,
-        internal: bool = False,
-        arguments: Arguments | None = None,
-    ) -> Exchange:
-        return topology.declare_exchange(
-            self,
-            name,
-            type,
-            passive=passive,
-            durable=durable,
-            auto_delete=auto_delete,
-            internal=internal,
-            arguments=arguments or {},
-        )
-
-    def exchange_delete(self, name: str, *, if_unused: bool = False) -> None:
-        """Fine if there is none."""
-        topology.delete_exchange(self, name, if_unused=if_unused)
-
-    def exchange_bind(
-        self, destination: str, source: str, routing_key: str = "", arguments: Arguments | None = None
-    ) -> None:
-        topology.bind(self, "exchange", destination, source, routing_key, arguments or {})
-
-    def exchange_unbind(
-        self, destination: str, source: str, routing_key: str = "", arguments: Arguments | None = None
-    ) -> None:
-        """Fine if there is none."""
-        topology.unbind(self, "exchange", destination, source, routing_key, arguments or {})
-
-    # -- queues
-
-    def queue_declare(
-        self,
-        name: str = "",
-        *,
-        passive: bool = False,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> Queue:
-        """name "": the server gives one (amq.gen-...)."""
-        return topology.declare_queue(
-            self,
-            name,
-            passive=passive,
-            durable=durable,
-            exclusive=exclusive,
-            auto_delete=auto_delete,
-            arguments=arguments or {},
-        )
-
-    def queue_bind(
-        self, queue: str, exchange: str, routing_key: str = "", arguments: Arguments | None = None
-    ) -> None:
-        topology.bind(self, "queue", queue, exchange, routing_key, arguments or {})
-
-    def queue_unbind(
-        self, queue: str, exchange: str, routing_key: str = "", arguments: Arguments | None = None
-    ) -> None:
-        """Fine if there is none."""
-        topology.unbind(self, "queue", queue, exchange, routing_key, arguments or {})
+    exchange_declare = topology.declare_exchange
+    exchange_delete = topology.delete_exchange
+    exchange_bind = topology.bind_exchange
+    exchange_unbind = topology.unbind_exchange
+    queue_declare = topology.declare_queue
+    queue_bind = topology.bind_queue
+    queue_unbind = topology.unbind_queue
+    queue_delete = topology.delete_queue
 
     def queue_purge(self, name: str) -> int:
-        """How many ready messages there were."""
-        return self._readable(name).purge()
+        """Drop the ready messages of a queue.
 
-    def queue_delete(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
-        """How many ready messages there were; 0 if there is no such queue."""
-        return topology.delete_queue(self, name, if_unused=if_unused, if_empty=if_empty)
+        Returns:
+            How many there were.
+
+        Raises:
+            NotFound, AccessRefused, ResourceLocked, AuthorizationPending
+        """
+        return self._readable(name).purge()
 
     def queue_for_consume(self, name: str) -> Queue:
         """The queue, if it may be read from here. Raise NotFound, AccessRefused, ResourceLocked."""

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Vhost
 __all__ = [
-    "bind", "check_exclusive", "declare_exchange", "declare_queue", "delete_exchange", "delete_queue",
-    "remove_queue", "require_exchange", "require_queue", "unbind",
+    "bind_exchange", "bind_queue", "check_exclusive", "declare_exchange", "declare_queue", "delete_exchange", "delete_queue",
+    "remove_queue", "require_exchange", "require_queue", "unbind_exchange", "unbind_queue",
 ]  # fmt: skip
 
 RESERVED = "amq."
@@ -108,15 +108,26 @@ def _check_target(session: TopologySession, kind: str, name: str, arguments: Arg
 def declare_exchange(
     session: TopologySession,
     name: str,
-    type: str,
+    type: str = "direct",
     *,
-    passive: bool,
-    durable: bool,
-    auto_delete: bool,
-    internal: bool,
-    arguments: Arguments,
+    passive: bool = False,
+    durable: bool = False,
+    auto_delete: bool = False,
+    internal: bool = False,
+    arguments: Arguments | None = None,
 ) -> Exchange:
-    vhost = session.vhost
+    """Declare an exchange, or check that it is there (AMQP 1.7.2.1).
+
+    Args:
+        type: the name of an exchange type.
+        passive: only look whether it exists.
+
+    Raises:
+        NotFound: passive, and it does not exist.
+        PreconditionFailed: it exists with other properties.
+        InvalidArgument, AccessRefused, AuthorizationPending: nothing was changed.
+    """
+    vhost, arguments = session.vhost, arguments or {}
     if passive:
         _check_not_default(name)
         session.require_any("exchange", name)
@@ -150,7 +161,13 @@ def declare_exchange(
     return exchange
 
 
-def delete_exchange(session: TopologySession, name: str, *, if_unused: bool) -> None:
+def delete_exchange(session: TopologySession, name: str, *, if_unused: bool = False) -> None:
+    """Delete an exchange with its bindings; one that does not exist is deleted already.
+
+    Raises:
+        PreconditionFailed: it has bindings, and if_unused.
+        AccessRefused, AuthorizationPending: nothing was changed.
+    """
     vhost = session.vhost
     _check_not_default(name)
     thing = describe_resource("exchange", name, vhost.name)
@@ -170,15 +187,27 @@ def delete_exchange(session: TopologySession, name: str, *, if_unused: bool) -> 
 
 def declare_queue(
     session: TopologySession,
-    name: str,
+    name: str = "",
     *,
-    passive: bool,
-    durable: bool,
-    exclusive: bool,
-    auto_delete: bool,
-    arguments: Arguments,
+    passive: bool = False,
+    durable: bool = False,
+    exclusive: bool = False,
+    auto_delete: bool = False,
+    arguments: Arguments | None = None,
 ) -> Queue:
-    vhost = session.vhost
+    """Declare a queue, or check that it is there (AMQP 1.7.2.1).
+
+    Args:
+        name: empty: the server generates one (amq.gen-...).
+        passive: only look whether it exists and is not locked by another connection.
+
+    Raises:
+        NotFound: passive, and it does not exist.
+        ResourceLocked: another connection owns it exclusively.
+        PreconditionFailed: it exists with other properties, or the virtual host's limit of queues is reached.
+        InvalidArgument, AccessRefused, AuthorizationPending: nothing was changed.
+    """
+    vhost, arguments = session.vhost, arguments or {}
     if passive:
         session.require_any("queue", name)
         queue = require_queue(vhost, name)
@@ -283,8 +312,18 @@ def _generated(vhost: Vhost) -> str:
             return name
 
 
-def delete_queue(session: TopologySession, name: str, *, if_unused: bool, if_empty: bool) -> int:
-    """How many messages were ready in it; 0 if there is no such queue."""
+def delete_queue(
+    session: TopologySession, name: str, *, if_unused: bool = False, if_empty: bool = False
+) -> int:
+    """Delete a queue with its bindings; one that does not exist is deleted already.
+
+    Returns:
+        How many messages were ready in it.
+
+    Raises:
+        PreconditionFailed: it has consumers, and if_unused; or messages, and if_empty.
+        ResourceLocked, AccessRefused, AuthorizationPending: nothing was changed.
+    """
     vhost = session.vhost
     session.require(Permission.CONFIGURE, "queue", name)
     queue = vhost.queues.get(name)
@@ -295,7 +334,7 @@ def delete_queue(session: TopologySession, name: str, *, if_unused: bool, if_emp
 
 
 def remove_queue(queue: Queue, *, if_unused: bool, if_empty: bool) -> int:
-    """Delete a queue, whoever may. Returns how many messages were ready in it. Raise PreconditionFailed."""
+    """As `delete_queue`, for a caller that has checked the permission."""
     thing = describe_resource("queue", queue.name, queue.vhost.name)
     if if_unused and queue.consumer_count:
         raise PreconditionFailed(f"{thing} in use")
@@ -309,7 +348,65 @@ def remove_queue(queue: Queue, *, if_unused: bool, if_empty: bool) -> int:
 # -- bindings
 
 
-def bind(
+def bind_queue(
+    session: TopologySession,
+    queue: str,
+    exchange: str,
+    routing_key: str = "",
+    arguments: Arguments | None = None,
+) -> bool:
+    """Bind a queue to an exchange (AMQP 1.7.2.3).
+
+    Returns:
+        False if the binding was there.
+
+    Raises:
+        NotFound, InvalidArgument, ResourceLocked, AccessRefused, AuthorizationPending: nothing was changed.
+    """
+    return _bind(session, "queue", queue, exchange, routing_key, arguments or {})
+
+
+def bind_exchange(
+    session: TopologySession,
+    destination: str,
+    source: str,
+    routing_key: str = "",
+    arguments: Arguments | None = None,
+) -> bool:
+    """Bind an exchange to another one, as `bind_queue` does a queue."""
+    return _bind(session, "exchange", destination, source, routing_key, arguments or {})
+
+
+def unbind_queue(
+    session: TopologySession,
+    queue: str,
+    exchange: str,
+    routing_key: str = "",
+    arguments: Arguments | None = None,
+) -> bool:
+    """Remove a binding.
+
+    Returns:
+        False if it was not there, or one of the two does not exist.
+
+    Raises:
+        ResourceLocked, AccessRefused, AuthorizationPending: nothing was changed.
+    """
+    return _unbind(session, "queue", queue, exchange, routing_key, arguments or {})
+
+
+def unbind_exchange(
+    session: TopologySession,
+    destination: str,
+    source: str,
+    routing_key: str = "",
+    arguments: Arguments | None = None,
+) -> bool:
+    """Remove a binding between exchanges, as `unbind_queue` does a queue's."""
+    return _unbind(session, "exchange", destination, source, routing_key, arguments or {})
+
+
+def _bind(
     session: TopologySession,
     kind: str,
     destination_name: str,
@@ -317,7 +414,6 @@ def bind(
     routing_key: str,
     arguments: Arguments,
 ) -> bool:
-    """False: it was there."""
     vhost = session.vhost
     _check_binding(session, kind, destination_name, source_name, routing_key)
     source = require_exchange(vhost, source_name)
@@ -332,7 +428,7 @@ def bind(
     return vhost.bind(source, binding)
 
 
-def unbind(
+def _unbind(
     session: TopologySession,
     kind: str,
     destination_name: str,
@@ -340,7 +436,6 @@ def unbind(
     routing_key: str,
     arguments: Arguments,
 ) -> bool:
-    """False: it was not there, or either side is not."""
     vhost = session.vhost
     _check_binding(session, kind, destination_name, source_name, routing_key)
     source = vhost.exchanges.get(source_name)
