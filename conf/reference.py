@@ -32,8 +32,8 @@ environment goes over the file, and the flags of `leveret serve` over both. SIGH
 of settings that are marked *reloadable*; all others need a restart. A variable of the environment is `LEVERET_`, the
 section and the name in capitals (`LEVERET_AMQP_FRAME_MAX`); settings with a flag have a short one, too (`--data-dir`,
 `LEVERET_DATA_DIR`). Sizes in bytes may be written with a unit: `"64 MiB"` (2^20), `"50 MB"` (10^6). The same text as a
-file to copy from is [conf/leveret.toml](../conf/leveret.toml); `leveret settings` prints it with the settings of all
-installed plugins. This page is written by `leveret settings --format markdown`.
+file to copy from is `conf/leveret.toml`; `leveret settings` prints it with the settings of all
+installed plugins. This page is written by `leveret settings --format markdown` or `python docs/generate.py`.
 """
 WIDTH = 100
 

@@ -38,22 +38,22 @@ Names in paths are percent-encoded, each by itself: the virtual host `/` is `%2F
 Errors below `/api` are `{"error", "reason"}`, as RabbitMQ's; everywhere else problem details (RFC 9457) with a word for
 programs in `error`."""
 STATUSES = {
-    "400": "It makes no sense.",
-    "401": "Who are you? (Below /api also: you may not.)",
-    "403": "You may not.",
-    "404": "There is none.",
-    "405": "Not with this method.",
-    "406": "Accept does not name what the answer would be.",
+    "400": "The request is invalid; the reason says where.",
+    "401": "The login is missing or wrong. Below /api also: the user lacks the tag or the permission.",
+    "403": "The user lacks the permission.",
+    "404": "The object does not exist.",
+    "405": "The path does not support this method.",
+    "406": "Accept does not name the type of the answer.",
     "408": "The body took too long to arrive.",
-    "409": "It does not go with what is there.",
+    "409": "The request conflicts with the current state.",
     "413": "The body is too large.",
-    "415": "The body's type is not understood.",
-    "422": "It was understood, and cannot be done.",
-    "423": "It is somebody else's alone.",
-    "429": "Too much at once: later.",
-    "501": "Not built.",
-    "503": "Not now: the server is short of something, or stops.",
-    "504": "No answer in time.",
+    "415": "The content type of the body is not supported.",
+    "422": "The request is valid and cannot be carried out.",
+    "423": "Another connection uses the queue exclusively.",
+    "429": "A limit is reached; the request may be repeated later.",
+    "501": "The server does not support this.",
+    "503": "The server is short of memory, disk or time, or it is stopping.",
+    "504": "No answer arrived in time.",
 }
 PARTS: dict[str, Json] = {
     "verb": {"enum": ["ack", "nack", "extend"]},
@@ -166,9 +166,9 @@ def _operation(method: str, path: str, handler: Any, needs: str | None, partial:
 
 def _usual(method: str) -> Json:
     if method == "get":
-        return {"200": answer("It.", {}, JSON)}
+        return {"200": answer("The object.", {}, JSON)}
     if method == "put":
-        return {"201": answer("Made."), "204": answer("Done.")}
+        return {"201": answer("Created."), "204": answer("Done.")}
     return {"204": answer("Done.")}
 
 

@@ -151,13 +151,13 @@ def _lists() -> dict[str, Json]:
     for schema, paths in LISTS.items():
         either = {"anyOf": [list_of(ref(schema)), PAGE]}
         for path in paths:
-            found[f"get /api{path}"] = operation(ok={200: answer("They.", either)}, parameters=PAGING)
+            found[f"get /api{path}"] = operation(ok={200: answer("The objects.", either)}, parameters=PAGING)
     return found
 
 
 def _items() -> dict[str, Json]:
     return {
-        f"get /api{path}": operation(ok={200: answer("It.", ref(schema))}, parameters=COLUMNS)
+        f"get /api{path}": operation(ok={200: answer("The object.", ref(schema))}, parameters=COLUMNS)
         for schema, paths in ITEMS.items()
         for path in paths
     }
@@ -174,7 +174,11 @@ OPENAPI: dict[str, Json] = {
     **_checks(),
     "put /api/feature-flags/{name}/enable": operation(ok={204: answer("Done.")}),
     "get /api/topic-permissions/{vhost}/{user}/{exchange}": operation(
-        ok={200: answer("They.", {"anyOf": [list_of(ref("TopicPermission")), ref("TopicPermission"), PAGE]})}
+        ok={
+            200: answer(
+                "The objects.", {"anyOf": [list_of(ref("TopicPermission")), ref("TopicPermission"), PAGE]}
+            )
+        }
     ),
     "get /api/connections/{connection}/sessions": operation(ok={200: answer("None.", list_of({}))}),
     "get /api/auth/hash_password/{password}": operation(
@@ -182,7 +186,7 @@ OPENAPI: dict[str, Json] = {
     ),
     **{
         f"put /api{path}": operation(
-            ok={201: answer("Made."), 204: answer("There, and as it should be.")},
+            ok={201: answer("Created."), 204: answer("Updated.")},
             body=body,
             optional_body=is_optional,
         )

@@ -25,9 +25,9 @@ MILLISECONDS = integer(0, description="Milliseconds since the epoch")
 SINCE, UNTIL = query("since", MILLISECONDS, "From then on"), query("until", MILLISECONDS, "Up to then")
 LIMIT = query("limit", integer(1, 1000), "How many")
 SHOWN = {200: answer("As it is now.", ref("Webhook"))}
-WEBHOOKS = {200: answer("They.", list_of(ref("Webhook")))}
-SOURCES = {200: answer("They.", list_of(ref("WebhookSource")))}
-ROWS = {200: answer("They.", list_of({"type": "object"}))}
+WEBHOOKS = {200: answer("The objects.", list_of(ref("Webhook")))}
+SOURCES = {200: answer("The objects.", list_of(ref("WebhookSource")))}
+ROWS = {200: answer("The objects.", list_of({"type": "object"}))}
 
 
 def _summary(text: str, **more: object) -> Json:
@@ -40,7 +40,7 @@ OPENAPI: dict[str, Json] = {
     f"get {OUT}": _summary("One webhook, its secrets masked, and how it is doing.", ok=SHOWN),
     f"put {OUT}": _summary(
         "Set a webhook.",
-        ok={**SHOWN, 201: answer("Made; with the secrets that it was given, this once.", ref("Webhook"))},
+        ok={**SHOWN, 201: answer("Created; with the secrets, which are shown only here.", ref("Webhook"))},
         body=ref("WebhookSubscription"),
         also="409",
     ),
@@ -101,11 +101,11 @@ OPENAPI: dict[str, Json] = {
     ),
     "get /v1/webhook-sources": operation(ok=SOURCES),
     "get /v1/webhook-sources/{vhost}": operation(ok=SOURCES),
-    f"get {IN}": operation(ok={200: answer("It.", ref("WebhookSource"))}),
+    f"get {IN}": operation(ok={200: answer("The object.", ref("WebhookSource"))}),
     f"put {IN}": operation(
         ok={
             200: answer("Changed.", ref("WebhookSource")),
-            201: answer("Made; with the secret that it was given, this once.", ref("WebhookSource")),
+            201: answer("Created; with the secret, which is shown only here.", ref("WebhookSource")),
         },
         body={"type": "object"},
         also="409",
