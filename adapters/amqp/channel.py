@@ -448,7 +448,7 @@ class Channel:
         # Confirms that were earned in this chunk still go out, in front of the close.
         if self.confirms is not None:
             self.confirms.close_chunk()
-            self.confirms.is_closed = True
+            self.confirms.close()
         self.is_closing = True
         self.broker.traffic.retire(PROTOCOL, self.traffic())
         consumers = list(self.consumers.values())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING
+
+from leveret.adapters.answers import OrderedAnswers
 
 if TYPE_CHECKING:
     from leveret.adapters.outbox import Outbox
@@ -15,25 +16,25 @@ _method = Struct(">BHIHHQBB").pack
 ACK, NACK = 80, 120
 
 
-class Confirms:
-    """Sequence numbers count every publish from confirm.select on.
+class Confirms(OrderedAnswers[tuple[int, bool]]):
+    """basic.ack and basic.nack for what the client publishes. Sequence numbers count from confirm.select on.
 
-    A chunk's publishes are settled together: what needs the store waits for its group, and what comes later waits
-    behind it, so that `multiple` never covers a number that is not resolved.
+    An answer is the last number of a run of publishes, and whether the queues took them. Answers leave in order, so
+    that `multiple` never covers a number that is not resolved.
+
+    number           the channel's
+    confirmed_total  publishes that were answered with basic.ack
     """
 
+    __slots__ = ("_next", "_number", "_outbox", "_sent", "confirmed_total")
+
     def __init__(self, number: int, outbox: Outbox, store: Store) -> None:
+        super().__init__(store)
         self._number = number
         self._outbox = outbox
-        self._store = store
         self._next = 1  # the sequence number of the next publish
-        self._sent = 0  # all up to this one are confirmed on the wire
-        # (last number, is positive), in order. Open: of this chunk; waiting: one list per group of the store.
-        self._open: list[tuple[int, bool]] = []
-        self._needs_store = False
-        self._waiting: deque[list[tuple[int, bool]]] = deque()
-        self.is_closed = False
-        self.confirmed_total = 0  # positively
+        self._sent = 0  # every number up to this one is answered
+        self.confirmed_total = 0
 
     @property
     def published_total(self) -> int:
@@ -44,7 +45,7 @@ class Confirms:
         return self._next - 1 - self._sent
 
     def published(self, count: int, rejected: int, *, needs_store: bool) -> None:
-        """`count` publishes were taken, the last `rejected` of them refused by some queue."""
+        """`count` messages were published; some queue refused the last `rejected` of them."""
         self._next += count
         last = self._next - 1
         if needs_store:
@@ -54,37 +55,15 @@ class Confirms:
         if rejected:
             self._open.append((last, False))
 
-    def close_chunk(self) -> None:
-        """The end of a chunk: confirm, or ask the store to say when."""
-        if not self._open:
-            return
-        outcomes, self._open = self._open, []
-        needs_store, self._needs_store = self._needs_store, False
-        if not self._waiting and (not needs_store or self._store.after_commit(self._on_commit)):
-            self._emit(outcomes)
-            return
-        if self._waiting and not needs_store:
-            self._waiting[-1] += outcomes  # nothing of its own to wait for: right behind the others
-            return
-        if self._waiting and self._store.after_commit(self._on_commit):
-            # Durable already: then so is all before it, and their callbacks have been or are being called.
-            self._waiting[-1] += outcomes
-            return
-        self._waiting.append(outcomes)
-
-    def _on_commit(self) -> None:
-        if self._waiting and not self.is_closed:
-            self._emit(self._waiting.popleft())
-
-    def _emit(self, outcomes: list[tuple[int, bool]]) -> None:
+    def _emit(self, answers: list[tuple[int, bool]]) -> None:
         """One frame per run of equal outcomes."""
         position = 0
-        count = len(outcomes)
+        count = len(answers)
         while position < count:
-            last, is_positive = outcomes[position]
+            last, is_positive = answers[position]
             position += 1
-            while position < count and outcomes[position][1] is is_positive:
-                last = outcomes[position][0]
+            while position < count and answers[position][1] is is_positive:
+                last = answers[position][0]
                 position += 1
             covered = last - self._sent
             multiple = covered > 1

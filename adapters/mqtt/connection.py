@@ -202,7 +202,7 @@ class MqttConnection(Connection):
         if self._deadline is not None:
             self._deadline.cancel()
         self.outbox.is_closed = True
-        self.acks.is_closed = True
+        self.acks.close()
         statistics = self.adapter.statistics
         statistics.bytes_sent += self.outbox.sent_total
         if was_running:

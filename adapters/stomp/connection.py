@@ -187,7 +187,7 @@ class StompConnection(Connection):
             self.state = "closing"
         self.receipts.close_chunk()
         self.broker.dispatcher.run()
-        if self.receipts.waiting_count:
+        if self.receipts.is_waiting:
             answered = trio.Event()
             self.receipts.on_empty = answered.set
             with trio.move_on_after(CLOSE_TIMEOUT_S):
@@ -212,7 +212,7 @@ class StompConnection(Connection):
         self.state = "closed"
         self.heartbeat.stop()
         self.outbox.is_closed = True
-        self.receipts.is_closed = True
+        self.receipts.close()
         if self.session is not None:
             self.session.close()
             log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)

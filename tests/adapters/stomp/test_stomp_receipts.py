@@ -1,4 +1,4 @@
-"""Receipts: in order, after the store, and nothing overtakes them."""
+"""Receipts on a connection: in order, after the store, and nothing overtakes them."""
 
 from __future__ import annotations
 
@@ -9,97 +9,6 @@ from support.in_process import InProcess, broker_in_process
 from support.stomp_wire import StompClient, frame
 
 from leveret.adapters.stomp.adapter import StompAdapter
-from leveret.adapters.stomp.receipts import Receipts
-
-
-class FakeStore:
-    """Commits when it is told to."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-        self.has_pending = False
-
-    def after_commit(self, callback: Callable[[], None]) -> bool:
-        if not self.has_pending:
-            return True
-        self.waiting.append(callback)
-        return False
-
-    def commit(self, count: int | None = None) -> None:
-        callbacks, self.waiting = self.waiting[:count], self.waiting[count or len(self.waiting) :]
-        self.has_pending = bool(self.waiting)
-        for callback in callbacks:
-            callback()
-
-
-class FakeOutbox:
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.sent.append(data)
-
-
-def make() -> tuple[Receipts, FakeStore, list[bytes]]:
-    store, outbox = FakeStore(), FakeOutbox()
-    return Receipts(outbox, store), store, outbox.sent  # type: ignore[arg-type]
-
-
-def test_at_the_end_of_a_chunk() -> None:
-    receipts, _, sent = make()
-    called: list[int] = []
-    receipts.add(b"1", needs_store=False)
-    receipts.add(b"2", needs_store=True, then=lambda: called.append(2))
-    receipts.add(b"", needs_store=False, then=lambda: called.append(3))
-    assert not sent
-    assert receipts.waiting_count == 3
-    receipts.close_chunk()
-    assert (sent, called, receipts.waiting_count) == ([b"1", b"2"], [2, 3], 0)
-    receipts.close_chunk()
-
-
-def test_after_the_store_and_in_order() -> None:
-    receipts, store, sent = make()
-    emptied: list[bool] = []
-    receipts.on_empty = lambda: emptied.append(True)
-    store.has_pending = True
-    for chunk in ((b"1", True), (b"2", False), (b"3", True), (b"4", False)):
-        receipts.add(chunk[0], needs_store=chunk[1])
-        receipts.close_chunk()
-    assert not sent
-    assert len(store.waiting) == 2
-    store.commit(1)
-    assert sent == [b"1", b"2"]
-    assert not emptied
-    store.commit()
-    assert sent == [b"1", b"2", b"3", b"4"]
-    assert emptied == [True]
-
-
-def test_what_is_durable_already_waits_behind_the_others() -> None:
-    receipts, store, sent = make()
-    store.has_pending = True
-    receipts.add(b"1", needs_store=True)
-    receipts.close_chunk()
-    store.has_pending = False
-    receipts.add(b"2", needs_store=True)
-    receipts.close_chunk()
-    assert not sent
-    store.commit()
-    assert sent == [b"1", b"2"]
-
-
-def test_nothing_after_the_end() -> None:
-    receipts, store, sent = make()
-    store.has_pending = True
-    receipts.add(b"1", needs_store=True)
-    receipts.close_chunk()
-    receipts.is_closed = True
-    store.commit()
-    assert not sent
-
-
-# -- on a connection
 
 
 class HeldStore:
