@@ -37,18 +37,26 @@ rejected because it was full, and whether they must be durable before the publis
 class PublishTarget:
     """An exchange and routing key that this publisher may publish to, as long as the virtual host's epoch is `epoch`.
 
-    queues      where every such message goes, once that is known and only the routing key decides; else None
-    is_durable  some of these queues is durable
+    queues                where every such message goes, once that is known and only the routing key decides; else None
+    is_durable            some of these queues is durable
+    is_routed_by_headers  for messages with CC or BCC headers: each is routed by itself
     """
 
-    __slots__ = ("epoch", "exchange", "is_durable", "queues", "routing_key")
+    __slots__ = ("epoch", "exchange", "is_durable", "is_routed_by_headers", "queues", "routing_key")
 
-    def __init__(self, exchange: Exchange, routing_key: str, epoch: int) -> None:
+    def __init__(
+        self, exchange: Exchange, routing_key: str, epoch: int, *, is_routed_by_headers: bool = False
+    ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.epoch = epoch
+        self.is_routed_by_headers = is_routed_by_headers
         self.queues: tuple[Queue, ...] | None = None
         self.is_durable = False
+
+    def for_headers(self) -> PublishTarget:
+        """The same target for messages with CC or BCC headers."""
+        return PublishTarget(self.exchange, self.routing_key, self.epoch, is_routed_by_headers=True)
 
 
 class PublishPipeline:
@@ -97,21 +105,13 @@ class PublishPipeline:
         self.published_total = 0
         self.unroutable_total = 0
 
-    def publish(
-        self,
-        target: PublishTarget,
-        envelope: Envelope,
-        bodies: list[bytes],
-        is_routed_by_headers: bool = False,
-    ) -> Outcome:
+    def publish(self, target: PublishTarget, envelope: Envelope, bodies: list[bytes]) -> Outcome:
         """Route a run of messages that share an envelope, and put them into the queues. Synchronous.
 
         Args:
             target: current: its epoch is the virtual host's.
             envelope: as published; what is delivered has lost its BCC header.
             bodies: at least one.
-            is_routed_by_headers: the envelope has CC or BCC headers, so that what is remembered of the target does not
-                apply.
 
         Raises:
             PreconditionFailed: a body is larger than max_size.
@@ -120,13 +120,13 @@ class PublishPipeline:
         exchange = target.exchange
         queues = target.queues
         delivered = envelope
-        if queues is None or is_routed_by_headers:
+        if queues is None:
             if not exchange.name and is_reply_queue(target.routing_key):
                 return self._reply(target, envelope, bodies)
             routed = self._route(exchange, envelope)
             queues, delivered = routed.queues, routed.envelope
             is_durable = any(queue.is_durable for queue in queues)
-            if routed.is_stable and not is_routed_by_headers:
+            if routed.is_stable and not target.is_routed_by_headers:
                 target.queues = queues
                 target.is_durable = is_durable
         else:
@@ -136,15 +136,17 @@ class PublishPipeline:
             self._note(bodies)
         self.published_total += count
         exchange.published_in += count
-        exchange.published_out += count * len(queues)
-        tracer = self._vhost.tracer
-        if tracer is not None:
-            tracer.published(envelope, bodies, queues, self._connection_name, self._channel, self._username)
+        if self._vhost.tracer is not None:
+            self._vhost.tracer.published(
+                envelope, bodies, queues, self._connection_name, self._channel, self._username
+            )
         if len(queues) == 1:
+            exchange.published_out += count
             return True, queues[0].publish(delivered, bodies), is_durable and envelope.is_persistent
         if not queues:
             self.unroutable_total += count
             return False, 0, False
+        exchange.published_out += count * len(queues)
         rejected = 0
         for queue in queues:
             rejected = max(rejected, queue.publish(delivered, bodies))

@@ -87,7 +87,7 @@ class Channel:
                 self.publisher.target(key)
                 self.transaction.publish(key, header, bodies)
                 return
-            rejected, needs_store = self.publisher.publish(key, header, bodies)
+            _, rejected, needs_store = self.publisher.publish(key, header, bodies)
         except BrokerError as error:
             self.fail(fault_of(error), (60, 40))
             return

@@ -10,7 +10,7 @@ from leveret.adapters.amqp.methods import BasicReturn, method_frame
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
 from leveret.core.properties import validate_header
-from leveret.core.publishing import PublishPipeline, PublishTarget
+from leveret.core.publishing import Outcome, PublishPipeline, PublishTarget
 from leveret.core.reply_to import REPLY_TO
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ REMEMBERED_TARGETS = (
 REMEMBERED_ENVELOPES = 64  # per target
 
 
-class Target:
+class AmqpTarget:
     """Where the publishes with one (exchange, routing key, flags) go, and what was published there, remembered."""
 
     __slots__ = ("core", "envelopes", "epoch", "is_mandatory")
@@ -37,8 +37,8 @@ class Target:
         self.core = core
         self.epoch = core.epoch
         self.is_mandatory = is_mandatory
-        # Property bytes -> the envelope of such a message, and whether its headers take part in routing.
-        self.envelopes: dict[bytes, tuple[Envelope, bool]] = {}
+        # Property bytes -> the envelope of such a message, and its target: `core`, or the one for CC and BCC headers.
+        self.envelopes: dict[bytes, tuple[Envelope, PublishTarget]] = {}
 
 
 class Publisher:
@@ -48,7 +48,7 @@ class Publisher:
         self._channel = channel
         self._session = channel.session
         self._vhost = channel.session.vhost
-        self._targets: dict[bytes, Target] = {}
+        self._targets: dict[bytes, AmqpTarget] = {}
         connection = channel.connection
         self.pipeline = PublishPipeline(
             self._vhost,
@@ -66,7 +66,7 @@ class Publisher:
         """Something that remembered envelopes depend on has changed."""
         self._targets.clear()
 
-    def target(self, key: bytes) -> Target:
+    def target(self, key: bytes) -> AmqpTarget:
         """Resolve the publish method's arguments; checks existence and permission. Raises core's refusals."""
         target = self._targets.get(key)
         if target is not None and target.epoch == self._vhost.epoch:
@@ -86,21 +86,18 @@ class Publisher:
         if "\r" in exchange_name or "\n" in exchange_name:
             exchange_name = exchange_name.replace("\r", "").replace("\n", "")
         resolved = self._session.target(exchange_name, routing_key)
-        target = Target(resolved, is_mandatory=bool(flags & 1))
+        target = AmqpTarget(resolved, is_mandatory=bool(flags & 1))
         if len(self._targets) >= REMEMBERED_TARGETS:
             self._targets.clear()
         self._targets[key] = target
         return target
 
-    def publish(self, key: bytes, header: bytes, bodies: list[bytes]) -> tuple[int, bool]:
+    def publish(self, key: bytes, header: bytes, bodies: list[bytes]) -> Outcome:
         """Publish a run of messages that differ only in their bodies, which are of one length.
 
         Args:
             key: the bytes of the publish method's arguments.
             header: the bytes of the properties.
-
-        Returns:
-            How many of the last bodies were rejected, and whether a confirm must wait for the store.
 
         Raises:
             ConnectionFault, core's errors, AuthorizationPending: nothing was published.
@@ -111,16 +108,14 @@ class Publisher:
         remembered = target.envelopes.get(header)
         if remembered is None:
             remembered = self._envelope(target, header)
-        envelope, is_routed_by_headers = remembered
-        is_routed, rejected, needs_store = self.pipeline.publish(
-            target.core, envelope, bodies, is_routed_by_headers
-        )
-        if target.is_mandatory and not is_routed:
+        envelope, core = remembered
+        outcome = self.pipeline.publish(core, envelope, bodies)
+        if target.is_mandatory and not outcome[0]:
             self._return(envelope, bodies)
-        return rejected, needs_store
+        return outcome
 
-    def _envelope(self, target: Target, header: bytes) -> tuple[Envelope, bool]:
-        """The envelope of messages with these properties, checked. Raises InvalidArgument and core's refusals."""
+    def _envelope(self, target: AmqpTarget, header: bytes) -> tuple[Envelope, PublishTarget]:
+        """The envelope of messages with these properties, checked, and where they go. Raises core's refusals."""
         try:
             validate_header(header)
         except (FieldError, ValueError) as error:
@@ -128,7 +123,6 @@ class Publisher:
         core = target.core
         envelope = Envelope(core.exchange.name, core.routing_key, header)
         flags = header[0] << 8 | header[1]
-        is_routed_by_headers = False
         if flags & LOOK_AT:
             properties = envelope.properties
             if flags & FLAG_USER_ID:
@@ -137,10 +131,11 @@ class Publisher:
                 properties.reply_to = self._channel.reply_address()
                 envelope = Envelope.of(core.exchange.name, core.routing_key, properties)
             headers = properties.headers
-            is_routed_by_headers = headers is not None and ("CC" in headers or "BCC" in headers)
+            if headers is not None and ("CC" in headers or "BCC" in headers):
+                core = core.for_headers()
         if len(target.envelopes) >= REMEMBERED_ENVELOPES:
             target.envelopes.clear()
-        remembered = target.envelopes[header] = (envelope, is_routed_by_headers)
+        remembered = target.envelopes[header] = (envelope, core)
         return remembered
 
     def _return(self, envelope: Envelope, bodies: list[bytes]) -> None:

@@ -42,7 +42,8 @@ class Transaction:
         channel = self._channel
         rejected = 0
         for key, header, bodies in publishes:
-            rejected += channel.publisher.publish(key, header, bodies)[0]
+            _, rejected_here, _ = channel.publisher.publish(key, header, bodies)
+            rejected += rejected_here
         for outcome in ("ack", "requeue", "reject"):
             messages = [message for _, message, wanted in settled if wanted == outcome]
             if outcome == "ack":

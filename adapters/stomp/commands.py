@@ -54,7 +54,7 @@ class Commands:
                 connection.publisher.check(head)
                 connection.transactions.send(transaction, head, body, receipt)
                 return  # its receipt comes with the COMMIT, as RabbitMQ's does: before that nothing has happened
-            rejected, needs_store = connection.publisher.publish(head, [body])
+            _, rejected, needs_store = connection.publisher.publish(head, [body])
             if rejected:
                 raise StompFault("rejected", "A queue was full and rejected the message\n")
         except (BrokerError, StompFault) as error:

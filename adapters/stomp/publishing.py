@@ -13,14 +13,14 @@ from leveret.adapters.stomp.settings import StompSettings
 from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
-from leveret.core.publishing import PublishPipeline, PublishTarget
+from leveret.core.publishing import Outcome, PublishPipeline, PublishTarget
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
     from leveret.adapters.stomp.parser import SendHead
     from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
-__all__ = ["PROTOCOL", "Publisher", "Target"]
+__all__ = ["PROTOCOL", "Publisher", "StompTarget"]
 
 PROTOCOL = "stomp"  # in metrics
 
@@ -28,15 +28,14 @@ REMEMBERED_TARGETS = 512  # per connection; then all are forgotten
 REMEMBERED_QUEUES = 4096  # then all are forgotten, and declared again
 
 
-class Target:
+class StompTarget:
     """What the headers of a SEND lead to, as long as the epoch of its core target is the virtual host's."""
 
-    __slots__ = ("core", "envelope", "is_routed_by_headers")
+    __slots__ = ("core", "envelope")
 
-    def __init__(self, core: PublishTarget, envelope: Envelope, *, is_routed_by_headers: bool) -> None:
+    def __init__(self, core: PublishTarget, envelope: Envelope) -> None:
         self.core = core
         self.envelope = envelope
-        self.is_routed_by_headers = is_routed_by_headers
 
 
 class Publisher:
@@ -69,10 +68,10 @@ class Publisher:
             has_sizes=True,  # without content-length a run of alike frames has bodies of any size
         )
 
-    def target(self, head: SendHead) -> Target:
+    def target(self, head: SendHead) -> StompTarget:
         """Resolve; checks, and declares what the destination stands for. Raise StompFault, BrokerError,
         AuthorizationPending."""
-        target: Target | None = head.target
+        target: StompTarget | None = head.target
         vhost = self._vhost
         if target is not None and target.core.epoch == vhost.epoch:
             return target
@@ -90,9 +89,9 @@ class Publisher:
             envelope = self._envelope(core.exchange.name, core.routing_key, headers)
             if core.epoch != vhost.epoch:  # it has made one
                 core = self._core_target(text, headers)
-        head.target = target = Target(
-            core, envelope, is_routed_by_headers="CC" in headers or "BCC" in headers
-        )
+        if "CC" in headers or "BCC" in headers:
+            core = core.for_headers()
+        head.target = target = StompTarget(core, envelope)
         return target
 
     def _core_target(self, text: str, headers: Mapping[str, str]) -> PublishTarget:
@@ -151,22 +150,16 @@ class Publisher:
     def check(self, head: SendHead) -> None:
         """All that `publish` could refuse. Raise StompFault, BrokerError, AuthorizationPending."""
         target = self.target(head)
-        if target.is_routed_by_headers:
+        if target.core.is_routed_by_headers:
             self._session.route(target.core.exchange, target.envelope)
 
-    def publish(self, head: SendHead, bodies: list[bytes]) -> tuple[int, bool]:
+    def publish(self, head: SendHead, bodies: list[bytes]) -> Outcome:
         """Publish a run of SEND frames whose headers are alike.
-
-        Returns:
-            How many of the last bodies were rejected, and whether a receipt must wait for the store.
 
         Raises:
             StompFault, BrokerError, AuthorizationPending: nothing was published.
         """
-        target: Target | None = head.target
+        target: StompTarget | None = head.target
         if target is None or target.core.epoch != self._vhost.epoch:
             target = self.target(head)
-        _, rejected, needs_store = self.pipeline.publish(
-            target.core, target.envelope, bodies, target.is_routed_by_headers
-        )
-        return rejected, needs_store
+        return self.pipeline.publish(target.core, target.envelope, bodies)

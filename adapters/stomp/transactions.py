@@ -99,7 +99,7 @@ class Transactions:
                 if deliveries.is_outstanding(action):  # an earlier one of ack:client may have covered it
                     needs_store = deliveries.settle(action) or needs_store
             else:
-                refused, is_stored = publisher.publish(action[0], [action[1]])
+                _, refused, is_stored = publisher.publish(action[0], [action[1]])
                 rejected += refused
                 if action[2] is not None:
                     receipts.append(action[2])
