@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import trio
-
 from leveret.adapters.amqp import handlers, methods
 from leveret.adapters.amqp.channel import Channel
 from leveret.adapters.amqp.faults import ConnectionFault, fault_of, reply_text
@@ -16,12 +14,11 @@ from leveret.adapters.amqp.methods import Method, MethodError, decode_method, me
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER, FrameParser
 from leveret.adapters.amqp.publishing import PROTOCOL
 from leveret.adapters.amqp.settings import AmqpSettings
-from leveret.adapters.connection import Connection
-from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
-from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
+from leveret.adapters.connection import Connection, ConnectionState
+from leveret.adapters.read_coalescing import ReadCoalescer
 from leveret.core.connections import ConnectionDetails
 from leveret.core.counters import PublishCounters
-from leveret.core.errors import AuthorizationPending, BrokerError
+from leveret.core.errors import BrokerError, InternalError
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.adapter import AmqpAdapter
@@ -36,14 +33,18 @@ FRAME_FAULT_LINGER_S = (
     3.0  # after a framing error nothing can be understood: the close is sent, then the socket ends
 )
 PAUSED_CLOSE_S = 1.0  # for the close to leave, where an alarm keeps us from reading the answer
-DRAIN_S = 5.0  # for the last bytes to a slow peer
 
 
 class AmqpConnection(Connection):
     """State of one connection, from the protocol header to the end.
 
-    state   starting, tuning, opening, running, closing (our close waits for close-ok), closed
+    In the state "closing", our connection.close waits for close-ok; input is read until then.
     """
+
+    parser: FrameParser
+    fault_type = ConnectionFault
+    is_blocked = False  # connection.blocked was sent
+    reads_in = (*Connection.reads_in, ConnectionState.CLOSING)
 
     def __init__(self, adapter: AmqpAdapter, transport: Transport) -> None:
         super().__init__(adapter.broker, transport, AmqpSettings.of(adapter.broker.settings).outbox_bytes)
@@ -55,7 +56,6 @@ class AmqpConnection(Connection):
         self.heartbeat = Heartbeat(self)
         self.frame_max = AmqpSettings.of(self.settings).frame_max
         self.channel_max = AmqpSettings.of(self.settings).channel_max
-        self.is_blocked = False  # connection.blocked was sent
         self.coalescer = ReadCoalescer()
         self.parser = FrameParser(self, max(AmqpSettings.of(self.settings).frame_max, 4096))
 
@@ -64,130 +64,45 @@ class AmqpConnection(Connection):
 
     # -- the life of it
 
-    async def run(self) -> None:
-        """From accept to end. Leaves nothing behind: consumers, deliveries and exclusive queues are given back."""
-        broker = self.broker
-        broker.connections.add(self)
-        deadline = broker.timers.at(
-            trio.current_time() + AmqpSettings.of(self.settings).handshake_timeout_s,
-            self._on_handshake_timeout,
-        )
-        unsubscribe = broker.alarms.on_change(self._on_alarm)
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                await self._read()
-                with trio.move_on_after(DRAIN_S):
-                    await self.outbox.drain()
-                nursery.cancel_scope.cancel()
-        finally:
-            deadline.cancel()
-            unsubscribe()
-            self._teardown()
-            broker.connections.discard(self)
+    @property
+    def handshake_timeout_s(self) -> float:
+        return AmqpSettings.of(self.settings).handshake_timeout_s
 
-    async def _read(self) -> None:
-        broker, transport, parser = self.broker, self.transport, self.parser
-        while self.state != "closed":
-            if self.deferred is not None:
-                await self._settle_deferred()
-                parser.is_suspended = False
-                data = b""
-            else:
-                if not self.may_read:
-                    await self.wait_until_readable()
-                try:
-                    data = await transport.receive()
-                except OSError as error:  # reset: the peer's way to leave in a hurry
-                    log.warning("conn=%s state=%s lost: %s", self.name, self.state, error)
-                    return
-                if not data:
-                    if self.state not in ("closing", "closed"):
-                        log.warning("conn=%s state=%s closed unexpectedly by the peer", self.name, self.state)
-                    return
-                self.received_bytes += len(data)
-                self.heartbeat.has_received = True
-            now = broker.timers.tick()
-            parser.is_bulk = False
-            self._feed(data)
-            transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
-            if self.confirming:
-                for channel in self.confirming:
-                    if channel.confirms is not None:
-                        channel.confirms.close_chunk()
-                self.confirming.clear()
-            broker.dispatcher.run()
-            size = len(data)
-            del data  # an idle connection holds on to nothing
-            if self.coalescer.after(size, now):
-                transport.acknowledge()
-                await trio.sleep(PAUSE_S)
+    def started(self) -> None:
+        self._unsubscribe = self.broker.alarms.on_change(self._on_alarm)
 
-    def _feed(self, data: bytes) -> None:
-        while True:
-            try:
-                self.parser.feed(data)
-            except ConnectionFault as fault:
-                if fault.code == 501 or self.state in ("closing", "closed"):
-                    self.parser.ignores_input = True  # nothing it says can be understood any more
-                self.fail(fault)
-                data = b""  # frames behind the offending one: close-ok may be among them
-                continue
-            except AuthorizationPending as pending:
-                self._ask(pending)
-            except Exception:
-                log.exception("conn=%s internal error", self.name)
-                self.fail(ConnectionFault(541, "internal error"))
-                self.parser.ignores_input = True
-            return
+    def end_of_chunk(self) -> None:
+        """Confirm what was published during this chunk."""
+        if self.confirming:
+            for channel in self.confirming:
+                if channel.confirms is not None:
+                    channel.confirms.close_chunk()
+            self.confirming.clear()
 
-    def _ask(self, pending: AuthorizationPending) -> None:
-        """A backend must be asked: the same frame is offered again with the answer."""
-        session = self.session
-        assert session is not None
+    def on_error(self, error: Exception) -> bool:
+        """Close the connection with the error's code. Frames behind the offending one are parsed: close-ok may come."""
+        if isinstance(error, ConnectionFault):
+            if error.code == 501 or self.state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
+                self.parser.ignores_input = True  # nothing it says can be understood any more
+            self.fail(error)
+            return True
+        assert isinstance(error, BrokerError)
+        fault = fault_of(error)
+        self.fail(fault if isinstance(fault, ConnectionFault) else ConnectionFault(541, str(error)))
+        if isinstance(error, InternalError):
+            self.parser.ignores_input = True
+        return False
 
-        async def ask() -> None:
-            try:
-                with trio.fail_after(self.settings.auth.backend_timeout_s):
-                    await session.authorize(pending)
-            except trio.TooSlowError as error:
-                raise ConnectionFault(541, "an authorization backend did not answer in time") from error
+    def on_eof(self) -> None:
+        if self.state not in (ConnectionState.CLOSING, ConnectionState.CLOSED):
+            log.warning("conn=%s state=%s closed unexpectedly by the peer", self.name, self.state)
 
-        self.parser.is_suspended = True
-        self.deferred = ask
-
-    async def _settle_deferred(self) -> None:
-        """A frame of its own, so that nothing of the handshake stays alive with the connection."""
-        deferred, self.deferred = self.deferred, None
-        assert deferred is not None
-        try:
-            await deferred()
-        except ConnectionFault as fault:
-            self.fail(fault)
-        except BrokerError as error:
-            answer = fault_of(error)
-            self.fail(answer if isinstance(answer, ConnectionFault) else ConnectionFault(541, str(error)))
-
-    def _teardown(self) -> None:
-        self.state = "closed"
+    def release(self) -> None:
+        self._unsubscribe()
         self.heartbeat.stop()
-        self.outbox.is_closed = True
         self.release_channels()
         if self.session is not None:
-            self.session.close()
-            log.info(
-                "conn=%s vhost=%s user=%s closed",
-                self.name,
-                self.vhost_name,
-                self.username,
-            )
-        self.broker.timers.tick()
-        self.broker.dispatcher.run()
-
-    def _on_handshake_timeout(self) -> None:
-        if self.state in ("starting", "tuning", "opening"):
-            log.error("conn=%s handshake_timeout in state %s", self.name, self.state)
-            self.cancel()
+            log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)
 
     def _on_drained(self) -> None:
         """The peer took what was waiting: its consumers may go on, in the next pass."""
@@ -209,7 +124,7 @@ class AmqpConnection(Connection):
     def publisher(self, number: int) -> Channel:
         channel = self.channels.get(number)
         if channel is None:
-            if not number or self.state != "running":
+            if not number or self.state is not ConnectionState.RUNNING:
                 raise ConnectionFault(503, f"content method on channel {number} in state {self.state}")
             raise ConnectionFault(504, "expected 'channel.open'", (60, 40))
         return channel
@@ -218,12 +133,12 @@ class AmqpConnection(Connection):
         try:
             method = decode_method(payload)
         except MethodError as error:
-            if self.state in ("closing", "closed"):
+            if self.state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
                 return
             raise ConnectionFault(error.code, error.text, error.method) from error
-        if self.state == "closing" or self.state == "closed":
+        if self.state is ConnectionState.CLOSING or self.state is ConnectionState.CLOSED:
             self._on_method_while_closing(method)
-        elif self.state != "running":
+        elif self.state is not ConnectionState.RUNNING:
             if number:
                 raise ConnectionFault(
                     505, f"method on channel {number} before the connection is open", method.id
@@ -236,7 +151,7 @@ class AmqpConnection(Connection):
 
     def _on_method_while_closing(self, method: Method) -> None:
         if isinstance(method, methods.ConnectionCloseOk):
-            self.state = "closed"
+            self.move_to(ConnectionState.CLOSED)
         elif isinstance(method, methods.ConnectionClose):
             self.send(methods.ConnectionCloseOk())
 
@@ -294,9 +209,7 @@ class AmqpConnection(Connection):
 
     def opened(self, session: Session) -> None:
         """The handshake is done."""
-        self.session = session
-        self.broker.connections.log_in(self)
-        self.state = "running"
+        self.log_in(session)
         self.heartbeat.start(self.handshake.heartbeat_s)
         log.info(
             "conn=%s vhost=%s user=%s mechanism=%s opened",
@@ -324,7 +237,7 @@ class AmqpConnection(Connection):
 
     def _set_blocked(self, is_blocked: bool) -> None:
         """Tell it, once per episode."""
-        if self.state != "running" or is_blocked == self.is_blocked:
+        if self.state is not ConnectionState.RUNNING or is_blocked == self.is_blocked:
             return
         self.is_blocked = is_blocked
         if self.has_capability("connection.blocked"):
@@ -337,17 +250,12 @@ class AmqpConnection(Connection):
 
     # -- the end
 
-    def hold_until_durable(self) -> None:
-        """What was just done changed the store: the answer, and all behind it, leaves after the commit."""
-        if not self.broker.store.after_commit(self.outbox.release):
-            self.outbox.hold()
-
     def send(self, method: Method) -> None:
         self.outbox.write(method_frame(0, method))
 
     def fail(self, fault: ConnectionFault) -> None:
         """A connection exception: give everything back, say why, wait for close-ok."""
-        if self.state in ("closing", "closed"):
+        if self.state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             return
         text = reply_text(fault.code, fault.text)
         log.error(
@@ -361,9 +269,9 @@ class AmqpConnection(Connection):
             text,
         )
         is_unreadable = fault.code == 501
-        if self.state == "starting" and not self.handshake.is_started:
+        if self.state is ConnectionState.STARTING and not self.handshake.is_started:
             self.outbox.write(PROTOCOL_HEADER)  # it does not speak our protocol: name the one we do
-            self.state = "closed"
+            self.move_to(ConnectionState.CLOSED)
             return
         self._send_close(
             fault.code, text, fault.method, FRAME_FAULT_LINGER_S if is_unreadable else CLOSE_TIMEOUT_S
@@ -371,15 +279,15 @@ class AmqpConnection(Connection):
 
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
-        if self.state == "running":
+        if self.state is ConnectionState.RUNNING:
             self._send_close(code, reply_text(code, reason), (0, 0), CLOSE_TIMEOUT_S)
             self.broker.dispatcher.run_soon()
-        elif self.state not in ("closing", "closed"):
+        elif self.state not in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             self.cancel()
 
     def _send_close(self, code: int, text: str, method: tuple[int, int], timeout_s: float) -> None:
         self.release_channels()
-        self.state = "closing"
+        self.move_to(ConnectionState.CLOSING)
         self.parser.is_discarding = True
         self.send(
             methods.ConnectionClose(reply_code=code, reply_text=text, class_id=method[0], method_id=method[1])

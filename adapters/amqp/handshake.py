@@ -14,6 +14,7 @@ from leveret.adapters.amqp.faults import ConnectionFault, reply_text
 from leveret.adapters.amqp.methods import Method
 from leveret.adapters.amqp.protocol import PROTOCOL_HEADER
 from leveret.adapters.amqp.settings import AmqpSettings
+from leveret.adapters.connection import ConnectionState
 from leveret.auth import sasl
 from leveret.auth.contracts import AccessDenied, Credentials, Principal
 from leveret.core.errors import BrokerError
@@ -94,18 +95,17 @@ class Handshake:
     def on_method(self, method: Method) -> None:
         connection = self._connection
         match connection.state, method:
-            case "starting", methods.ConnectionStartOk():
+            case ConnectionState.STARTING, methods.ConnectionStartOk():
                 self._on_start_ok(method)
-            case "tuning", methods.ConnectionTuneOk():
+            case ConnectionState.TUNING, methods.ConnectionTuneOk():
                 self._on_tune_ok(method)
-            case "opening", methods.ConnectionOpen():
-                connection.parser.is_suspended = True
-                connection.deferred = lambda: self._open(method.virtual_host)
+            case ConnectionState.OPENING, methods.ConnectionOpen():
+                connection.defer(lambda: self._open(method.virtual_host))
             case _, methods.ConnectionClose():
                 connection.send(methods.ConnectionCloseOk())
-                connection.state = "closed"
+                connection.move_to(ConnectionState.CLOSED)
             case _, methods.ConnectionCloseOk():
-                connection.state = "closed"
+                connection.move_to(ConnectionState.CLOSED)
             case state, _:
                 raise ConnectionFault(
                     503, f"unexpected method '{method.name}' in connection state {state}", method.id
@@ -121,8 +121,7 @@ class Handshake:
         if method.mechanism not in self._mechanisms:
             raise ConnectionFault(503, f"unknown authentication mechanism '{method.mechanism}'", (10, 11))
         connection = self._connection
-        connection.parser.is_suspended = True
-        connection.deferred = lambda: self._authenticate(method.mechanism, method.response)
+        connection.defer(lambda: self._authenticate(method.mechanism, method.response))
 
     def _credentials(self, mechanism: str, response: bytes) -> Credentials:
         connection = self._connection
@@ -147,8 +146,10 @@ class Handshake:
             log.warning("conn=%s mechanism=%s login refused: %s", connection.name, mechanism, error)
             await self._refuse(mechanism)
             return
+        if connection.state is not ConnectionState.STARTING:  # it was closed meanwhile
+            return
         amqp = AmqpSettings.of(connection.settings)
-        connection.state = "tuning"
+        connection.move_to(ConnectionState.TUNING)
         connection.send(
             methods.ConnectionTune(
                 channel_max=amqp.channel_max, frame_max=amqp.frame_max, heartbeat=amqp.heartbeat_s
@@ -159,6 +160,8 @@ class Handshake:
         """Slowly, so that guessing is slow; with a close if the client understands it (authentication_failure_close)."""
         connection = self._connection
         await trio.sleep(connection.settings.auth.login_failure_delay_s)
+        if connection.state is not ConnectionState.STARTING:  # it was closed meanwhile
+            return
         if self.capabilities.get("authentication_failure_close") is True:
             connection.send(
                 methods.ConnectionClose(
@@ -172,10 +175,10 @@ class Handshake:
                     method_id=0,
                 )
             )
-            connection.state = "closing"
+            connection.move_to(ConnectionState.CLOSING)
             connection.broker.timers.after(5.0, connection.cancel)
         else:
-            connection.state = "closed"
+            connection.move_to(ConnectionState.CLOSED)
 
     async def update_secret(self, secret: bytes) -> None:
         """connection.update-secret: the same user, proved anew (a fresh token)."""
@@ -236,7 +239,7 @@ class Handshake:
         connection.parser.frame_max = method.frame_max
         connection.channel_max = method.channel_max
         self.heartbeat_s = method.heartbeat
-        connection.state = "opening"
+        connection.move_to(ConnectionState.OPENING)
 
     async def _open(self, vhost: str) -> None:
         connection = self._connection
@@ -245,5 +248,8 @@ class Handshake:
             session = await connection.broker.open_session(self.principal, vhost, connection)
         except BrokerError as error:
             raise ConnectionFault(530, str(error), (10, 40)) from error
+        if connection.state is not ConnectionState.OPENING:  # it was closed meanwhile
+            session.close()
+            return
         connection.opened(session)
         connection.send(methods.ConnectionOpenOk())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from leveret.adapters.connection import ConnectionState
 from leveret.core.timers import Timer
 
 if TYPE_CHECKING:
@@ -23,12 +24,11 @@ class Heartbeat:
     """
 
     def __init__(self, connection: AmqpConnection) -> None:
-        self.has_received = True
         self._connection = connection
         self._interval_s = 0
         self._silent = 0
         self._half = False
-        self._sent_total = 0
+        self._sent_total = self._received_bytes = 0
         self._timer: Timer | None = None
 
     def start(self, interval_s: int) -> None:
@@ -47,12 +47,16 @@ class Heartbeat:
     def _beat(self) -> None:
         connection = self._connection
         outbox = connection.outbox
-        if outbox.sent_total == self._sent_total and not outbox.chunks and connection.state == "running":
+        if (
+            outbox.sent_total == self._sent_total
+            and not outbox.chunks
+            and connection.state is ConnectionState.RUNNING
+        ):
             outbox.write(FRAME)
         self._sent_total = outbox.sent_total
         self._half = not self._half
         if not self._half:
-            if self.has_received or connection.is_reading_paused:
+            if connection.received_bytes != self._received_bytes or connection.is_reading_paused:
                 self._silent = 0
             else:
                 self._silent += 1
@@ -64,5 +68,5 @@ class Heartbeat:
                     )
                     connection.cancel()
                     return
-            self.has_received = False
+            self._received_bytes = connection.received_bytes
         self._arm()

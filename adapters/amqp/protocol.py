@@ -86,9 +86,7 @@ class FrameParser:
         self.frame_max = frame_max  # payloads up to this are accepted (8 more than the specification's)
         self.is_suspended = False
         self.is_discarding = False  # after connection.close was sent: only close and close-ok are looked at
-        self.is_bulk = (
-            False  # a large body frame was cut in two by the end of a chunk; whoever reads may reset it
-        )
+        self.is_bulk = False  # a large body frame was cut in two by the end of the last chunk
         self.ignores_input = False  # after a framing error: what follows means nothing
         self._rest = b""
         self._is_started = False  # the protocol header was seen
@@ -99,6 +97,7 @@ class FrameParser:
     def feed(self, data: bytes) -> None:
         if self.ignores_input:
             return
+        self.is_bulk = False
         if self._rest:
             data = self._rest + data
             self._rest = b""

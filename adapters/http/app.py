@@ -53,7 +53,6 @@ AREAS = (
 """Modules with `routes(context) -> list[web.RouteDef]`, in the order of matching. Imported when the listener is built."""
 METRICS_AREAS = ("leveret.adapters.http.metrics",)
 """What the prometheus listener serves."""
-BACKEND_TIMEOUT_S = 15.0
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 IS_CONFIRMED: web.RequestKey[bool] = web.RequestKey("is_confirmed", bool)
 """Set by handlers that have waited for the commit of all they did, and have answered for it."""
@@ -159,12 +158,19 @@ class HttpContext:
     # -- waiting
 
     async def trio(
-        self, function: Callable[..., Awaitable[T]], *arguments: Any, timeout_s: float = BACKEND_TIMEOUT_S
+        self, function: Callable[..., Awaitable[T]], *arguments: Any, timeout_s: float | None = None
     ) -> T:
-        """Await a trio function from a handler. Raise trio.TooSlowError. Cancelling the handler cancels it."""
+        """Await a trio function from a handler. Cancelling the handler cancels it.
+
+        Args:
+            timeout_s: how long it may take; by default auth.backend_timeout_s.
+
+        Raises trio.TooSlowError.
+        """
+        limit_s = self.broker.settings.auth.backend_timeout_s if timeout_s is None else timeout_s
 
         async def bounded() -> T:
-            with trio.fail_after(timeout_s):
+            with trio.fail_after(limit_s):
                 return await function(*arguments)
 
         result: T = await self.loop.trio_as_future(bounded)

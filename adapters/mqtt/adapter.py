@@ -35,7 +35,6 @@ __all__ = ["MqttAdapter"]
 
 log = logging.getLogger(__name__)
 
-AUTHORIZE_S = 15.0  # how long a will may wait for an authorization backend
 WEBSOCKET = WebSocketSpec(("mqtt", "mqttv3.1"))
 
 
@@ -223,7 +222,7 @@ class MqttAdapter:
         self, session: Session, stored: StoredWill, pending: AuthorizationPending
     ) -> None:
         """A backend must be asked whether the will may be published."""
-        with trio.move_on_after(AUTHORIZE_S):
+        with trio.move_on_after(self.broker.settings.auth.backend_timeout_s):
             await session.authorize(pending)
             self.broker.timers.tick()
             self._publish_as(session, stored)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from leveret.adapters.connection import Connection
+from leveret.adapters.connection import DRAIN_S, AuthorizationTimeout, Connection, ConnectionState
 from leveret.adapters.mqtt import subscribing
 from leveret.adapters.mqtt.acks import Acks
 from leveret.adapters.mqtt.handshake import Handshake, Refusal
@@ -25,36 +25,33 @@ from leveret.adapters.mqtt.packets import (
 from leveret.adapters.mqtt.parser import PacketParser
 from leveret.adapters.mqtt.publishing import PROTOCOLS, Publisher
 from leveret.adapters.mqtt.spec import V5, MqttFault, PacketType, Properties, Reason
-from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
+from leveret.adapters.read_coalescing import ReadCoalescer
 from leveret.core.connections import ConnectionDetails
 from leveret.core.counters import PublishCounters
-from leveret.core.errors import AuthorizationPending, BrokerError
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.adapter import MqttAdapter
     from leveret.adapters.mqtt.session import MqttSession
+    from leveret.adapters.mqtt.statistics import MqttStatistics
     from leveret.adapters.transport import Transport
     from leveret.core.session import Session
-    from leveret.core.timers import Timer
 __all__ = ["MqttConnection"]
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 5.0  # for the last bytes to a slow peer
-AUTHORIZE_S = 15.0  # how long one packet may wait for an authorization backend
 VERSIONS = {3: "MQTT 3.1", 4: "MQTT 3.1.1", 5: "MQTT 5.0"}
 
 
 class MqttConnection(Connection):
     """State of one connection.
 
-    state   starting (before CONNECT), running, closed
     version 3, 4 or 5 once CONNECT was seen
     """
 
+    parser: PacketParser
+    fault_type = MqttFault
+
     __slots__ = (
-        "_coalescer",
-        "_deadline",
         "_handshake",
         "_is_lost",
         "acks",
@@ -78,11 +75,9 @@ class MqttConnection(Connection):
         self.version = 0
         self.client_id = ""
         self.parser = PacketParser(self, self.settings.max_packet_size_unauthenticated)
-        self._coalescer: ReadCoalescer | None = None  # of those who publish
         self._handshake: Handshake | None = Handshake(self)
         self._is_lost = True  # until DISCONNECT says otherwise: the will is due
         self.keep_alive = KeepAlive(self)
-        self._deadline: Timer | None = None
         self.acks = Acks(self.outbox, self.broker.store)
 
     def __repr__(self) -> str:
@@ -90,93 +85,37 @@ class MqttConnection(Connection):
 
     # -- the life of it
 
-    async def run(self) -> None:
-        """From accept to end. The session, if it may, stays; nothing else does."""
-        broker = self.broker
-        broker.connections.add(self)
-        self._deadline = broker.timers.at(
-            trio.current_time() + self.settings.handshake_timeout_s, self._on_handshake_timeout
-        )
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                await self._read()
-                self._hand_back()
-                await self._say_goodbye()
-                nursery.cancel_scope.cancel()
-        finally:
-            self._teardown()
-            broker.connections.discard(self)
+    @property
+    def handshake_timeout_s(self) -> float:
+        return self.settings.handshake_timeout_s
 
-    async def _read(self) -> None:
-        broker, transport = self.broker, self.transport
-        statistics = self.adapter.statistics
-        while self.state != "closed":
-            if self.deferred is not None:
-                await self._settle_deferred()
-                data = b""
-            else:
-                if not self.may_read:
-                    await self.wait_until_readable()
-                try:
-                    data = await transport.receive()
-                except OSError as error:
-                    log.info("conn=%s client=%r lost: %s", self.name, self.client_id, error)
-                    return
-                if not data:
-                    if self.state == "running":
-                        log.info("conn=%s client=%r closed by the peer", self.name, self.client_id)
-                    return
-                self.received_bytes += len(data)
-                statistics.bytes_received += len(data)
-            now = self.keep_alive.last_received = broker.timers.tick()
-            self._feed(data)
-            self.acks.close_chunk()
-            broker.dispatcher.run()
-            size = len(data)
-            del data  # an idle connection holds on to nothing
-            if self._coalescer is not None and self._coalescer.after(size, now):
-                transport.acknowledge()
-                await trio.sleep(PAUSE_S)
+    @property
+    def byte_totals(self) -> MqttStatistics:
+        return self.adapter.statistics
 
-    async def _settle_deferred(self) -> None:
-        """A frame of its own, so that nothing of CONNECT stays alive with the connection."""
-        deferred, self.deferred = self.deferred, None
-        assert deferred is not None
-        await deferred()
-        if self.state != "closed":
-            self.parser.is_suspended = False
+    def end_of_chunk(self) -> None:
+        self.acks.close_chunk()
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed(data)
-        except MqttFault as fault:
-            self.fail(fault)
-        except AuthorizationPending as pending:
-            self._ask(pending)
-        except BrokerError as error:
+    def on_error(self, error: Exception) -> bool:
+        """The reason code that fits: version 5 is told, then it is over."""
+        if isinstance(error, MqttFault):
+            self.fail(error)
+        elif isinstance(error, AuthorizationTimeout):
+            self.fail(MqttFault(Reason.SERVER_BUSY, str(error)))
+        else:
             self.fail(MqttFault(Reason.UNSPECIFIED_ERROR, str(error)))
-        except Exception:
-            log.exception("conn=%s client=%r internal error", self.name, self.client_id)
-            self.fail(MqttFault(Reason.UNSPECIFIED_ERROR, "internal error"))
+        return False
 
-    def _ask(self, pending: AuthorizationPending) -> None:
-        """A backend must be asked: the same packet is offered again with the answer."""
-        session = self.session
-        assert session is not None
+    def on_lost(self, error: OSError) -> None:
+        log.info("conn=%s client=%r lost: %s", self.name, self.client_id, error)
 
-        async def ask() -> None:
-            try:
-                with trio.fail_after(AUTHORIZE_S):
-                    await session.authorize(pending)
-            except trio.TooSlowError:
-                self.fail(MqttFault(Reason.SERVER_BUSY, "an authorization backend did not answer in time"))
+    def on_eof(self) -> None:
+        if self.state is ConnectionState.RUNNING:
+            log.info("conn=%s client=%r closed by the peer", self.name, self.client_id)
 
-        self.parser.is_suspended = True
-        self.deferred = ask
-
-    async def _say_goodbye(self) -> None:
-        """What was answered already leaves, and what waits for the store; who is slow has a moment."""
+    async def say_goodbye(self) -> None:
+        """The session is handed back. What was answered leaves, and what waits for the store."""
+        self._hand_back()
         with trio.move_on_after(DRAIN_S):
             committed = trio.Event()
             if not self.broker.store.after_commit(committed.set):
@@ -185,7 +124,7 @@ class MqttConnection(Connection):
 
     def _hand_back(self) -> None:
         """The session goes on without us, or ends; the will, if we are missed, is due."""
-        self.state = "closed"
+        self.move_to(ConnectionState.CLOSED)
         self.broker.timers.tick()  # clocks start now: of the session's expiry, of the will's delay
         mine = self.mqtt_session if self.session is not None else None
         if mine is None or mine.connection is not self:
@@ -195,27 +134,15 @@ class MqttConnection(Connection):
         if self._is_lost:
             self.adapter.wills.fire(vhost, self.client_id, session_expiry_s=expiry_s)
 
-    def _teardown(self) -> None:
-        was_running = self.session is not None
+    def release(self) -> None:
         self._hand_back()
         self.keep_alive.stop()
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self.outbox.is_closed = True
         self.acks.close()
         statistics = self.adapter.statistics
         statistics.bytes_sent += self.outbox.sent_total
-        if was_running:
+        if self.session is not None:
             statistics.client_disconnected()
-            assert self.session is not None
-            self.session.close()
             log.info("conn=%s client=%r closed", self.name, self.client_id)
-        self.broker.dispatcher.run()
-
-    def _on_handshake_timeout(self) -> None:
-        if self.state == "starting":
-            log.warning("conn=%s no CONNECT in time", self.name)
-            self.cancel()
 
     def _on_drained(self) -> None:
         super()._on_drained()
@@ -229,7 +156,7 @@ class MqttConnection(Connection):
     ) -> None:
         if not self.is_publisher:
             self.is_publisher = True
-            self._coalescer = ReadCoalescer()
+            self.coalescer = ReadCoalescer()
         self.publisher.publish(flags, topic, properties, packet_ids, payloads)
 
     def on_acks(self, packet: PacketType, packet_ids: list[int]) -> None:
@@ -247,7 +174,7 @@ class MqttConnection(Connection):
             delivery.on_pubcomp(packet_ids)
 
     def on_packet(self, first: int, payload: bytes) -> None:
-        if self.state == "closed":
+        if self.state is ConnectionState.CLOSED:
             return
         self.adapter.statistics.messages_received += 1
         packet, flags = first >> 4, first & 15
@@ -298,11 +225,6 @@ class MqttConnection(Connection):
         if store.definition_writes != before:
             self.hold_until_durable()
 
-    def hold_until_durable(self) -> None:
-        """The answer, and all behind it, leaves after the commit."""
-        if not self.broker.store.after_commit(self.outbox.release):
-            self.outbox.hold()
-
     def answer(self, data: bytes) -> None:
         self.acks.close_chunk()  # what was asked before is answered before
         self.adapter.statistics.messages_sent += 1
@@ -328,28 +250,22 @@ class MqttConnection(Connection):
                 self._refuse(refusal)
 
         self.parser.version = self.version
-        self.parser.is_suspended = True
-        self.deferred = accept
+        self.defer(accept)
 
     def _refuse(self, refusal: Refusal) -> None:
         assert self._handshake is not None
         self.outbox.write(self._handshake.refuse(refusal))
-        self.state = "closed"
+        self.move_to(ConnectionState.CLOSED)
         self.broker.dispatcher.run()
 
     def opened(self, session: Session, mine: MqttSession) -> None:
         """CONNECT is accepted."""
-        self.session = session
-        self.broker.connections.log_in(self)
+        self.log_in(session)
         self.mqtt_session = mine
         self.acks.unsent_publishes = len(mine.received)  # a resumed session's are in flight still
         self.publisher = Publisher(self, session, self.settings.receive_maximum)
-        self.state = "running"
         self.parser.max_size = self.settings.max_packet_size
         self._handshake = None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
         self.adapter.statistics.client_connected()
 
     def _on_disconnect(self, payload: bytes) -> None:
@@ -365,7 +281,7 @@ class MqttConnection(Connection):
             if mine.connection is self:
                 self.adapter.wills.discard(mine.vhost.name, self.client_id)
         self.acks.close_chunk()
-        self.state = "closed"
+        self.move_to(ConnectionState.CLOSED)
         self.parser.is_suspended = True  # nothing behind it counts
 
     def taken_over(self) -> None:
@@ -375,7 +291,7 @@ class MqttConnection(Connection):
 
     def fail(self, fault: MqttFault) -> None:
         """The peer's mistake, or our refusal: version 5 is told, then it is over."""
-        if self.state == "closed":
+        if self.state is ConnectionState.CLOSED:
             return
         log.warning("conn=%s client=%r error=0x%02x %s", self.name, self.client_id, fault.reason, fault.text)
         if self.session is None:
@@ -389,7 +305,7 @@ class MqttConnection(Connection):
     def _end(self, reason: Reason, text: str) -> None:
         """Tell it, hand the session back at once, and close when the last bytes are out."""
         self.acks.close_chunk()
-        if self.state != "closed" and self.version == V5 and self.session is not None:
+        if self.state is not ConnectionState.CLOSED and self.version == V5 and self.session is not None:
             self.outbox.write(disconnect(reason, Properties(reason_string=text[:1000])))
         self._close()
 
@@ -398,18 +314,17 @@ class MqttConnection(Connection):
         self.parser.is_suspended = True
         self._hand_back()
         self.transport.stop_reading()
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._cancel_deadline()
         # Who waits for something else than the peer's bytes has a moment to get there.
         self._deadline = self.broker.timers.after(2 * DRAIN_S, self.cancel)
         self.broker.dispatcher.run_soon()
 
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
-        if self.state == "running":
+        if self.state is ConnectionState.RUNNING:
             is_stopping = "shutdown" in reason
             self._end(Reason.SERVER_SHUTTING_DOWN if is_stopping else Reason.ADMINISTRATIVE_ACTION, reason)
-        elif self.state != "closed":
+        elif self.state is not ConnectionState.CLOSED:
             self.cancel()
 
     def traffic(self) -> tuple[str, PublishCounters]:
@@ -437,7 +352,7 @@ class MqttConnection(Connection):
 
     @property
     def is_blocked(self) -> bool:
-        return self.state == "running" and self.is_publisher and self.broker.alarms.is_blocking
+        return self.state is ConnectionState.RUNNING and self.is_publisher and self.broker.alarms.is_blocking
 
     def details(self) -> ConnectionDetails:
         return ConnectionDetails(

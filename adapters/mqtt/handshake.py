@@ -6,6 +6,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
+from leveret.adapters.connection import ConnectionState
 from leveret.adapters.mqtt.delivery import Delivery
 from leveret.adapters.mqtt.packets import connack, decode_connect
 from leveret.adapters.mqtt.spec import V4, V5, Connect, MqttFault, Properties, Reason
@@ -85,6 +86,9 @@ class Handshake:
             is_known = vhost_name in connection.broker.vhosts
             reason = Reason.NOT_AUTHORIZED if is_known else Reason.BAD_USER_NAME_OR_PASSWORD
             raise Refusal(reason, str(error), is_login=True) from error
+        if connection.state is not ConnectionState.STARTING:  # it was closed meanwhile
+            session.close()
+            return
         self._open(packet, session, assigned)
 
     def _open(self, packet: Connect, session: Session, assigned: str | None) -> None:

@@ -15,18 +15,14 @@ AGAIN_S = 1.0  # while we do not read, silence proves nothing: look again later
 
 
 class KeepAlive:
-    """One timer, set anew when it fires: no clock is read and no timer moved per packet.
+    """One timer, set anew when it fires: no clock is read and no timer moved per packet."""
 
-    last_received is set by whoever reads, at the end of each chunk.
-    """
-
-    __slots__ = ("_connection", "_limit_s", "_timer", "last_received", "seconds")
+    __slots__ = ("_connection", "_limit_s", "_timer", "seconds")
 
     def __init__(self, connection: MqttConnection) -> None:
         self._connection = connection
         self._limit_s = 0.0
         self._timer: Timer | None = None
-        self.last_received = 0.0
         self.seconds = 0
 
     def start(self, seconds: int) -> None:
@@ -34,7 +30,7 @@ class KeepAlive:
         timers = self._connection.broker.timers
         self.seconds = seconds
         self._limit_s = seconds * 1.5
-        self.last_received = timers.now
+        self._connection.last_received = timers.now
         if seconds:
             self._timer = timers.after(self._limit_s, self._look)
 
@@ -46,7 +42,7 @@ class KeepAlive:
     def _look(self) -> None:
         connection = self._connection
         timers = connection.broker.timers
-        due = self.last_received + self._limit_s
+        due = connection.last_received + self._limit_s
         if connection.is_reading_paused or due > timers.now + 0.001:
             self._timer = timers.at(max(due, timers.now + AGAIN_S), self._look)
             return

@@ -45,6 +45,8 @@ class PacketParser:
     raises is offered the same packets again by the next `feed`.
     """
 
+    is_bulk = False  # larger reads do not pay: packets are joined from pieces
+
     __slots__ = ("_missing", "_parts", "_rest", "handler", "is_suspended", "max_size", "version")
 
     def __init__(self, handler: PacketHandler, max_size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from leveret.adapters.connection import ConnectionState
 from leveret.adapters.stomp.faults import StompFault, fault_of
 from leveret.adapters.stomp.frames import Frame
 from leveret.adapters.stomp.settings import StompSettings
@@ -90,7 +91,7 @@ class Commands:
 
     def _on_connect(self, frame: Frame) -> None:
         connection = self._connection
-        if connection.state != "starting":
+        if connection.state is not ConnectionState.STARTING:
             raise StompFault("Illegal command", "You are logged in already\n")
         connection.defer(lambda: connection.handshake.connect(frame))
 

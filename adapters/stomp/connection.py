@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from leveret.adapters.connection import Connection
-from leveret.adapters.read_coalescing import PAUSE_S, ReadCoalescer
+from leveret.adapters.connection import Connection, ConnectionState
+from leveret.adapters.read_coalescing import ReadCoalescer
 from leveret.adapters.stomp.acks import Deliveries
 from leveret.adapters.stomp.commands import Commands
 from leveret.adapters.stomp.faults import StompFault, fault_of
@@ -22,11 +22,10 @@ from leveret.adapters.stomp.receipts import Receipts
 from leveret.adapters.stomp.settings import StompSettings
 from leveret.adapters.stomp.subscriptions import Subscriptions
 from leveret.adapters.stomp.transactions import Transactions
-from leveret.adapters.transport import READ_BULK_BYTES, READ_BYTES
 from leveret.adapters.websocket.transport import WebSocketTransport
 from leveret.core.connections import ConnectionDetails
 from leveret.core.counters import PublishCounters
-from leveret.core.errors import AuthorizationPending, BrokerError
+from leveret.core.errors import BrokerError
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.subscriptions import Subscription
@@ -38,8 +37,6 @@ __all__ = ["StompConnection"]
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0  # how long an ERROR or the last receipts wait for the store
-SMALL_BYTES = 2048  # chunks of a client that waits, rather than streams
-DRAIN_S = 5.0  # for the last bytes to a slow peer
 # What the peer had sent behind a fault is read before we close, or its system would throw our ERROR away (RFC 1122,
 # 4.2.2.13): until nothing came for a moment, or it closed, or too much of it came.
 QUIET_S, LINGER_S = 0.05, 1.0
@@ -48,8 +45,13 @@ QUIET_S, LINGER_S = 0.05, 1.0
 class StompConnection(Connection):
     """State of one connection.
 
-    state   starting (no CONNECT yet, or it is being looked at), running, closing (the last frames leave), closed
+    In the state "closing", the last frames leave; nothing more is read.
     """
+
+    parser: FrameParser
+    fault_type = StompFault
+    is_blocked = False  # by an alarm, as listings show it
+    prompt_bytes = 2048  # a client that sends less than this waits, rather than streams
 
     def __init__(self, broker: Broker, transport: Transport) -> None:
         super().__init__(broker, transport, StompSettings.of(broker.settings).outbox_bytes)
@@ -58,7 +60,6 @@ class StompConnection(Connection):
         self.session_id = new_session_id()
         self.handshake = Handshake(self)
         self.heartbeat = Heartbeat(self)
-        self.is_blocked = False  # by an alarm, as listings show it
         self.coalescer = ReadCoalescer()
         stomp = StompSettings.of(self.settings)
         self.parser = FrameParser(
@@ -77,114 +78,38 @@ class StompConnection(Connection):
 
     # -- the life of it
 
-    async def run(self) -> None:
-        """From accept to end. Leaves nothing behind: consumers, deliveries and exclusive queues are given back."""
-        broker = self.broker
-        broker.connections.add(self)
-        deadline = broker.timers.at(
-            trio.current_time() + StompSettings.of(self.settings).handshake_timeout_s,
-            self._on_handshake_timeout,
-        )
-        unsubscribe = broker.alarms.on_change(self._on_alarm)
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                with self._reading:
-                    await self._read()
-                await self._finish()
-                nursery.cancel_scope.cancel()
-        finally:
-            deadline.cancel()
-            unsubscribe()
-            self._teardown()
-            broker.connections.discard(self)
+    @property
+    def handshake_timeout_s(self) -> float:
+        return StompSettings.of(self.settings).handshake_timeout_s
+
+    def started(self) -> None:
+        self._unsubscribe = self.broker.alarms.on_change(self._on_alarm)
 
     async def _read(self) -> None:
-        broker, transport, parser = self.broker, self.transport, self.parser
-        while self.state in ("starting", "running"):
-            if self.deferred is not None:
-                await self._settle_deferred()
-                parser.is_suspended = False
-                data = b""
-            else:
-                if not self.may_read:
-                    await self.wait_until_readable()
-                try:
-                    data = await transport.receive()
-                except OSError as error:  # reset: the peer's way to leave in a hurry
-                    log.warning("conn=%s state=%s lost: %s", self.name, self.state, error)
-                    return
-                if not data:
-                    if self.state == "running":
-                        log.info("conn=%s closed by the peer without DISCONNECT", self.name)
-                    return
-                self.received_bytes += len(data)
-                self.heartbeat.has_received = True
-            now = broker.timers.tick()
-            sent = self.outbox.sent_total
-            parser.is_bulk = False
-            self._feed(data)
-            transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
-            self.receipts.close_chunk()
-            broker.dispatcher.run()
-            size = len(data)
-            data = b""  # not held while the peer is idle
-            is_coalesced = self.coalescer.after(size, now)
-            if is_coalesced or (0 < size < SMALL_BYTES and self.outbox.sent_total == sent):
-                # Clients that leave Nagle's algorithm on keep their next frame until this one is acknowledged; nothing
-                # of ours would carry that.
-                transport.acknowledge()
-            if is_coalesced:
-                await trio.sleep(PAUSE_S)
+        with self._reading:
+            await super()._read()
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed(data)
-        except StompFault as fault:
-            self.fail(fault)
-        except AuthorizationPending as pending:
-            self._ask(pending)
-        except Exception:
-            log.exception("conn=%s internal error", self.name)
-            self.fail(StompFault("internal_error", "INTERNAL_ERROR - internal error"))
+    def end_of_chunk(self) -> None:
+        self.receipts.close_chunk()
 
-    def _ask(self, pending: AuthorizationPending) -> None:
-        """A backend must be asked: the same frame is offered again with the answer."""
-        session = self.session
-        assert session is not None
-
-        async def ask() -> None:
-            try:
-                with trio.fail_after(self.settings.auth.backend_timeout_s):
-                    await session.authorize(pending)
-            except trio.TooSlowError as error:
-                raise StompFault(
-                    "internal_error", "INTERNAL_ERROR - an authorization backend did not answer in time"
-                ) from error
-
-        self.defer(ask)
-
-    def defer(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Await it before the next frame is looked at."""
-        self.parser.is_suspended = True
-        self.deferred = action
-
-    async def _settle_deferred(self) -> None:
-        deferred, self.deferred = self.deferred, None
-        assert deferred is not None
-        try:
-            await deferred()
-        except StompFault as fault:
-            self.fail(fault)
-        except BrokerError as error:
+    def on_error(self, error: Exception) -> bool:
+        """ERROR, and the end: nothing behind the offending frame is looked at."""
+        if isinstance(error, StompFault):
+            self.fail(error)
+        elif isinstance(error, BrokerError):
             self.fail(fault_of(error))
+        return False
 
-    async def _finish(self) -> None:
+    def on_eof(self) -> None:
+        if self.state is ConnectionState.RUNNING:
+            log.info("conn=%s closed by the peer without DISCONNECT", self.name)
+
+    async def say_goodbye(self) -> None:
         """The last answers leave, as far as they may and the peer takes them."""
-        is_ours = self.state == "closing"
-        if not is_ours:
-            self._release()  # it will not read messages, but it may still read receipts
-            self.state = "closing"
+        is_ours = self.state is ConnectionState.CLOSING
+        if self.state in (ConnectionState.STARTING, ConnectionState.RUNNING):
+            self._give_back()  # it will not read messages, but it may still read receipts
+            self.move_to(ConnectionState.CLOSING)
         self.receipts.close_chunk()
         self.broker.dispatcher.run()
         if self.receipts.is_waiting:
@@ -192,8 +117,7 @@ class StompConnection(Connection):
             self.receipts.on_empty = answered.set
             with trio.move_on_after(CLOSE_TIMEOUT_S):
                 await answered.wait()
-        with trio.move_on_after(DRAIN_S):
-            await self.outbox.drain()
+        await super().say_goodbye()
         if is_ours:
             await self._linger()
 
@@ -207,28 +131,19 @@ class StompConnection(Connection):
         except (OSError, trio.TooSlowError):  # it is gone, or it is quiet
             return
 
-    def _teardown(self) -> None:
-        self._release()
-        self.state = "closed"
+    def release(self) -> None:
+        self._unsubscribe()
+        self._give_back()
         self.heartbeat.stop()
-        self.outbox.is_closed = True
         self.receipts.close()
         if self.session is not None:
-            self.session.close()
             log.info("conn=%s vhost=%s user=%s closed", self.name, self.vhost_name, self.username)
-        self.broker.timers.tick()
-        self.broker.dispatcher.run()
 
-    def _release(self) -> None:
-        """Give back everything it holds; open transactions are as if they had never been."""
+    def _give_back(self) -> None:
+        """Consumers and deliveries; open transactions are as if they had never been."""
         self.transactions.clear()
         if self.session is not None:
             self.subscriptions.release()
-
-    def _on_handshake_timeout(self) -> None:
-        if self.state == "starting":
-            log.error("conn=%s handshake_timeout", self.name)
-            self.cancel()
 
     def _on_drained(self) -> None:
         """The peer took what was waiting: its subscriptions may go on, in the next pass."""
@@ -253,8 +168,6 @@ class StompConnection(Connection):
 
     def opened(self, session: Session, version: str) -> None:
         """The handshake is done."""
-        self.session = session
-        self.broker.connections.log_in(self)
         self.version = version
         stomp = StompSettings.of(self.settings)
         self.publisher = Publisher(self, session)
@@ -264,7 +177,7 @@ class StompConnection(Connection):
         parser.limits = Limits(stomp.max_frame_size, stomp.max_headers, stomp.max_header_length)
         parser.is_open = True
         parser.forget()
-        self.state = "running"
+        self.log_in(session)
         log.info(
             "conn=%s vhost=%s user=%s mechanism=%s version=%s opened",
             self.name,
@@ -289,7 +202,7 @@ class StompConnection(Connection):
     def on_cancelled(self, subscription: Subscription) -> None:
         """The queue is gone: say so; only that subscription ends (the one ERROR after which we stay, as RabbitMQ)."""
         self.subscriptions.forget(subscription)
-        if self.state != "running":
+        if self.state is not ConnectionState.RUNNING:
             return
         shown = f"id='{subscription.id}'" if subscription.id is not None else subscription.tag
         self.write(
@@ -305,7 +218,7 @@ class StompConnection(Connection):
     def check_timeouts(self, now: float) -> None:
         """Called once a minute: deliveries older than the consumer timeout end the connection."""
         timeout_ms = self.deliveries.overdue(now, self.settings.limits.consumer_timeout_ms)
-        if timeout_ms is not None and self.state == "running":
+        if timeout_ms is not None and self.state is ConnectionState.RUNNING:
             self.fail(
                 StompFault(
                     "precondition_failed",
@@ -318,12 +231,12 @@ class StompConnection(Connection):
     def leave(self) -> None:
         """DISCONNECT: what it says behind is not looked at."""
         self.parser.ignores_input = self.parser.is_suspended = True
-        self._release()
+        self._give_back()
         self._end()
 
     def fail(self, fault: StompFault, *, level: int = logging.ERROR) -> None:
         """Give everything back, say why behind what was earned before, and end."""
-        if self.state in ("closing", "closed"):
+        if self.state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             return
         log.log(
             level,
@@ -336,7 +249,7 @@ class StompConnection(Connection):
             fault.detail.strip(),
         )
         self.parser.ignores_input = True
-        self._release()
+        self._give_back()
         extra = () if fault.receipt is None else (("receipt-id", fault.receipt),)
         command, *headers = self._error(fault.message, *extra)
         body = fault.detail.encode("utf-8", "surrogateescape")
@@ -354,15 +267,15 @@ class StompConnection(Connection):
         )
 
     def _end(self) -> None:
-        self.state = "closing"
+        self.move_to(ConnectionState.CLOSING)
         self._reading.cancel()
 
     def close(self, reason: str, *, code: int = 320) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
-        if self.state == "running":
+        if self.state is ConnectionState.RUNNING:
             fault = StompFault("connection_forced", f"CONNECTION_FORCED - {reason}")
             self.fail(fault, level=logging.WARNING)
-        elif self.state == "starting":
+        elif self.state is ConnectionState.STARTING:
             self.cancel()
 
     def traffic(self) -> tuple[str, PublishCounters]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from leveret.adapters.connection import ConnectionState
 from leveret.adapters.stomp.faults import StompFault
 from leveret.adapters.stomp.frames import VERSIONS, Frame
 from leveret.adapters.stomp.heartbeat import negotiate
@@ -68,7 +69,7 @@ class Handshake:
         except BrokerError as error:
             log.warning("conn=%s user=%s refused: %s", connection.name, principal.username, error)
             raise StompFault("Bad CONNECT", f"Virtual host '{vhost}' access denied") from error
-        if connection.state != "starting":  # it was closed meanwhile
+        if connection.state is not ConnectionState.STARTING:  # it was closed meanwhile
             session.close()
             return
         connection.opened(session, version)

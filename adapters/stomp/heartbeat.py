@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from leveret.adapters.connection import ConnectionState
 from leveret.adapters.stomp.faults import StompFault
 
 if TYPE_CHECKING:
@@ -48,18 +49,17 @@ class Heartbeat:
     __slots__ = (
         "_connection",
         "_expect_s",
+        "_received_bytes",
         "_send_s",
         "_sent_total",
         "_silent",
         "_timers",
-        "has_received",
     )
 
     def __init__(self, connection: StompConnection) -> None:
-        self.has_received = True
         self._connection = connection
         self._send_s = self._expect_s = 0.0
-        self._sent_total = 0
+        self._sent_total = self._received_bytes = 0
         self._silent = 0
         self._timers: list[Timer | None] = [None, None]
 
@@ -82,7 +82,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         connection = self._connection
-        if connection.state != "running":
+        if connection.state is not ConnectionState.RUNNING:
             return
         outbox = connection.outbox
         if outbox.sent_total == self._sent_total and not outbox.chunks:
@@ -92,9 +92,9 @@ class Heartbeat:
 
     def _listen(self) -> None:
         connection = self._connection
-        if connection.state != "running":
+        if connection.state is not ConnectionState.RUNNING:
             return
-        if self.has_received or connection.is_reading_paused:
+        if connection.received_bytes != self._received_bytes or connection.is_reading_paused:
             self._silent = 0
         else:
             self._silent += 1
@@ -105,5 +105,5 @@ class Heartbeat:
                     )
                 )
                 return
-        self.has_received = False
+        self._received_bytes = connection.received_bytes
         self._timers[1] = connection.broker.timers.after(self._expect_s / 2, self._listen)

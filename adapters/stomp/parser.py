@@ -86,7 +86,7 @@ class FrameParser:
 
     is_suspended  the handler needs an await before the next frame; `feed(b"")` goes on from there
     is_open       CONNECT was accepted; `version` is known, and decides on escapes and line ends
-    is_bulk       a large frame was cut in two by the end of a chunk; whoever reads may reset it
+    is_bulk       a large frame was cut in two by the end of a chunk
     is_deaf       after a fault: what follows means nothing
     """
 
@@ -132,6 +132,7 @@ class FrameParser:
     def feed(self, data: bytes) -> None:
         if self.ignores_input:
             return
+        self.is_bulk = False
         if self._kept:
             if data:
                 self._kept.append(data)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from leveret.adapters.connection import ConnectionState
 from leveret.adapters.stomp.acks import SEPARATOR
 from leveret.adapters.stomp.delivery import MessageEncoder
 from leveret.adapters.stomp.destinations import subscription_queue_name
@@ -100,7 +101,11 @@ class Subscription:
 
     def capacity(self, consumer: Consumer) -> int:
         connection = self._connection
-        if connection.outbox.is_congested or not self.is_ready or connection.state != "running":
+        if (
+            connection.outbox.is_congested
+            or not self.is_ready
+            or connection.state is not ConnectionState.RUNNING
+        ):
             return 0
         return UNLIMITED
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.adapters.amqp import methods
 from leveret.adapters.amqp.methods import Method
+from leveret.adapters.connection import ConnectionState
 
 if TYPE_CHECKING:
     from leveret.adapters.amqp.connection import AmqpConnection
@@ -16,7 +17,7 @@ __all__ = ["HANDLERS"]
 def on_close(connection: AmqpConnection, method: methods.ConnectionClose) -> None:
     """All channels give back what they hold, then the answer."""
     connection.release_channels()
-    connection.state = "closed"
+    connection.move_to(ConnectionState.CLOSED)
     connection.parser.is_discarding = True
     connection.send(methods.ConnectionCloseOk())
 
@@ -26,8 +27,7 @@ def on_close_ok(connection: AmqpConnection, method: methods.ConnectionCloseOk) -
 
 
 def on_update_secret(connection: AmqpConnection, method: methods.ConnectionUpdateSecret) -> None:
-    connection.parser.is_suspended = True
-    connection.deferred = lambda: connection.handshake.update_secret(method.new_secret)
+    connection.defer(lambda: connection.handshake.update_secret(method.new_secret))
 
 
 HANDLERS: dict[type[Method], Callable[[AmqpConnection, Any], None]] = {
