@@ -32,6 +32,15 @@ def test_links_beside_the_site_lead_to_files(name: str) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), f"{name}: {target}"
 
 
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_files_that_are_named_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = re.findall(r"\b((?:adapters|auth|conf|core|plugins|src|tests)/[a-z_/0-9]+\.(?:py|toml))\b", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 class Loads(HTMLParser):
     """Collects the addresses that a page loads."""
 
