@@ -1,65 +1,56 @@
-"""What went through, by protocol and by type of queue, since the start: counters that never fall, for monitoring.
+"""Counters of messages by protocol and by type of queue, and the contract of those who have metrics of their own.
 
-Nothing is counted here per message. Whoever lives (connections, channels, queues) counts for itself in plain integers, and
-hands its numbers over when it goes; whoever asks adds up both.
+The counters only grow, as monitoring needs it. No counter here is changed per message: connections, channels and queues
+count in plain integers of their own, and hand these over when they end. A reader sums the counters of what has ended,
+which `Traffic` keeps, and those of what still lives.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
-__all__ = [
-    "BOUNDS",
-    "Metric",
-    "MetricSource",
-    "PublishCounters",
-    "QueueCounters",
-    "SizeHistogram",
-    "Traffic",
-]
+from leveret.core.histogram import Histogram
 
-BOUNDS = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000)
-"""Upper bounds of the histogram of body sizes, in bytes; what is larger is in a last bucket of its own."""
+__all__ = ["Metric", "MetricSource", "PublishCounters", "QueueCounters", "Traffic"]
 
-
-class SizeHistogram:
-    """A histogram of body sizes. counts: per bucket, not cumulative."""
-
-    __slots__ = ("counts", "total_bytes")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.total_bytes = 0
-
-    def add(self, size: int, count: int) -> None:
-        """count bodies of size bytes. Publishers call it when the size changes, not for each message."""
-        self.counts[bisect_left(BOUNDS, size)] += count
-        self.total_bytes += size * count
+SIZE_BOUNDS = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000)
+"""Upper bounds of the buckets of body sizes, in bytes."""
 
 
 @dataclass(slots=True)
 class PublishCounters:
-    """What publishers of one protocol sent, and what they were told. The two last are not totals: they are as of now."""
+    """What the clients of one protocol published and how they were answered, with the bytes on their connections.
+
+    received          messages published
+    received_confirm  of them, those whose publisher expects a confirmation
+    confirmed         messages confirmed to their publishers
+    routed            messages that reached at least one queue
+    returned          unroutable messages that were returned to their publisher
+    dropped           unroutable messages that were dropped
+    bytes_received    by the broker, on the wire; bytes_sent likewise
+    publishers        as of now, not a total; consumers likewise
+    """
 
     received: int = 0
-    received_confirm: int = 0  # of them, those whose publisher waits for an answer
+    received_confirm: int = 0
     confirmed: int = 0
-    routed: int = 0  # messages that reached a queue at least
-    returned: int = 0  # reached none, and came back
-    dropped: int = 0  # reached none
-    bytes_received: int = 0  # on the wire, and sent there
+    routed: int = 0
+    returned: int = 0
+    dropped: int = 0
+    bytes_received: int = 0
     bytes_sent: int = 0
     publishers: int = 0
     consumers: int = 0
 
     def count(self, count: int, *, is_routed: bool, is_returned: bool) -> None:
-        """Count messages of a publisher that does not stay, and so cannot count for itself.
+        """Count messages of a publisher without a connection of its own.
 
         Args:
-            is_returned: if no queue was there for them, the publisher is told.
+            count: the number of messages.
+            is_routed: they reached a queue.
+            is_returned: the publisher is told if they did not.
         """
         self.received += count
         if is_routed:
@@ -70,7 +61,7 @@ class PublishCounters:
             self.dropped += count
 
     def add(self, other: PublishCounters) -> None:
-        """The totals; `publishers` and `consumers` are nobody's when it is gone."""
+        """Add the totals of another one, but not its current publishers and consumers."""
         self.received += other.received
         self.received_confirm += other.received_confirm
         self.confirmed += other.confirmed
@@ -82,7 +73,7 @@ class PublishCounters:
 
 
 class CountedQueue(Protocol):
-    """A queue's own counters, and its type."""
+    """A queue, as far as its counters are read here."""
 
     type: str
     published_total: int
@@ -99,22 +90,31 @@ class CountedQueue(Protocol):
 
 @dataclass(slots=True)
 class QueueCounters:
-    """What the queues of one type took, handed out, and lost."""
+    """What happened to messages in the queues of one type.
+
+    published          messages that entered a queue
+    delivered          to consumers with manual acknowledgement; delivered_no_ack: with automatic acknowledgement
+    got                by basic.get and its like with manual acknowledgement; got_no_ack: with automatic acknowledgement
+    get_empty          such requests that found no message
+    redelivered        messages requeued, to be delivered again
+    acknowledged       messages acknowledged by consumers
+    dropped            messages dropped from the head of a queue over its limit
+    dead_lettered      messages dead-lettered, by reason and strategy (`Queue.dead_letter`)
+    """
 
     published: int = 0
-    delivered: int = 0  # to consumers that acknowledge
+    delivered: int = 0
     delivered_no_ack: int = 0
     got: int = 0
     got_no_ack: int = 0
     get_empty: int = 0
     redelivered: int = 0
     acknowledged: int = 0
-    dropped: int = 0  # from the head of a queue that was over its limit
-    dead_lettered: dict[tuple[str, str], int] = field(
-        default_factory=dict
-    )  # by reason and strategy (core/queue/queue.py)
+    dropped: int = 0
+    dead_lettered: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, queue: CountedQueue) -> None:
+        """Add the counters of a queue."""
         self.published += queue.published_total
         self.delivered += queue.delivered_total
         self.delivered_no_ack += queue.delivered_no_ack_total
@@ -128,51 +128,56 @@ class QueueCounters:
             self.dead_lettered[death] = self.dead_lettered.get(death, 0) + count
 
     def copy(self) -> QueueCounters:
-        values = {name: getattr(self, name) for name in OUTFLOW}
-        return QueueCounters(**(values | {"dead_lettered": dict(self.dead_lettered)}))
-
-
-OUTFLOW = tuple(one.name for one in fields(QueueCounters))
+        """An independent copy."""
+        return replace(self, dead_lettered=dict(self.dead_lettered))
 
 
 class Traffic:
-    """Of a broker: totals of what is gone, and of listeners whose clients do not stay."""
+    """A broker's counters of connections and queues that have ended, and of publishers without a connection.
 
-    __slots__ = ("inflows", "outflows", "sizes")
+    by_protocol    the counters of publishers; protocols are named as in RabbitMQ's metrics
+    by_queue_type  the counters of deleted queues
+    sizes          the sizes of published bodies in bytes, by protocol
+    """
+
+    __slots__ = ("by_protocol", "by_queue_type", "sizes")
 
     def __init__(self) -> None:
-        self.inflows: dict[str, PublishCounters] = {}  # by protocol, as RabbitMQ's metrics name it
-        self.outflows: dict[str, QueueCounters] = {}  # by type of queue
-        self.sizes: dict[str, SizeHistogram] = {}  # by protocol
+        self.by_protocol: dict[str, PublishCounters] = {}
+        self.by_queue_type: dict[str, QueueCounters] = {}
+        self.sizes: dict[str, Histogram] = {}
 
-    def inflow(self, protocol: str) -> PublishCounters:
-        found = self.inflows.get(protocol)
+    def of_protocol(self, protocol: str) -> PublishCounters:
+        """The counters of a protocol, made at first use."""
+        found = self.by_protocol.get(protocol)
         if found is None:
-            found = self.inflows[protocol] = PublishCounters()
+            found = self.by_protocol[protocol] = PublishCounters()
         return found
 
-    def sizes_of(self, protocol: str) -> SizeHistogram:
+    def sizes_of(self, protocol: str) -> Histogram:
+        """The histogram of body sizes of a protocol, made at first use."""
         found = self.sizes.get(protocol)
         if found is None:
-            found = self.sizes[protocol] = SizeHistogram()
+            found = self.sizes[protocol] = Histogram(SIZE_BOUNDS)
         return found
 
-    def retire(self, protocol: str, inflow: PublishCounters) -> None:
-        """A connection, or a part of it, is gone."""
-        self.inflow(protocol).add(inflow)
+    def retire(self, protocol: str, counters: PublishCounters) -> None:
+        """Keep the totals of a connection or channel that has ended."""
+        self.of_protocol(protocol).add(counters)
 
     def retire_queue(self, queue: CountedQueue) -> None:
-        """It is deleted."""
-        self.outflows.setdefault(queue.type, QueueCounters()).add(queue)
+        """Keep the totals of a queue that is deleted."""
+        self.by_queue_type.setdefault(queue.type, QueueCounters()).add(queue)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A family of numbers for monitoring, of whoever has some beside those that all have.
+    """A metric that an adapter or plugin adds to those of the broker.
 
-    name     with a prefix; a counter's ends with _total
-    kind     "counter", "gauge"
-    samples  (labels, value); no labels: one sample
+    name     in full, with a prefix of its own; a counter's name ends with _total
+    help     what it measures
+    kind     "counter" or "gauge"
+    samples  (labels, value); one sample without labels: a single number
     """
 
     name: str
@@ -182,13 +187,13 @@ class Metric:
 
     @classmethod
     def of(cls, name: str, help: str, value: float, kind: str = "") -> Metric:
-        """One sample; what is no counter by its name is a gauge."""
+        """A single number. Without a kind, the name tells whether it is a counter or a gauge."""
         return cls(name, help, kind or ("counter" if name.endswith("_total") else "gauge"), (({}, value),))
 
 
 @runtime_checkable
 class MetricSource(Protocol):
-    """An adapter, or a plugin's service, with numbers of its own."""
+    """An adapter, or a plugin's service, that has metrics of its own."""
 
     def metrics(self) -> Iterable[Metric]:
-        """As of now. Synchronous, and quick: the broker's task waits."""
+        """The metrics as of now. Synchronous and fast, because the broker waits meanwhile."""

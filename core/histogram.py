@@ -1,4 +1,4 @@
-"""How often a number was how large: for monitoring."""
+"""How values such as sizes and durations are distributed: for monitoring."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ __all__ = ["Histogram"]
 
 
 class Histogram:
-    """Counts by upper bound; what is larger than the last bound is in a bucket of its own. Adding costs 0.2 us."""
+    """Counts values by bucket. A value above the last upper bound is in a last bucket of its own.
+
+    total: the sum of all values.
+    """
 
     __slots__ = ("_bounds", "_counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """bounds: ascending."""
+        """bounds: the upper bounds of the buckets, inclusive and ascending."""
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -26,12 +29,13 @@ class Histogram:
     def count(self) -> int:
         return sum(self._counts)
 
-    def add(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+    def add(self, value: float, count: int = 1) -> None:
+        """Count a value, or several that are the same."""
+        self._counts[bisect_left(self._bounds, value)] += count
+        self.total += value * count
 
     def buckets(self) -> Iterator[tuple[float, int]]:
-        """(upper bound, how many are at most that), the last with infinity."""
+        """Each upper bound with the number of values up to it, the last bound being infinity."""
         total = 0
         for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
             total += count

@@ -20,7 +20,7 @@ from leveret.core.reply_to import is_reply_queue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from leveret.core.counters import SizeHistogram
+    from leveret.core.histogram import Histogram
     from leveret.core.message import Envelope
     from leveret.core.queue.queue import Queue
     from leveret.core.reply_to import Replies
@@ -84,7 +84,7 @@ class PublishPipeline:
         vhost: Vhost,
         replies: Replies,
         route: Callable[[Exchange, Envelope], Routed],
-        sizes: SizeHistogram,
+        sizes: Histogram,
         *,
         connection_name: str,
         username: str,

@@ -273,7 +273,7 @@ class Session:
         pipeline = self.pipeline
         is_routed, rejected, _ = pipeline.publish(target, envelope, messages)
         pipeline.note_sizes()
-        self.broker.traffic.inflow(self._protocol).count(
+        self.broker.traffic.of_protocol(self._protocol).count(
             len(messages), is_routed=is_routed, is_returned=is_mandatory
         )
         return Published(is_routed, rejected)

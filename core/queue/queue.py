@@ -105,7 +105,7 @@ class Queue:
         self.get_no_ack_total = 0
         self.get_empty_total = 0
         self.dropped_total = 0
-        self.dead_lettered: dict[tuple[str, str], int] = {}  # by reason and strategy, see `die`
+        self.dead_lettered: dict[tuple[str, str], int] = {}  # by reason and strategy, see `dead_letter`
 
         self.ready: FifoMessages | PriorityMessages | FilteredMessages = self._open_ready(log_ids)
         self.filtered: FilteredMessages | None = None  # the backlog, while some consumer has a filter

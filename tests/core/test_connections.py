@@ -87,7 +87,7 @@ class Registry(RuleBasedStateMachine):
         assert (self.churn.connections_opened, self.churn.connections_closed) == (
             self.opened, self.opened - len(there)
         )  # fmt: skip
-        gone = self.traffic.inflows.get("fake")
+        gone = self.traffic.by_protocol.get("fake")
         assert (gone.received if gone else 0) == self.opened - len(there)
 
     def teardown(self) -> None:

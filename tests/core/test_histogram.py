@@ -17,3 +17,6 @@ def test_buckets() -> None:
     assert list(found.buckets()) == [(1.0, 2), (2.5, 4), (math.inf, 5)]
     assert (found.count, found.total) == (5, pytest.approx(8.0))
     assert repr(found) == "<Histogram count=5 total=8>"
+    found.add(2.0, 3)  # three times the same
+    assert list(found.buckets()) == [(1.0, 2), (2.5, 7), (math.inf, 8)]
+    assert (found.count, found.total) == (8, pytest.approx(14.0))

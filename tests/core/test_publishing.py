@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from support.topology import FakeBroker, envelope
 
-from leveret.core.counters import BOUNDS
 from leveret.core.errors import PreconditionFailed
 from leveret.core.exchange import Binding
 from leveret.core.message import Envelope
@@ -130,9 +129,9 @@ def test_the_histogram_has_every_size_once() -> None:
     world.pipeline.note_sizes()
     world.pipeline.note_sizes()
     sizes = [len(body) for bodies in runs for body in bodies] + [200]
-    assert sum(world.sizes.counts) == len(sizes)
-    assert world.sizes.total_bytes == sum(sizes)
-    assert world.sizes.counts[0] == len([size for size in sizes if size <= BOUNDS[0]])
+    assert (world.sizes.count, world.sizes.total) == (len(sizes), sum(sizes))
+    for bound, count in world.sizes.buckets():
+        assert count == len([size for size in sizes if size <= bound])
 
 
 def test_a_body_that_is_too_large_changes_nothing() -> None:

@@ -188,9 +188,9 @@ async def confirm(context: HttpContext) -> None:
 
 async def confirmed(context: HttpContext, session: Session, decision: Callable[[], Taken]) -> Taken:
     taken = await context.decide(session, decision)
-    inflow = context.broker.traffic.inflow("http")
+    counters = context.broker.traffic.of_protocol("http")
     count = taken.count - len(taken.rejected)
-    inflow.received_confirm += count
+    counters.received_confirm += count
     await confirm(context)
-    inflow.confirmed += count
+    counters.confirmed += count
     return taken

@@ -8,7 +8,6 @@ import platform
 import resource
 import threading
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import HistogramMetricFamily, Metric, UnknownMetricFamily
@@ -18,10 +17,10 @@ from leveret.adapters.base import Draining
 from leveret.adapters.http.metrics.identity import identity
 from leveret.adapters.http.metrics.process import node_numbers, started_at
 from leveret.adapters.http.metrics.queue_numbers import SAMPLES
-from leveret.adapters.http.metrics.samples import bound_text, histogram_of, labelled, one
+from leveret.adapters.http.metrics.samples import bound_text, buckets_of, histogram_of, labelled, one
 from leveret.adapters.http.metrics.snapshot import Snapshot, login_counts
-from leveret.core.counters import BOUNDS, MetricSource
 from leveret.core.counters import Metric as Measurement
+from leveret.core.counters import MetricSource
 
 if TYPE_CHECKING:
     from leveret.adapters.http.app import HttpContext
@@ -43,8 +42,8 @@ REASONS = {
     "delivery_limit": "Total number of messages dead-lettered due to delivery-limit exceeded",
 }
 """Also of those that were dropped for good: strategy disabled."""
-# name -> help, the counter of Inflow
-INFLOW = {
+# name -> help, the field of PublishCounters (of QueueCounters below)
+PUBLISH_COUNTERS = {
     "received": ("Total number of messages received from publishers", "received"),
     "received_confirm": (
         "Total number of messages received from publishers expecting confirmations",
@@ -61,7 +60,7 @@ INFLOW = {
         "returned",
     ),
 }
-OUTFLOW = {
+QUEUE_COUNTERS = {
     "delivered_consume_manual_ack": (
         "Total number of messages delivered to consumers with manual acknowledgment",
         "delivered",
@@ -192,51 +191,56 @@ class Aggregated:
         yield one("rabbitmq_channel_consumers", "Consumers on a channel", numbers.consumers)
         help = "Delivered but not yet acknowledged messages"
         yield one("rabbitmq_channel_messages_unacked", help, numbers.unacked)
-        sources = [*found.inflows.values(), *found.outflows.values()]
+        sources = [*found.by_protocol.values(), *found.by_queue_type.values()]
         for name, (help, field) in CHANNELS.items():
             yield one(
                 f"rabbitmq_channel_{name}_total", help, sum(getattr(source, field, 0) for source in sources)
             )
-        published = sum(outflow.published for outflow in found.outflows.values())
+        published = sum(counters.published for counters in found.by_queue_type.values())
         help = "Total number of messages published to queues"
         yield one("rabbitmq_queue_messages_published_total", help, published)
         for way in ("incoming", "outgoing"):
             field = "bytes_received" if way == "incoming" else "bytes_sent"
-            value = sum(getattr(inflow, field) for inflow in found.inflows.values())
+            value = sum(getattr(counters, field) for counters in found.by_protocol.values())
             word = "received" if way == "incoming" else "sent"
             help = f"Total number of bytes {word} on a connection"
             yield one(f"rabbitmq_connection_{way}_bytes_total", help, value)
 
     def _global(self) -> Iterator[Metric]:
-        inflows, outflows = self.snapshot.inflows, self.snapshot.outflows
-        for name, (help, field) in INFLOW.items():
+        by_protocol, by_queue_type = self.snapshot.by_protocol, self.snapshot.by_queue_type
+        for name, (help, field) in PUBLISH_COUNTERS.items():
             samples = [
-                ({"protocol": protocol}, getattr(inflow, field)) for protocol, inflow in inflows.items()
+                ({"protocol": protocol}, getattr(counters, field))
+                for protocol, counters in by_protocol.items()
             ]
             yield labelled(f"rabbitmq_global_messages_{name}_total", help, samples)
         for field in ("publishers", "consumers"):
             samples = [
-                ({"protocol": protocol}, getattr(inflow, field)) for protocol, inflow in inflows.items()
+                ({"protocol": protocol}, getattr(counters, field))
+                for protocol, counters in by_protocol.items()
             ]
             yield labelled(f"rabbitmq_global_{field}", f"Current number of {field}", samples)
-        names = [({"queue_type": QUEUE_TYPES.get(type, type)}, outflow) for type, outflow in outflows.items()]
+        names = [
+            ({"queue_type": QUEUE_TYPES.get(type, type)}, counters)
+            for type, counters in by_queue_type.items()
+        ]
         qos0 = self._qos0_sent()
         direct = [({"queue_type": MQTT_QOS0}, qos0)]
-        for name, (help, field) in OUTFLOW.items():
-            samples = [(labels, getattr(outflow, field)) for labels, outflow in names]
+        for name, (help, field) in QUEUE_COUNTERS.items():
+            samples = [(labels, getattr(counters, field)) for labels, counters in names]
             # What has no queue: the two that dashboards add up have the same labels.
             extra = direct if field == "delivered_no_ack" else [({"queue_type": MQTT_QOS0}, 0)]
             yield labelled(f"rabbitmq_global_messages_{name}_total", help, samples + extra)
         delivered = [
-            (labels, outflow.delivered + outflow.delivered_no_ack + outflow.got + outflow.got_no_ack)
-            for labels, outflow in names
+            (labels, counters.delivered + counters.delivered_no_ack + counters.got + counters.got_no_ack)
+            for labels, counters in names
         ]
         help = "Total number of messages delivered to consumers"
         yield labelled("rabbitmq_global_messages_delivered_total", help, delivered + direct)
         yield from self._dead_lettered()
         help = "Messages dropped from the head of queues over their limit"
         yield labelled(
-            "leveret_queue_overflow_total", help, [(labels, outflow.dropped) for labels, outflow in names]
+            "leveret_queue_overflow_total", help, [(labels, counters.dropped) for labels, counters in names]
         )
         help = "Connections currently open, by protocol"
         connections = {
@@ -251,21 +255,21 @@ class Aggregated:
 
     def _dead_lettered(self) -> Iterator[Metric]:
         """By RabbitMQ's labels. At least once is confirmed at once here: copy and removal are one commit."""
-        outflows = self.snapshot.outflows
+        by_queue_type = self.snapshot.by_queue_type
         for reason, help in REASONS.items():
             samples = [
                 (
                     {"queue_type": QUEUE_TYPES.get(type, type), "dead_letter_strategy": strategy},
-                    outflow.dead_lettered.get((reason, strategy), 0),
+                    counters.dead_lettered.get((reason, strategy), 0),
                 )
-                for type, outflow in outflows.items()
+                for type, counters in by_queue_type.items()
                 for strategy in STRATEGIES.get(type, ())
             ]
             yield labelled(f"rabbitmq_global_messages_dead_lettered_{reason}_total", help, samples)
         confirmed = sum(
             count
-            for outflow in outflows.values()
-            for (_, strategy), count in outflow.dead_lettered.items()
+            for counters in by_queue_type.values()
+            for (_, strategy), count in counters.dead_lettered.items()
             if strategy == "at_least_once"
         )
         labels = {"queue_type": QUEUE_TYPES["quorum"], "dead_letter_strategy": "at_least_once"}
@@ -282,14 +286,9 @@ class Aggregated:
         family = HistogramMetricFamily(
             "rabbitmq_message_size_bytes", "Size of messages received from publishers", labels=["protocol"]
         )
-        traffic = self.broker.traffic
-        for protocol in self.snapshot.inflows:
-            sizes = traffic.sizes.get(protocol)
-            counts = list(accumulate(sizes.counts)) if sizes else [0] * (len(BOUNDS) + 1)
-            bounds = [*[bound_text(bound) for bound in BOUNDS], "+Inf"]
-            family.add_metric(
-                [protocol], list(zip(bounds, counts, strict=True)), sizes.total_bytes if sizes else 0
-            )
+        for protocol in self.snapshot.by_protocol:
+            sizes = self.broker.traffic.sizes_of(protocol)
+            family.add_metric([protocol], buckets_of(sizes, bound_text), sizes.total)
         yield family
 
     def _attempts(self) -> Iterator[Metric]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 if TYPE_CHECKING:
     from leveret.core.histogram import Histogram
-__all__ = ["bound_text", "histogram_of", "labelled", "one"]
+__all__ = ["bound_text", "buckets_of", "histogram_of", "labelled", "one"]
 
 
 def one(name: str, help: str, value: float) -> Metric:
@@ -33,14 +34,15 @@ def labelled(name: str, help: str, samples: Iterable[tuple[Mapping[str, str], fl
 
 
 def histogram_of(name: str, help: str, found: Histogram) -> Metric:
+    """A family with one histogram without labels."""
     family = HistogramMetricFamily(name, help)
-    family.add_metric([], list(_texts(found)), found.total)
+    family.add_metric([], buckets_of(found), found.total)
     return family
 
 
-def _texts(found: Histogram) -> Iterator[tuple[str, float]]:
-    for bound, count in found.buckets():
-        yield "+Inf" if bound == float("inf") else repr(bound), count
+def buckets_of(found: Histogram, text: Callable[[float], str] = repr) -> list[tuple[str, float]]:
+    """Cumulative counts by upper bound, the last one +Inf. text: how a bound is written."""
+    return [("+Inf" if bound == inf else text(bound), count) for bound, count in found.buckets()]
 
 
 def bound_text(bound: float) -> str:

@@ -21,17 +21,17 @@ QUEUE_TYPES = ("classic", "quorum")
 
 @dataclass(slots=True)
 class Snapshot:
-    """inflows, connections by protocol; outflows by type of queue; numbers: of all queues together."""
+    """Counters by protocol and by type of queue, open connections by protocol, and the numbers of all queues together."""
 
-    inflows: dict[str, PublishCounters] = field(default_factory=dict)
+    by_protocol: dict[str, PublishCounters] = field(default_factory=dict)
     connections: dict[str, int] = field(default_factory=dict)
-    outflows: dict[str, QueueCounters] = field(default_factory=dict)
+    by_queue_type: dict[str, QueueCounters] = field(default_factory=dict)
     numbers: QueueNumbers = field(default_factory=QueueNumbers)
 
     def add_queue(self, queue: Queue) -> None:
-        total = self.outflows.get(queue.type)
+        total = self.by_queue_type.get(queue.type)
         if total is None:
-            total = self.outflows[queue.type] = QueueCounters()
+            total = self.by_queue_type[queue.type] = QueueCounters()
         total.add(queue)
         if not queue.is_closed:
             self.numbers.add(queue)
@@ -52,29 +52,29 @@ async def take(broker: Broker) -> Snapshot:
     traffic = broker.traffic
     # Protocols are there from the beginning, at 0: a rate needs two samples.
     protocols = [protocol for adapter in broker.adapters for protocol in adapter.protocols]
-    for protocol in (*protocols, INTERNAL, *traffic.inflows):
-        if protocol not in found.inflows:
-            total = found.inflows[protocol] = PublishCounters()
-            if protocol in traffic.inflows:
-                total.add(traffic.inflows[protocol])
+    for protocol in (*protocols, INTERNAL, *traffic.by_protocol):
+        if protocol not in found.by_protocol:
+            total = found.by_protocol[protocol] = PublishCounters()
+            if protocol in traffic.by_protocol:
+                total.add(traffic.by_protocol[protocol])
     _add_connections(broker, found)
-    for type in (*QUEUE_TYPES, *traffic.outflows):
-        if type not in found.outflows:
-            gone = traffic.outflows.get(type)
-            found.outflows[type] = QueueCounters() if gone is None else gone.copy()
+    for type in (*QUEUE_TYPES, *traffic.by_queue_type):
+        if type not in found.by_queue_type:
+            gone = traffic.by_queue_type.get(type)
+            found.by_queue_type[type] = QueueCounters() if gone is None else gone.copy()
     queues = [queue for vhost in broker.vhosts.values() for queue in vhost.queues.values()]
     await in_slices(queues, found.add_queue)
     return found
 
 
 def _add_connections(broker: Broker, found: Snapshot) -> None:
-    connections, inflows = found.connections, found.inflows
+    connections, by_protocol = found.connections, found.by_protocol
     for connection in broker.connections:
         protocol, own = connection.traffic()
         connections[protocol] = connections.get(protocol, 0) + 1
-        total = inflows.get(protocol)
+        total = by_protocol.get(protocol)
         if total is None:
-            total = inflows[protocol] = PublishCounters()
+            total = by_protocol[protocol] = PublishCounters()
         total.add(own)
         total.publishers += own.publishers
         total.consumers += own.consumers

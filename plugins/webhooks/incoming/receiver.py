@@ -166,10 +166,10 @@ class Receiver:
                 is_durable=source.is_persistent,
             )
         counts["received"] += 1
-        inflow = context.broker.traffic.inflow("http")
-        inflow.received_confirm += 1
+        counters = context.broker.traffic.of_protocol("http")
+        counters.received_confirm += 1
         await confirm(context)
-        inflow.confirmed += 1
+        counters.confirmed += 1
         return _answer(source, {"stored": True})
 
     def _envelope(
@@ -238,7 +238,7 @@ class Receiver:
         target = PublishTarget(exchange, envelope.routing_key, vhost.epoch)
         is_routed, rejected, _ = pipeline.publish(target, envelope, [body])
         pipeline.note_sizes()
-        broker.traffic.inflow("http").count(1, is_routed=is_routed, is_returned=False)
+        broker.traffic.of_protocol("http").count(1, is_routed=is_routed, is_returned=False)
         if rejected:
             raise Refusal(429, "queue_full", "a queue is full", headers=RETRY_SOON)
 
