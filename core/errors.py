@@ -8,6 +8,7 @@ __all__ = [
     "BrokerError",
     "ConnectionRefused",
     "DeliveryTagUnknown",
+    "ForeignArgument",
     "InternalError",
     "InvalidArgument",
     "NotAllowed",
@@ -16,6 +17,7 @@ __all__ = [
     "PreconditionFailed",
     "ResourceLocked",
     "StoreUnavailable",
+    "UnknownPolicyKey",
 ]
 
 
@@ -41,6 +43,14 @@ class PreconditionFailed(BrokerError):
 
 class InvalidArgument(PreconditionFailed):
     """An argument of a declaration, binding or property is invalid (AMQP 406)."""
+
+
+class ForeignArgument(InvalidArgument):
+    """A declaration has an argument that only another queue type accepts (AMQP 406)."""
+
+
+class UnknownPolicyKey(InvalidArgument):
+    """A policy has keys that no queue or exchange knows (AMQP 406)."""
 
 
 class DeliveryTagUnknown(PreconditionFailed):

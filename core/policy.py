@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.core.definitions import records
 from leveret.core.erlang_terms import erlang_term
-from leveret.core.errors import InvalidArgument, NotFound
+from leveret.core.errors import InvalidArgument, NotFound, UnknownPolicyKey
 from leveret.core.exchange import Arguments
-from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, merge
+from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, merge, without_effect
 from leveret.core.queue.limits import QueueLimits
 
 if TYPE_CHECKING:
@@ -143,9 +143,14 @@ class Policies:
         operator: bool = False,
         is_import: bool = False,
     ) -> Policy:
-        """Create or replace. Raise NotFound (virtual host), InvalidArgument with RabbitMQ's text.
+        """Create or replace a policy.
 
-        is_import: keep keys that nobody knows, with a warning: definitions of older brokers have ha-mode and its kin.
+        Args:
+            is_import: keep keys that are not known, with a warning: a definitions file of another broker may have some.
+
+        Raises:
+            NotFound: the virtual host.
+            InvalidArgument, UnknownPolicyKey: with RabbitMQ's text.
         """
         host = self._vhost(vhost)
         if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) >> 63:
@@ -154,10 +159,11 @@ class Policies:
         check_apply_to(apply_to)
         try:
             check_definition(definition, is_operator_policy=operator)
-        except InvalidArgument as error:
-            if not is_import or "not recognised" not in str(error):
+        except UnknownPolicyKey:
+            if not is_import:
                 raise
-            log.warning("vhost=%r policy=%r keys without effect: %s", vhost, name, error)
+        if ignored := without_effect(definition):
+            log.warning("vhost=%r policy=%r keys without effect: %s", vhost, name, ", ".join(ignored))
         policy = Policy(vhost, name, pattern, dict(definition), apply_to, priority, operator, regex)
         self._policies.setdefault((vhost, operator), {})[name] = policy
         records.save_policy(self._store, policy)

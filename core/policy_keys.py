@@ -1,78 +1,18 @@
-"""The keys of policies: what values they take, which operators may set, how two values merge (rabbit_policies.erl)."""
+"""Checks of policies, and how two values of one key merge (rabbit_policies.erl). The keys are in queue/arguments.py."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from leveret.core.erlang_terms import erlang_term
-from leveret.core.errors import InvalidArgument
-from leveret.core.queue.arguments import is_max_age
+from leveret.core.errors import InvalidArgument, UnknownPolicyKey
+from leveret.core.queue.arguments import POLICY_KEYS
 
-__all__ = ["APPLY_TO", "check_apply_to", "check_definition", "compile_pattern", "merge"]
+__all__ = ["APPLY_TO", "check_apply_to", "check_definition", "compile_pattern", "merge", "without_effect"]
 
 APPLY_TO = ("queues", "classic_queues", "quorum_queues", "streams", "exchanges", "all")
-
-Accepts = Callable[[Any], bool]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_natural(value: Any) -> bool:
-    return _is_integer(value) and value >= 0
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_integer(value) and value >= 1
-
-
-def _one_of(*choices: Any) -> Accepts:
-    return lambda value: not isinstance(value, bool) and value in choices
-
-
-# Key -> what it accepts, and the noun of the refusal: "-1 is not a valid message TTL".
-KEYS: dict[str, tuple[Accepts, str]] = {
-    "alternate-exchange": (_is_text, "alternate exchange name"),
-    "consumer-timeout": (_is_natural, "consumer timeout"),
-    "consumer-disconnected-timeout": (_is_natural, "consumer disconnected timeout"),
-    "dead-letter-exchange": (_is_text, "dead letter exchange name"),
-    "dead-letter-routing-key": (_is_text, "dead letter routing key"),
-    "dead-letter-strategy": (_one_of("at-most-once", "at-least-once"), "dead letter strategy"),
-    "delayed-retry-max": (_is_natural, "delayed retry max"),
-    "delayed-retry-min": (_is_natural, "delayed retry min"),
-    "delayed-retry-type": (_one_of("disabled", "failed", "returned", "all"), "delayed retry type"),
-    "delivery-limit": (_is_integer, "delivery limit"),
-    "expires": (_is_positive, "queue expiry"),
-    "initial-cluster-size": (_is_natural, "cluster size"),
-    "max-age": (is_max_age, "max age"),
-    "max-in-memory-bytes": (_is_natural, "maximum memory in bytes"),
-    "max-in-memory-length": (_is_natural, "maximum memory in bytes"),
-    "max-length": (_is_natural, "maximum length"),
-    "max-length-bytes": (_is_natural, "maximum length in bytes"),
-    "member-placement-tag": (_is_text, "member placement tag"),
-    "message-ttl": (_is_natural, "message TTL"),
-    "overflow": (_one_of("drop-head", "reject-publish", "reject-publish-dlx"), "overflow value"),
-    "queue-leader-locator": (
-        _one_of("client-local", "balanced", "random", "least-leaders"), "queue leader locator value"
-    ),
-    "queue-mode": (_one_of("default", "lazy"), "queue-mode value"),
-    "queue-version": (_one_of(1, 2), "queue-version value"),
-    "stream-filter-size-bytes": (lambda value: _is_integer(value) and 16 <= value <= 255, "filter size"),
-    "stream-max-segment-size-bytes": (_is_natural, "segment size"),
-    "target-group-size": (_is_natural, "target quorum group size"),
-}  # fmt: skip
-OPERATOR_KEYS = frozenset({
-    "delayed-retry-max", "delayed-retry-min", "delayed-retry-type", "delivery-limit", "expires",
-    "max-in-memory-bytes", "max-in-memory-length", "max-length", "max-length-bytes", "member-placement-tag",
-    "message-ttl", "overflow", "queue-version", "target-group-size",
-})  # fmt: skip
 
 
 def _term(value: Any) -> str:
@@ -83,22 +23,25 @@ def _term(value: Any) -> str:
 
 
 def check_definition(definition: Any, *, is_operator_policy: bool) -> None:
-    """Raise InvalidArgument for a value that its key does not take, then for keys that nobody knows."""
+    """Check what a policy or operator policy says.
+
+    Raises:
+        InvalidArgument: a key does not accept its value.
+        UnknownPolicyKey: otherwise, if there is no such key, or operators may not set it.
+    """
     if not isinstance(definition, Mapping):
         raise InvalidArgument(f"definition must be a dictionary: {_term(definition)}")
     if not definition:
         raise InvalidArgument("no policy provided")
-    known = OPERATOR_KEYS if is_operator_policy else KEYS.keys()
     unknown = []
     for key, value in sorted(definition.items()):
-        if key not in known:
+        row = POLICY_KEYS.get(key)
+        if row is None or row.policy is None or (is_operator_policy and not row.is_for_operators):
             unknown.append(f"{{{_term(key)},{_term(value)}}}")
-            continue
-        accepts, noun = KEYS[key]
-        if not accepts(value):
-            raise InvalidArgument(f"{_term(value)} is not a valid {noun}")
+        elif not row.policy(value):
+            raise InvalidArgument(f"{_term(value)} is not a valid {row.noun}")
     if unknown:
-        raise InvalidArgument(f"[{','.join(unknown)}] are not recognised policy settings")
+        raise UnknownPolicyKey(f"[{','.join(unknown)}] are not recognised policy settings")
 
 
 def check_apply_to(apply_to: Any) -> None:
@@ -120,6 +63,11 @@ def compile_pattern(pattern: Any) -> re.Pattern[str]:
         raise InvalidArgument(
             f'pattern should be regular expression but is invalid: {{"{text}",{where}}}'
         ) from error
+
+
+def without_effect(definition: Mapping[str, Any]) -> list[str]:
+    """The keys of a definition that are accepted and change nothing, in order."""
+    return sorted(key for key in definition if key not in POLICY_KEYS or not POLICY_KEYS[key].effect)
 
 
 def merge(key: str, one: Any, operators: Any) -> Any:

@@ -18,6 +18,7 @@ from leveret.conf.load import load
 from leveret.conf.reference import as_markdown as settings_page
 from leveret.conf.reference import as_toml
 from leveret.core.broker import Broker
+from leveret.core.queue.arguments_reference import as_markdown as arguments_page
 from leveret.core.registry import Registry
 from leveret.core.store.memory import MemoryStore
 from leveret.plugins.loader import declarations_of, load_registry
@@ -32,6 +33,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield ROOT / "conf" / "leveret.toml", as_toml(owned)
     yield ROOT / "docs" / "settings.md", settings_page(owned)
     yield ROOT / "docs" / "ctl.md", ctl_page()
+    yield ROOT / "docs" / "queue-arguments.md", arguments_page()
     yield ROOT / "docs" / "http-api.md", http_page(trio.run(_openapi, registry))
 
 

@@ -16,6 +16,7 @@ from leveret.adapters.stomp.destinations import reply_address
 from leveret.adapters.stomp.faults import StompFault
 from leveret.core.fields import Decimal
 from leveret.core.properties import Properties
+from leveret.core.queue.arguments import ARGUMENTS
 
 __all__ = [
     "boolean",
@@ -48,20 +49,9 @@ NOT_FOR_USERS = frozenset(
 RESERVED = frozenset(("subscription", "destination", "message-id", "redelivered", "ack", "content-length"))
 
 _integer = re.compile(r"[+-]?[0-9]{1,19}").fullmatch
-INTEGER_ARGUMENTS = frozenset(
-    (
-        "x-expires", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-message-ttl", "x-delivery-limit",
-        "x-max-in-memory-length", "x-max-in-memory-bytes", "x-quorum-initial-group-size",
-        "x-stream-max-segment-size-bytes", "x-stream-filter-size-bytes", "x-queue-version",
-    )
-)  # fmt: skip
-TEXT_ARGUMENTS = frozenset(
-    (
-        "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-queue-type", "x-max-age", "x-overflow",
-        "x-dead-letter-strategy", "x-queue-mode", "x-queue-leader-locator",
-    )
-)  # fmt: skip
-BOOLEAN_ARGUMENTS = frozenset(("x-single-active-consumer",))
+ARGUMENT_KINDS = {row.argument_name: row.kind for row in ARGUMENTS if row.argument is not None} | {
+    "x-queue-type": "text"
+}
 BOOLEANS = {"true": True, "True": True, "false": False, "False": False}  # as Python clients write them, too
 
 
@@ -123,11 +113,12 @@ def queue_arguments(headers: Mapping[str, str]) -> dict[str, Any]:
     """Arguments of the queue that a SUBSCRIBE or SEND declares. Raise StompFault for values of the wrong kind."""
     arguments: dict[str, Any] = {}
     for name in headers:
-        if name in INTEGER_ARGUMENTS:
+        kind = ARGUMENT_KINDS.get(name)
+        if kind == "integer":
             arguments[name] = integer(headers, name)
-        elif name in TEXT_ARGUMENTS:
+        elif kind == "text":
             arguments[name] = headers[name].strip(" ")
-        elif name in BOOLEAN_ARGUMENTS:
+        elif kind == "boolean":
             arguments[name] = require_boolean(headers, name)
     return arguments
 

@@ -22,9 +22,9 @@ from leveret.core.definitions.import_items import (
     limits_of,
 )
 from leveret.core.equivalence import describe_resource
-from leveret.core.errors import BrokerError, InvalidArgument, NotFound
+from leveret.core.errors import BrokerError, ForeignArgument, InvalidArgument, NotFound, UnknownPolicyKey
 from leveret.core.exchange import Binding, Exchange, ExchangeType
-from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern
+from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, without_effect
 from leveret.core.queue.arguments import QUEUE_TYPES, check_queue_arguments
 from leveret.core.vhost import PREDECLARED, VHOST_LIMITS
 
@@ -265,10 +265,11 @@ class Plan:
             raise InvalidArgument("priority should be a number")
         try:
             check_definition(definition, is_operator_policy=operator)
-        except InvalidArgument as error:
-            if "not recognised" not in str(error):
-                raise
+        except UnknownPolicyKey as error:
             self._warn(f"policy '{name}' in vhost '{vhost}': {error}: they have no effect")
+        else:
+            if ignored := without_effect(definition):
+                self._warn(f"policy '{name}' in vhost '{vhost}': {', '.join(ignored)}: without effect")
         wanted: dict[str, Any] = {
             "pattern": pattern, "definition": definition, "apply_to": apply_to, "priority": priority,
         }  # fmt: skip
@@ -340,9 +341,7 @@ class Plan:
         queue_type = given if given in QUEUE_TYPES else "classic"
         try:
             check_queue_arguments(thing, queue_type, arguments)
-        except InvalidArgument as error:
-            if " of queue type " not in str(error):
-                raise
+        except ForeignArgument as error:
             self._warn(f"{error}: it has no effect")
         records.check_storable(thing, arguments)
         self._queues.add((vhost, name))

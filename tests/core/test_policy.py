@@ -9,6 +9,7 @@ from support.topology import FakeBroker, envelope, names
 
 from leveret.core.errors import InvalidArgument, NotFound
 from leveret.core.policy import queue_limits
+from leveret.core.queue.arguments import ARGUMENTS
 from leveret.core.queue.limits import QueueLimits
 from leveret.core.routing import route
 from leveret.core.session import Session
@@ -194,7 +195,9 @@ def test_events(broker: FakeBroker, session: Session) -> None:
         ({"definition": {"foo": 1}}, '[{<<"foo">>,1}] are not recognised policy settings'),
         ({"definition": {"foo": 1, "bar": "x"}},
          '[{<<"bar">>,<<"x">>},{<<"foo">>,1}] are not recognised policy settings'),
-        ({"definition": {"ha-mode": "all"}}, '[{<<"ha-mode">>,<<"all">>}] are not recognised policy settings'),
+        ({"definition": {"ha-mode": "some"}}, '<<"some">> is not a valid ha-mode value'),
+        ({"definition": {"ha-mode": "all"}, "operator": True},
+         '[{<<"ha-mode">>,<<"all">>}] are not recognised policy settings'),
         ({"definition": {"foo": 1, "max-length": -1}}, "-1 is not a valid maximum length"),
         ({"definition": {}}, "no policy provided"),
         ({"definition": {"max-length": "x"}}, '<<"x">> is not a valid maximum length'),
@@ -221,6 +224,33 @@ def test_refusals(broker: FakeBroker, options: dict[str, Any], text: str) -> Non
         broker.policies.set("/", "p", **({"pattern": "^a", "definition": {"max-length": 1}} | options))
     assert str(info.value) == text
     assert broker.policies.list() == []
+
+
+@pytest.mark.parametrize("is_import", [False, True])
+def test_keys_of_rabbitmq_3_are_accepted_without_effect(
+    broker: FakeBroker, session: Session, caplog: pytest.LogCaptureFixture, is_import: bool
+) -> None:
+    """Mirroring and placement: what definitions of RabbitMQ 3 say, and what its users set."""
+    definition = {
+        "ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic", "ha-sync-batch-size": 100,
+        "ha-promote-on-shutdown": "always", "ha-promote-on-failure": "when-synced",
+        "queue-master-locator": "min-masters", "queue-mode": "lazy",
+    }  # fmt: skip
+    queue = session.queue_declare("a")
+    before = queue.limits
+    policy = broker.policies.set("/", "p", pattern="^a", definition=definition, is_import=is_import)
+    assert policy.definition == definition
+    assert queue.policy_name == "p"
+    assert queue.limits == before
+    assert "keys without effect: ha-mode, ha-params, " in caplog.text
+
+
+def test_a_row_is_all_that_an_argument_needs() -> None:
+    for row in ARGUMENTS:
+        assert row.argument is not None or row.policy is not None, row
+        assert bool(row.argument) == bool(row.queue_types), row
+        assert bool(row.policy) == bool(row.noun), row
+        assert row.policy is not None or not row.is_for_operators, row
 
 
 def test_bad_pattern_and_missing_things(broker: FakeBroker) -> None:
