@@ -162,7 +162,7 @@ class Limits:
         minimum=0, reloadable=True,
     )  # fmt: skip
     max_message_size: int = size(
-        16 * MiB, "larger messages of AMQP clients and the management API are refused (406)", minimum=1,
+        128 * MiB, "larger messages of AMQP clients and the management API are refused (406)", minimum=1,
         maximum=512 * MiB, former="amqp.max_message_size", reloadable=True,
     )  # fmt: skip
     default_prefetch: int = setting(

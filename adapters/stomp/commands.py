@@ -74,7 +74,7 @@ class Commands:
                 self._on_connect(frame)
                 return
             handle = HANDLERS.get(frame.command)
-            if handle is None or (frame.command == "NACK" and connection.version == "1.0"):
+            if handle is None:  # NACK is not of STOMP 1.0, but RabbitMQ takes it there
                 raise StompFault("Bad command", f'Could not interpret command "{frame.command}"\n')
             store = connection.broker.store
             before = store.definition_writes

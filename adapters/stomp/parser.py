@@ -68,7 +68,12 @@ class FrameHandler(Protocol):
 
 
 class Limits:
-    """What a frame may be. Bytes of a whole frame; headers; bytes of a header line."""
+    """What a frame may be.
+
+    size          bytes of its body, and of the command and headers together
+    headers       how many it may have
+    header_bytes  of one header line
+    """
 
     __slots__ = ("header_bytes", "headers", "size")
 
@@ -94,8 +99,8 @@ class FrameParser:
         "_heads",
         "_kept",
         "_kept_size",
-        "_line_room",
         "_missing",
+        "_room",
         "_shared",
         "_wanted",
         "handler",
@@ -122,7 +127,7 @@ class FrameParser:
         self._kept_size = 0
         self._missing = 0
         self._wanted = b""
-        self._line_room = 0  # while it waits for a line end: how long the line may still become
+        self._room = 0  # how many bytes the line or body that it waits for may still have
 
     @property
     def kept_bytes(self) -> int:
@@ -144,11 +149,13 @@ class FrameParser:
                 if self._missing:
                     return
             elif self._wanted and self._wanted not in data:
-                self._check_size(self._kept_size)
+                self._room -= len(data)
                 if self._wanted == b"\0":
+                    if self._room < 0:
+                        raise self._body_too_large()
                     return
-                self._line_room -= len(data)
-                if self._line_room >= 0 and b"\0" not in data:
+                self._check_head(self._kept_size)
+                if self._room >= 0 and b"\0" not in data:
                     return
             data = b"".join(self._kept) if len(self._kept) > 1 else self._kept[0]
             self._kept.clear()
@@ -161,9 +168,18 @@ class FrameParser:
         self._heads.clear()
         self._shared.clear()
 
-    def _check_size(self, size: int) -> None:
+    def _check_head(self, size: int) -> None:
         if size > self.limits.size:
-            raise StompFault("Frame too large", f"Frames may have at most {self.limits.size} bytes\n")
+            raise StompFault(
+                "Frame too large", f"The headers of a frame may have at most {self.limits.size} bytes\n"
+            )
+
+    def _body_too_large(self, said: str = "", receipt: str | None = None) -> StompFault:
+        return StompFault(
+            "Frame too large",
+            f"The body of a frame may have at most {self.limits.size} bytes{said}\n",
+            receipt,
+        )
 
     def _parse(self, data: bytes) -> None:
         handler, heads = self.handler, self._heads
@@ -219,10 +235,12 @@ class FrameParser:
                     stop = find(b"\0", body_at)
                     if stop < 0:
                         self._wanted = b"\0"
-                        self._check_size(end - pos)
+                        self._room = self.limits.size - (end - body_at)
+                        if self._room < 0:
+                            raise self._body_too_large()
                         break
-                    if stop - pos > self.limits.size:
-                        self._check_size(stop - pos)
+                    if stop - body_at > self.limits.size:
+                        raise self._body_too_large()
                 else:
                     stop = body_at + length
                     if stop >= end:
@@ -316,10 +334,10 @@ class FrameParser:
         if data.count(b"\n", pos) > self.limits.headers + 1:
             raise self._too_many_headers()
         longest = COMMAND_BYTES + 1 if line_end < 0 else self.limits.header_bytes
-        self._line_room = longest - (len(data) - max(pos, data.rfind(b"\n", pos) + 1))
-        if self._line_room < 0:
+        self._room = longest - (len(data) - max(pos, data.rfind(b"\n", pos) + 1))
+        if self._room < 0:
             raise self._header_too_long()
-        self._check_size(size)
+        self._check_head(size)
 
     def _head(self, key: bytes, size: int) -> Head:
         """Parse a head: the command's line, headers, and the blank line; size: bytes up to the blank line's LF."""
@@ -351,11 +369,12 @@ class FrameParser:
                 if not colon:
                     raise self._no_colon(name)
                 headers.setdefault(name, value)
+        if len(key) > limits.size:
+            self._check_head(len(key))
         if command != "SEND":
             # RabbitMQ honours content-length on SEND alone, and there are clients whose ACKs carry a wrong one.
-            self._check_size(len(key))
             return None, None, command, headers
-        length = self._content_length(headers, len(key))
+        length = self._content_length(headers)
         asked: dict[str, str] = {}
         for name in ("receipt", "transaction"):
             if name in headers:
@@ -386,7 +405,7 @@ class FrameParser:
             name, value = unescape(name, version), unescape(value, version)
         headers.setdefault(name, value)
 
-    def _content_length(self, headers: dict[str, str], head_size: int) -> int | None:
+    def _content_length(self, headers: dict[str, str]) -> int | None:
         text = headers.pop("content-length", None)
         if text is None:
             return None
@@ -395,12 +414,8 @@ class FrameParser:
             raise StompFault(
                 "Malformed frame", f"content-length is no number: '{text}'\n", headers.get("receipt")
             )
-        if len(digits) > 12 or head_size + int(digits) > self.limits.size:
-            raise StompFault(
-                "Frame too large",
-                f"Frames may have at most {self.limits.size} bytes; content-length says {digits[:40]}\n",
-                headers.get("receipt"),
-            )
+        if len(digits) > 12 or int(digits) > self.limits.size:
+            raise self._body_too_large(f"; content-length says {digits[:40]}", headers.get("receipt"))
         return int(digits)
 
     def _share(self, headers: dict[str, str], size: int) -> SendHead:

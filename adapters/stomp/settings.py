@@ -28,7 +28,11 @@ class StompSettings:
     )
     handshake_timeout_s: float = seconds(10.0, "from accept to a complete CONNECT", reloadable=True)
     max_frame_size: int = size(
-        4 * MiB, "larger frames are refused", minimum=1024, maximum=512 * MiB, reloadable=True
+        128 * MiB,
+        "larger bodies are refused, and larger headers",
+        minimum=1024,
+        maximum=512 * MiB,
+        reloadable=True,
     )
     max_frame_size_unauthenticated: int = size(
         64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=512 * MiB, reloadable=True

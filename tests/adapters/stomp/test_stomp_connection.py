@@ -303,10 +303,16 @@ async def test_an_error_is_that_connections_alone(server: InProcess) -> None:
     await client.close()
 
 
-async def test_nack_is_no_command_of_1_0(server: InProcess) -> None:
+async def test_nack_in_1_0_as_in_rabbitmq(server: InProcess) -> None:
     client = await StompClient.open(server, "1.0")
-    (error,) = await client.ask(frame("NACK", message_id=1))
-    assert error["message"] == "Bad command"
+    (message,) = await client.ask(
+        frame("SUBSCRIBE", destination="/queue/a", ack="client"), frame("SEND", "x", destination="/queue/a")
+    )
+    (again,) = await client.ask(frame("NACK", message_id=message["message-id"]))
+    assert again["redelivered"] == "true"
+    assert not await client.ask(frame("NACK", message_id=again["message-id"], requeue="false"))
+    (queue,) = server.broker.vhosts["/"].queues.values()
+    assert (queue.message_count, queue.unacked_count) == (0, 0)
     await client.close()
 
 
