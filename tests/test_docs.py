@@ -39,6 +39,9 @@ def test_files_that_are_named_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = re.findall(r"\b((?:adapters|auth|conf|core|plugins|src|tests)/[a-z_/0-9]+\.(?:py|toml))\b", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    named = set(re.findall(r"\b(test_[a-z_0-9]+\.py)\b", text))
+    assert named - tests <= {"test_orders.py", "test_random_exchange.py", "test_census.py"}  # of examples
 
 
 class Loads(HTMLParser):
