@@ -1,6 +1,7 @@
-"""Where replies go that no queue takes: straight to an AMQP requester's channel, or to an MQTT client's response topic.
+"""Addresses for replies without a queue: an AMQP requester's channel, or an MQTT client's response topic.
 
-Both are names in `reply_to`, which whoever answers uses as the routing key of the default exchange, through any listener.
+Both are names in the property reply-to. The replying client, of any protocol, publishes to the default exchange with the
+address as routing key.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ __all__ = ["REPLY_TO", "TOPIC_REPLY", "Replies", "Reply", "Requester", "is_reply
 REPLY_TO = "amq.rabbitmq.reply-to"
 PREFIX = REPLY_TO + "."
 TOPIC_REPLY = "amq.mqtt.reply-to."
-"""Behind it a routing key of the exchange of MQTT's topics (mqtt.exchange)."""
+"""Prefix of a routing key of the exchange for MQTT's topics (setting mqtt.exchange)."""
 
 
 class Requester(Protocol):
-    """Who waits for replies: an AMQP channel."""
+    """A receiver of replies: an AMQP channel, or an HTTP request."""
 
     def deliver_reply(self, envelope: Envelope, bodies: list[bytes]) -> None: ...
 
 
 def is_reply_queue(name: str) -> bool:
-    """The address of some requester: amq.rabbitmq.reply-to.<opaque>."""
+    """Whether a name is the address of a requester: amq.rabbitmq.reply-to.<opaque>."""
     return name.startswith(PREFIX)
 
 
 class Reply:
-    """What the delivery encoder needs of a message, for one that was in no queue."""
+    """A message that was in no queue, as the delivery encoder needs it."""
 
     __slots__ = ("body", "envelope", "is_redelivered")
 
@@ -41,7 +42,7 @@ class Reply:
 
 
 class Replies:
-    """Requesters by address, over all connections of the broker. An address cannot be guessed."""
+    """The requesters of all connections of the broker, by address. An address cannot be guessed."""
 
     def __init__(self) -> None:
         self._requesters: dict[str, Requester] = {}
@@ -59,7 +60,11 @@ class Replies:
         return address in self._requesters
 
     def deliver(self, address: str, envelope: Envelope, bodies: list[bytes]) -> bool:
-        """False: that requester is gone; the replies are dropped (or returned, if mandatory)."""
+        """Hand replies to a requester.
+
+        Returns:
+            False if the requester has ended; the replies are then unroutable.
+        """
         requester = self._requesters.get(address)
         if requester is None:
             return False

@@ -1,4 +1,4 @@
-"""One principal in one virtual host: the only listener that adapters use."""
+"""One principal in one virtual host: what adapters may do with the broker, they do through a session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from leveret.auth.contracts import Permission, Principal, Resource
-from leveret.core import topology
 from leveret.core.equivalence import describe_resource
 from leveret.core.errors import (
     AccessRefused,
@@ -19,6 +18,8 @@ from leveret.core.message import Envelope
 from leveret.core.publishing import PublishPipeline, PublishTarget
 from leveret.core.reply_to import TOPIC_REPLY
 from leveret.core.routing import Routed, route, routing_keys
+from leveret.core.topology import bindings, exchanges, queues
+from leveret.core.topology.checks import check_exclusive, require_exchange, require_queue
 
 if TYPE_CHECKING:
     from leveret.auth.chain import AuthChain
@@ -38,14 +39,14 @@ Key = tuple[str, str, Permission, str | None]  # kind, name, permission, routing
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """is_routed: some queue was there for it. rejected: how many messages some queue was too full for."""
+    """is_routed: the messages reached at least one queue. rejected: how many of the last ones a full queue rejected."""
 
     is_routed: bool
     rejected: int
 
 
 class SessionBroker(Protocol):
-    """What sessions use of the broker."""
+    """The parts of the broker that sessions use."""
 
     settings: Settings
     users: InternalBackend
@@ -56,10 +57,11 @@ class SessionBroker(Protocol):
 
 
 class Session:
-    """Every method is synchronous and either does all or, with an error of core/errors.py, nothing.
+    """Permissions, topology and publishing for one principal.
 
-    AuthorizationPending: await `authorize(pending)`, and call again.
-    `connection` is what owns exclusive queues; it is compared by identity.
+    Each synchronous method either does everything or raises an error of core/errors.py and changes nothing. After
+    AuthorizationPending, await `authorize(pending)` and call the method again. `connection` owns exclusive queues and is
+    compared by identity.
     """
 
     def __init__(self, broker: SessionBroker, vhost: Vhost, principal: Principal, connection: object) -> None:
@@ -77,7 +79,7 @@ class Session:
         return f"<Session user={self.principal.username!r} vhost={self.vhost.name!r}>"
 
     async def enter(self) -> None:
-        """May it be here at all? Raise NotAllowed."""
+        """Check that the principal may use the virtual host at all. Raises NotAllowed."""
         question = Resource("vhost", self.vhost.name)
         allowed = self.broker.auth.authorize_nowait(self.principal, self.vhost.name, None, question)
         if allowed is None:
@@ -88,13 +90,13 @@ class Session:
             )
 
     def renew(self, principal: Principal) -> None:
-        """The same user with fresh proof: everything is asked anew."""
+        """Take new credentials of the same user; all permissions are asked for again."""
         self.principal = principal
         self._answers.clear()
         self.vhost.epoch += 1  # remembered targets were checked for the old one
 
     def close(self) -> None:
-        """The connection is gone: its exclusive queues with it."""
+        """The connection has ended: its exclusive queues are deleted."""
         self.vhost.release_exclusive(self.connection)
 
     # -- permissions
@@ -177,16 +179,16 @@ class Session:
                 f"user_id property set to '{user_id}' but authenticated user was '{username}'"
             )
 
-    # -- topology: the rules are in core/topology.py, which takes the session as its first argument
+    # -- topology: the rules are in core/topology/, whose functions take the session as their first argument
 
-    exchange_declare = topology.declare_exchange
-    exchange_delete = topology.delete_exchange
-    exchange_bind = topology.bind_exchange
-    exchange_unbind = topology.unbind_exchange
-    queue_declare = topology.declare_queue
-    queue_bind = topology.bind_queue
-    queue_unbind = topology.unbind_queue
-    queue_delete = topology.delete_queue
+    exchange_declare = exchanges.declare_exchange
+    exchange_delete = exchanges.delete_exchange
+    exchange_bind = bindings.bind_exchange
+    exchange_unbind = bindings.unbind_exchange
+    queue_declare = queues.declare_queue
+    queue_bind = bindings.bind_queue
+    queue_unbind = bindings.unbind_queue
+    queue_delete = queues.delete_queue
 
     def queue_purge(self, name: str) -> int:
         """Drop the ready messages of a queue.
@@ -216,21 +218,25 @@ class Session:
 
     def _readable(self, name: str) -> Queue:
         self.require(Permission.READ, "queue", name)
-        queue = topology.require_queue(self.vhost, name)
-        topology.check_exclusive(queue, self.connection)
+        queue = require_queue(self.vhost, name)
+        check_exclusive(queue, self.connection)
         return queue
 
     # -- publishing
 
     def target(self, exchange_name: str, routing_key: str) -> PublishTarget:
-        """May messages with this key be published there? Raise NotFound, AccessRefused, AuthorizationPending.
+        """Check that messages with this key may be published there, and resolve where they go.
 
-        The answer may name another exchange and key than the question: see core/reply_to.py.
+        Returns:
+            A target whose exchange and key differ from the arguments for replies to an MQTT client (core/reply_to.py).
+
+        Raises:
+            NotFound, AccessRefused, AuthorizationPending
         """
         if not exchange_name and routing_key.startswith(TOPIC_REPLY):  # an MQTT client's response topic
             exchange_name, routing_key = self.broker.replies.topic_exchange, routing_key[len(TOPIC_REPLY) :]
         self.require(Permission.WRITE, "exchange", exchange_name)
-        exchange = topology.require_exchange(self.vhost, exchange_name)
+        exchange = require_exchange(self.vhost, exchange_name)
         if exchange.is_internal:
             raise AccessRefused(
                 f"cannot publish to internal {describe_resource('exchange', exchange_name, self.vhost.name)}"

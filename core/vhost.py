@@ -1,6 +1,6 @@
 """A virtual host: names to exchanges and queues, the bindings between them, and one epoch for all who remember routes.
 
-What is here always succeeds; whether it may be done is decided before, in topology.py.
+What is here always succeeds; whether it may be done is decided before, in topology/.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from leveret.core.definitions.recovery import require_vhost
-from leveret.core.topology import remove_queue, require_queue
+from leveret.core.topology.checks import require_queue
+from leveret.core.topology.queues import remove_queue
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
