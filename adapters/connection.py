@@ -384,8 +384,8 @@ class Connection:
         """See core/counters.py."""
         raise NotImplementedError
 
-    def close(self, reason: str, *, code: int = 320) -> None:
-        """The broker ends it: shutdown, an operator, a deleted virtual host. code: AMQP's reply code."""
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
+        """The broker ends it: shutdown, an operator, a deleted virtual host. See core.connections.ClientConnection."""
         raise NotImplementedError
 
     # -- reading

@@ -190,7 +190,7 @@ async def serve_all(
                 listener.stop()
             drain.cancel_scope.deadline = trio.current_time() + settings.server.shutdown_timeout_s
             for connection in list(broker.connections):
-                connection.close("broker forced connection closure with reason 'shutdown'")
+                connection.close("broker forced connection closure with reason 'shutdown'", is_shutdown=True)
             for adapter in broker.adapters:
                 if isinstance(adapter, Draining):
                     adapter.drain()

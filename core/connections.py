@@ -147,10 +147,13 @@ class ClientConnection(Protocol):
     def traffic(self) -> tuple[str, PublishCounters]:
         """The protocol as metrics name it, and the counters that have not been handed to `Broker.traffic` yet."""
 
-    def close(self, reason: str, *, code: int = 320) -> None:
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
         """Tell the client in its protocol and end the connection, bounded in time. Returns at once.
 
-        code: AMQP's reply code; other protocols translate it.
+        Args:
+            reason: for the client to read.
+            code: AMQP's reply code.
+            is_shutdown: the whole broker ends, which some protocols tell apart from an operator's decision.
         """
 
 

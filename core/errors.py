@@ -11,6 +11,7 @@ __all__ = [
     "ForeignArgument",
     "InternalError",
     "InvalidArgument",
+    "LimitReached",
     "NotAllowed",
     "NotFound",
     "NotImplementedByBroker",
@@ -51,6 +52,10 @@ class ForeignArgument(InvalidArgument):
 
 class UnknownPolicyKey(InvalidArgument):
     """A policy has keys that no queue or exchange knows (AMQP 406)."""
+
+
+class LimitReached(PreconditionFailed):
+    """The virtual host has as many queues as it may have (AMQP 406)."""
 
 
 class DeliveryTagUnknown(PreconditionFailed):

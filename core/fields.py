@@ -262,7 +262,23 @@ def encode_table(table: Mapping[str, Any]) -> bytes:
     try:
         return _encode_table(table, 0)
     except ENCODE_ERRORS as error:
-        raise FieldError(f"a value does not fit its type: {error}") from error
+        raise FieldError(_complaint(table)) from error
+
+
+def _complaint(table: Mapping[str, Any]) -> str:
+    """What is wrong with a table that cannot be encoded, in a sentence for the client."""
+    for key, value in table.items():
+        try:
+            _short(key)
+        except ENCODE_ERRORS:
+            return f"the key {key!a} is not text that UTF-8 can write"
+        try:
+            _encode_value(value, 1)
+        except ENCODE_ERRORS:
+            return (
+                f"the value of '{key}' is not text that UTF-8 can write, or not a number of at most 64 bits"
+            )
+    raise AssertionError("the table can be encoded")
 
 
 def split_table(body: bytes) -> list[tuple[bytes, bytes]]:

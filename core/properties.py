@@ -42,6 +42,13 @@ FIELDS: tuple[tuple[int, str, str], ...] = tuple(
 MAX_EXPIRATION_MS = 315360000000  # ten years, RabbitMQ's limit
 NUMBER = re.compile(rb"[+-]?[0-9]+")  # what RabbitMQ's conversion accepts: a sign, too
 
+WANTED = {
+    "s": "text of at most 255 bytes in UTF-8",
+    "o": "a whole number from 0 to 255",
+    "T": "a whole number from 0 to 18446744073709551615",
+}
+"""What a property of each kind must be, for clients whose value is something else."""
+
 
 @dataclass(slots=True)
 class Properties:
@@ -114,7 +121,7 @@ class Properties:
                 else:
                     pieces.append((_u8 if kind == "o" else _u64).pack(value))
             except ENCODE_ERRORS as error:
-                raise FieldError(f"property {name} does not fit: {error}") from error
+                raise FieldError(f"property {name} must be {WANTED[kind]}") from error
         return _u16.pack(flags) + b"".join(pieces)
 
 

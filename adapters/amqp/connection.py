@@ -277,7 +277,7 @@ class AmqpConnection(Connection):
             fault.code, text, fault.method, FRAME_FAULT_LINGER_S if is_unreadable else CLOSE_TIMEOUT_S
         )
 
-    def close(self, reason: str, *, code: int = 320) -> None:
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
         if self.state is ConnectionState.RUNNING:
             self._send_close(code, reply_text(code, reason), (0, 0), CLOSE_TIMEOUT_S)

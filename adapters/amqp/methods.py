@@ -555,7 +555,8 @@ def encode_method(method: Method) -> bytes:
                     raw = raw[:255]
                 pieces.append((_u8 if kind == "shortstr" else _u32).pack(len(raw)) + raw)
         except ENCODE_ERRORS as error:
-            raise FieldError(f"{method.name}: {name} does not fit: {error}") from error
+            wanted = "text of at most 255 bytes in UTF-8" if kind == "shortstr" else f"a {kind}"
+            raise FieldError(f"{name} of {method.name} must be {wanted}") from error
     if count:
         pieces.append(_u8.pack(bits))
     return b"".join(pieces)

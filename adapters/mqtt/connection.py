@@ -182,33 +182,36 @@ class MqttConnection(Connection):
             if packet != PacketType.CONNECT or flags:
                 raise MqttFault(Reason.PROTOCOL_ERROR, f"packet of type {packet} instead of CONNECT")
             self._on_connect(payload)
-        elif packet == PacketType.PINGREQ:
-            if flags or payload:
-                raise MqttFault(Reason.MALFORMED_PACKET, "PINGREQ with flags or payload")
-            self.answer(PINGRESP)
-        elif packet == PacketType.SUBSCRIBE:
-            self._with_definitions(
-                lambda: subscribing.on_subscribe(self, decode_subscribe(payload, self.version, flags))
-            )
-        elif packet == PacketType.UNSUBSCRIBE:
-            self._with_definitions(
-                lambda: subscribing.on_unsubscribe(self, decode_unsubscribe(payload, self.version, flags))
-            )
-        elif packet == PacketType.DISCONNECT:
-            if flags:
-                raise MqttFault(Reason.MALFORMED_PACKET, "DISCONNECT with flags")
-            self._on_disconnect(payload)
-        elif PacketType.PUBACK <= packet <= PacketType.PUBCOMP:
-            if flags != (2 if packet == PacketType.PUBREL else 0):
-                raise MqttFault(Reason.MALFORMED_PACKET, "an acknowledgement with wrong flags")
-            self._on_long_ack(PacketType(packet), payload)
-        elif packet == PacketType.AUTH and self.version == V5:
-            decode_auth(payload)
-            raise MqttFault(Reason.PROTOCOL_ERROR, "AUTH without an authentication method")
         else:
-            raise MqttFault(Reason.PROTOCOL_ERROR, f"packet of type {packet} from a client that is connected")
+            handle = HANDLERS.get(packet)
+            if handle is None:
+                raise _unexpected(packet)
+            handle(self, packet, flags, payload)
 
-    def _on_long_ack(self, packet: PacketType, payload: bytes) -> None:
+    def _on_pingreq(self, packet: int, flags: int, payload: bytes) -> None:
+        if flags or payload:
+            raise MqttFault(Reason.MALFORMED_PACKET, "PINGREQ with flags or payload")
+        self.answer(PINGRESP)
+
+    def _on_subscribe(self, packet: int, flags: int, payload: bytes) -> None:
+        request = decode_subscribe(payload, self.version, flags)
+        self._with_definitions(lambda: subscribing.on_subscribe(self, request))
+
+    def _on_unsubscribe(self, packet: int, flags: int, payload: bytes) -> None:
+        request = decode_unsubscribe(payload, self.version, flags)
+        self._with_definitions(lambda: subscribing.on_unsubscribe(self, request))
+
+    def _on_auth(self, packet: int, flags: int, payload: bytes) -> None:
+        if self.version != V5:
+            raise _unexpected(packet)
+        decode_auth(payload)
+        raise MqttFault(Reason.PROTOCOL_ERROR, "AUTH without an authentication method")
+
+    def _on_long_ack(self, number: int, flags: int, payload: bytes) -> None:
+        """An acknowledgement with a reason; most have none, and come to `on_acks` in runs."""
+        packet = PacketType(number)
+        if flags != (2 if packet is PacketType.PUBREL else 0):
+            raise MqttFault(Reason.MALFORMED_PACKET, "an acknowledgement with wrong flags")
         packet_id, reason = decode_ack(payload, self.version)
         delivery = self.mqtt_session.delivery
         if reason >= 0x80 and packet in (PacketType.PUBACK, PacketType.PUBREC):
@@ -268,7 +271,9 @@ class MqttConnection(Connection):
         self._handshake = None
         self.adapter.statistics.client_connected()
 
-    def _on_disconnect(self, payload: bytes) -> None:
+    def _on_disconnect(self, packet_type: int, flags: int, payload: bytes) -> None:
+        if flags:
+            raise MqttFault(Reason.MALFORMED_PACKET, "DISCONNECT with flags")
         packet = decode_disconnect(payload, self.version)
         expiry_s = packet.properties.session_expiry_s
         mine = self.mqtt_session
@@ -319,11 +324,10 @@ class MqttConnection(Connection):
         self._deadline = self.broker.timers.after(2 * DRAIN_S, self.cancel)
         self.broker.dispatcher.run_soon()
 
-    def close(self, reason: str, *, code: int = 320) -> None:
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
         if self.state is ConnectionState.RUNNING:
-            is_stopping = "shutdown" in reason
-            self._end(Reason.SERVER_SHUTTING_DOWN if is_stopping else Reason.ADMINISTRATIVE_ACTION, reason)
+            self._end(Reason.SERVER_SHUTTING_DOWN if is_shutdown else Reason.ADMINISTRATIVE_ACTION, reason)
         elif self.state is not ConnectionState.CLOSED:
             self.cancel()
 
@@ -361,3 +365,21 @@ class MqttConnection(Connection):
             client_properties={"client_id": self.client_id, "product": "MQTT client"},
             extra={"client_id": self.client_id},
         )
+
+
+def _unexpected(packet: int) -> MqttFault:
+    return MqttFault(Reason.PROTOCOL_ERROR, f"packet of type {packet} from a client that is connected")
+
+
+HANDLERS: dict[int, Callable[[MqttConnection, int, int, bytes], None]] = {
+    PacketType.PUBACK: MqttConnection._on_long_ack,
+    PacketType.PUBREC: MqttConnection._on_long_ack,
+    PacketType.PUBREL: MqttConnection._on_long_ack,
+    PacketType.PUBCOMP: MqttConnection._on_long_ack,
+    PacketType.SUBSCRIBE: MqttConnection._on_subscribe,
+    PacketType.UNSUBSCRIBE: MqttConnection._on_unsubscribe,
+    PacketType.PINGREQ: MqttConnection._on_pingreq,
+    PacketType.DISCONNECT: MqttConnection._on_disconnect,
+    PacketType.AUTH: MqttConnection._on_auth,
+}
+"""What a client that is connected may send: packet type to handler(connection, packet type, flags, payload)."""

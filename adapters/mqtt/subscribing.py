@@ -12,7 +12,7 @@ from leveret.adapters.mqtt.session import queue_name
 from leveret.adapters.mqtt.spec import MqttFault, Reason, Subscribe, Subscription, Unsubscribe
 from leveret.adapters.mqtt.topics import check_filter, split_shared
 from leveret.auth.contracts import Permission
-from leveret.core.errors import AccessRefused, AuthorizationPending, BrokerError, NotAllowed
+from leveret.core.errors import AccessRefused, AuthorizationPending, BrokerError, LimitReached, NotAllowed
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
@@ -106,7 +106,7 @@ def _take(
         log.warning(
             "conn=%s client=%r filter=%r %s", connection.name, mine.client_id, subscription.filter, error
         )
-        return Reason.QUOTA_EXCEEDED if "limit" in str(error) else Reason.UNSPECIFIED_ERROR
+        return Reason.QUOTA_EXCEEDED if isinstance(error, LimitReached) else Reason.UNSPECIFIED_ERROR
     return None
 
 

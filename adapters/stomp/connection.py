@@ -270,7 +270,7 @@ class StompConnection(Connection):
         self.move_to(ConnectionState.CLOSING)
         self._reading.cancel()
 
-    def close(self, reason: str, *, code: int = 320) -> None:
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
         """The broker ends it: shutdown, an operator, a deleted virtual host."""
         if self.state is ConnectionState.RUNNING:
             fault = StompFault("connection_forced", f"CONNECTION_FORCED - {reason}")

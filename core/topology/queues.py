@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leveret.auth.contracts import Permission
 from leveret.core.definitions import records
 from leveret.core.equivalence import assert_equal_arguments, assert_equal_field, describe_resource
-from leveret.core.errors import PreconditionFailed
+from leveret.core.errors import LimitReached, PreconditionFailed
 from leveret.core.queue.arguments import KNOWN_ARGUMENTS, QUEUE_TYPES, check_queue_arguments
 from leveret.core.topology.checks import (
     TopologySession,
@@ -46,7 +46,8 @@ def declare_queue(
     Raises:
         NotFound: passive, and it does not exist.
         ResourceLocked: another connection owns it exclusively.
-        PreconditionFailed: it exists with other properties, or the virtual host's limit of queues is reached.
+        PreconditionFailed: it exists with other properties.
+        LimitReached: the virtual host's limit of queues is reached.
         InvalidArgument, AccessRefused, AuthorizationPending: nothing was changed.
     """
     vhost, arguments = session.vhost, arguments or {}
@@ -86,7 +87,7 @@ def declare_queue(
     check_queue_arguments(thing, queue_type, wanted)
     limit = vhost.limits.get("max-queues", -1)
     if 0 <= limit <= len(vhost.queues):
-        raise PreconditionFailed(
+        raise LimitReached(
             f"cannot declare queue '{name}': queue limit in vhost '{vhost.name}' ({limit}) is reached"
         )
     if queue_type == "quorum":

@@ -53,7 +53,7 @@ class LineConnection(FakeConnection):
         counters.bytes_received, counters.bytes_sent = self._received, 0
         return protocol, counters
 
-    def close(self, reason: str, *, code: int = 320) -> None:
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
         self._transport.stop_reading()
 
     async def run(self) -> None:

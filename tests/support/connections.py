@@ -86,7 +86,7 @@ class FakeConnection:
         self.asked["traffic"] += 1
         return "fake", PublishCounters(received=1, bytes_received=10, bytes_sent=20)
 
-    def close(self, reason: str, *, code: int = 320) -> None:
+    def close(self, reason: str, *, code: int = 320, is_shutdown: bool = False) -> None:
         self.closed.append((reason, code))
 
 

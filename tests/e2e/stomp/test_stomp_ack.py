@@ -163,20 +163,10 @@ def test_83_ack_of_an_auto_subscription_is_an_error(stomp: Open, name: str) -> N
     peer.expect_close()
 
 
-@leveret_only("3.10 knows NACK in all versions")
-def test_1_0_has_no_nack(stomp: Open, name: str) -> None:
-    fill(stomp, name, 1)
-    peer = stomp("1.0")
-    peer.subscribe(f"/queue/{name}", ack="client")
-    peer.send("NACK", message_id=peer.message()["message-id"])
-    peer.expect("ERROR")
-    peer.expect_close()
-
-
 # -- NACK
 
 
-@pytest.mark.parametrize("version", ["1.1", "1.2"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_nack_requeues(stomp: Open, name: str, version: str) -> None:
     fill(stomp, name, 1)
     peer = stomp(version)
