@@ -48,6 +48,9 @@ class SendHead:
         self.target: Any = None
 
 
+NO_HEAD = SendHead({}, 0)  # of no frame
+
+
 class FrameHandler(Protocol):
     """What the parser calls. Each may raise StompFault or, before it has changed anything, AuthorizationPending."""
 
@@ -182,18 +185,21 @@ class FrameParser:
         )
 
     def _parse(self, data: bytes) -> None:
+        """Handle the frames of a chunk, and keep what is not complete.
+
+        SENDs with equal heads collect in `bodies`, and are handed over before anything else is. `done` moves behind them
+        then: if a handler raises AuthorizationPending, all that was not handed over is kept and parsed again.
+        """
         handler, heads = self.handler, self._heads
         end, pos = len(data), 0
         find = data.find
         done = 0  # all before this is dealt with: the rest is offered again after a pause
-        head: SendHead | None = None  # of SENDs that are collected
+        head = NO_HEAD  # of SENDs that are collected
         bodies: list[bytes] = []
         try:
             while pos < end and not self.is_suspended:
                 first = data[pos]
-                if (
-                    first == LF or not first
-                ):  # a heart-beat, the line end of the frame before, or a NUL too many
+                if first == LF or not first:  # a heart-beat, the line end of the last frame, a NUL too many
                     pos += 1
                     continue
                 if first == CR and (pos + 1 == end or data[pos + 1] == LF):
@@ -205,7 +211,7 @@ class FrameParser:
                     found = _acks(data, pos)
                     if found is not None:
                         if bodies:
-                            handler.on_sends(head, bodies)  # type: ignore[arg-type]  # bodies have a head
+                            handler.on_sends(head, bodies)
                             done, bodies = pos, []
                         tags = [int(tag) for tag in _ack_ids(data, pos, found.end())]
                         handler.on_acks(tags)
@@ -215,9 +221,8 @@ class FrameParser:
                 key = data[pos:body_at] if body_at > 1 else b""
                 known = heads.get(key)
                 if known is None:
-                    is_early = bool(bodies)
-                    if is_early:
-                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
+                    if bodies:
+                        handler.on_sends(head, bodies)
                         done, bodies = pos, []
                         if self.is_suspended:
                             break
@@ -234,10 +239,7 @@ class FrameParser:
                 if length is None:
                     stop = find(b"\0", body_at)
                     if stop < 0:
-                        self._wanted = b"\0"
-                        self._room = self.limits.size - (end - body_at)
-                        if self._room < 0:
-                            raise self._body_too_large()
+                        self._wait_for_nul(end - body_at)
                         break
                     if stop - body_at > self.limits.size:
                         raise self._body_too_large()
@@ -248,39 +250,25 @@ class FrameParser:
                         self.is_bulk = length >= 65536
                         break
                     if data[stop]:
-                        raise StompFault(
-                            "Malformed frame",
-                            f"The body of {length} bytes (content-length) is not followed by a NUL\n",
-                            headers.get("receipt"),
-                        )
+                        raise self._no_nul(length, headers.get("receipt"))
+                if bodies and (shared is not head or headers):
+                    handler.on_sends(head, bodies)
+                    done, bodies = pos, []
                 if shared is None:
-                    if bodies:
-                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
-                        done, bodies = pos, []
                     handler.on_frame(Frame(command, headers, data[body_at:stop]))
                     done = pos = stop + 1
-                    continue
-                if headers:  # it asks for a receipt, or belongs to a transaction
-                    if bodies:
-                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
-                        done, bodies = pos, []
-                    handler.on_send(
-                        shared, data[body_at:stop], headers.get("receipt"), headers.get("transaction")
-                    )
+                elif headers:  # it asks for a receipt, or belongs to a transaction
+                    body = data[body_at:stop]
+                    handler.on_send(shared, body, headers.get("receipt"), headers.get("transaction"))
                     done = pos = stop + 1
-                    continue
-                if shared is not head:
-                    if bodies:
-                        handler.on_sends(head, bodies)  # type: ignore[arg-type]
-                        done, bodies = pos, []
+                else:
                     head = shared
-                bodies.append(data[body_at:stop])
-                pos = stop + 1
-                if length is not None and pos < end:
-                    pos = self._run(data, pos, end, key, length, bodies)
+                    bodies.append(data[body_at:stop])
+                    pos = stop + 1
+                    if length is not None and pos < end:
+                        pos = self._run(data, pos, end, key, length, bodies)
             if bodies:
-                handler.on_sends(head, bodies)  # type: ignore[arg-type]
-                bodies = []
+                handler.on_sends(head, bodies)
             done = pos
         except StompFault:
             self.ignores_input = True
@@ -290,6 +278,13 @@ class FrameParser:
             if done < end and not self.ignores_input:
                 self._kept.append(data[done:] if done else data)
                 self._kept_size = end - done
+
+    def _wait_for_nul(self, size: int) -> None:
+        """`size` bytes of a body without content-length are here, but not its end."""
+        self._wanted = b"\0"
+        self._room = self.limits.size - size
+        if self._room < 0:
+            raise self._body_too_large()
 
     @staticmethod
     def _run(data: bytes, pos: int, end: int, key: bytes, length: int, bodies: list[bytes]) -> int:
@@ -438,6 +433,11 @@ class FrameParser:
         hint = " (a TLS client on the plain port?)" if start[:2] == b"\x16\x03" else ""
         shown = ascii(start[:COMMAND_BYTES].decode("utf-8", "replace"))
         return StompFault("Malformed frame", f"No frame begins with {shown}{hint}\n")
+
+    @staticmethod
+    def _no_nul(length: int, receipt: str | None) -> StompFault:
+        text = f"The body of {length} bytes (content-length) is not followed by a NUL\n"
+        return StompFault("Malformed frame", text, receipt)
 
     @staticmethod
     def _no_colon(name: str) -> StompFault:
