@@ -57,7 +57,7 @@ class Server:
     )
     node_name: str = setting(default_node_name, "the name of this node")
     product: str = setting(
-        "RabbitMQ", "what clients see as product; clients choose their ways by it", former="amqp.product"
+        "RabbitMQ", "what clients see as product; some clients adapt to it", former="amqp.product"
     )
     version: str = setting("4.1.4", "what clients see as version: digits and dots", former="amqp.version")
     cluster_name: str = setting("", "what clients see as cluster_name; empty: the node's name")
@@ -66,13 +66,14 @@ class Server:
         "", "the socket of `leveret ctl`; empty: control.sock in the data directory"
     )
     load_definitions: str = setting(
-        "", "a file of definitions (JSON, RabbitMQ's or ours) that is imported at every start, if it is there"
+        "",
+        "a file of definitions (JSON, of RabbitMQ or Leveret) that is imported at every start, if it exists",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The listeners: where clients come in. Their ports are declared by the adapters."""
+    """The addresses and ports on which clients connect. The ports are declared by the adapters."""
 
     bind: str = setting("127.0.0.1", "address to listen on; 0.0.0.0 or ::, for all", flag="--bind")
     backlog: int = setting(1024, "connections that may wait to be accepted", minimum=1, maximum=65535)
@@ -82,7 +83,7 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """For the listeners that speak TLS. All of it is read again on reload."""
+    """For the listeners that speak TLS. A reload reads all of them again."""
 
     certfile: str = setting("", "certificate chain, PEM", reloadable=True)
     keyfile: str = setting("", "its private key, PEM; empty: it is in certfile", reloadable=True)
@@ -101,9 +102,9 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Websocket:
-    """The WebSocket listeners of MQTT and STOMP. What is reloaded holds for new connections."""
+    """The WebSocket listeners of MQTT and STOMP. Reloaded settings apply to new connections."""
 
-    path: str = setting("/ws", "where the listeners are; anything else is 404")
+    path: str = setting("/ws", "the path of the listeners; other paths are 404")
     origins: tuple[str, ...] = setting(
         (), "browsers' origins that may connect (https://app.example); empty: all", reloadable=True
     )
@@ -120,13 +121,13 @@ class Websocket:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where durable queues, messages and definitions are kept."""
+    """The storage of durable queues, messages and definitions."""
 
     engine: str = setting("lmdb", 'name of a store: "lmdb", "memory" (nothing survives), or a plugin\'s')
     durability: str = setting(
         "flush",
         '"flush": confirmed means on the disk; "os": confirmed means handed to the operating system, which '
-        "survives a killed process, but a power cut may cost the store",
+        "survives a killed process, but a power cut may damage the store",
         choices=("flush", "os"),
     )
     map_size: int = size(1 * TiB, "address space reserved for the store; not disk space", minimum=16 * MiB)
@@ -144,7 +145,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Watermarks, and bounds that protect the node."""
+    """Watermarks and limits that protect the node."""
 
     memory_high_watermark: float = setting(
         0.6,
@@ -180,7 +181,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Who may come in. The default user and virtual host are made when there are none."""
+    """Users, logins and backends. The default user and virtual host are created when none exists."""
 
     default_user: str = setting("guest", "the first user, an administrator with all permissions; empty: none")
     default_pass: str = setting("guest", "the first user's password", secret=True)
@@ -193,40 +194,40 @@ class Auth:
     )
     cert_login_from: str = setting(
         "distinguished_name",
-        "what of a client's certificate is the user's name (EXTERNAL)",
+        "which part of a client's certificate is the user name (EXTERNAL)",
         choices=("distinguished_name", "common_name", "subject_alternative_name"),
     )
-    anonymous_user: str = setting("", "who comes in by ANONYMOUS; empty: nobody")
+    anonymous_user: str = setting("", "the user of ANONYMOUS logins; empty: they are refused")
     backends: tuple[str, ...] = setting(
-        ("internal",), "who is asked about users and permissions, in this order"
+        ("internal",), "the backends that are asked about users and permissions, in this order"
     )
     backend_timeout_s: float = seconds(
         15.0, "how long one operation of a client may wait for an authorization backend",
         former="amqp.channel_operation_timeout_s", reloadable=True,
     )  # fmt: skip
     login_failure_delay_s: float = seconds(
-        3.0, "answer a wrong password this late", former="amqp.login_failure_delay_s", reloadable=True
+        3.0, "delay of the answer to a wrong password", former="amqp.login_failure_delay_s", reloadable=True
     )
     cache_ttl_s: float = seconds(15.0, "how long a verified password is remembered; 0: not at all")
 
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """What is loaded beside the core. `leveret plugins list` shows what there is."""
+    """Plugins. `leveret plugins list` shows those that are installed."""
 
     enabled: tuple[str, ...] = setting(("tracing", "webhooks"), "plugins to start")
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What is written about what happens."""
+    """The server's log."""
 
     level: str = setting(
         "info", "the least level that is written", choices=("debug", "info", "warning", "error", "critical"),
         flag="--log-level", reloadable=True,
     )  # fmt: skip
     format: str = setting(
-        "text", "how events are written, one a line", choices=("text", "json"), flag="--log-format"
+        "text", "the format of events, one per line", choices=("text", "json"), flag="--log-format"
     )
     file: str = setting("", "file to write to; empty: standard error")
 

@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 """Elements whose addresses a browser loads by itself."""
 
@@ -42,6 +47,22 @@ def test_files_that_are_named_exist(page: str) -> None:
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     named = set(re.findall(r"\b(test_[a-z_0-9]+\.py)\b", text))
     assert named - tests <= {"test_orders.py", "test_random_exchange.py", "test_census.py"}  # of examples
+
+
+SECTIONS = "server|listeners|tls|websocket|store|limits|auth|log|amqp|http|mqtt|stomp"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_that_are_named_exist(page: str) -> None:
+    settings, section = set(), ""
+    for line in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").splitlines():
+        if heading := re.match(r"## \[(.*)\]", line):
+            section = heading[1]
+        elif row := re.match(r"\| `(\w+)` \|", line):
+            settings.add(f"{section}.{row[1]}")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(rf"`((?:{SECTIONS})\.[a-z_]+)(?= =|`)", text)
+    assert set(named) - settings - {"server.py"} == set()
 
 
 class Loads(HTMLParser):

@@ -14,7 +14,7 @@ __all__ = ["AmqpSettings"]
 
 @dataclass(frozen=True, slots=True)
 class AmqpSettings:
-    """AMQP 0-9-1. What is reloaded holds for new connections."""
+    """AMQP 0-9-1. Reloaded settings apply to new connections."""
 
     frame_max: int = size(128 * KiB, "the largest frame offered to clients", minimum=4096, maximum=0x7FFFFFFF)
     channel_max: int = setting(

@@ -14,7 +14,7 @@ __all__ = ["HttpSettings"]
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """HTTP: management API, messaging, webhooks, metrics. What is reloaded holds for new requests."""
+    """HTTP: management API, messaging, webhooks, metrics. Reloaded settings apply to new requests."""
 
     max_body_size: int = size(
         20 * MiB, "larger request bodies are refused (413)", minimum=1024, reloadable=True
@@ -26,12 +26,12 @@ class HttpSettings:
     rates_interval_s: float = seconds(5.0, "how often counters are sampled for rates; 0: never")
     metrics_auth: bool = setting(
         False,
-        "/metrics needs a login with the tag monitoring; without it whoever reaches the port reads them, as in RabbitMQ",
+        "/metrics needs a login with the tag monitoring; without it no login is needed, as in RabbitMQ",
         reloadable=True,
     )
     leases_max: int = setting(
         65536,
-        "messages that may be out with users of the REST API, unsettled; a quarter of it for one user",
+        "unsettled messages that users of the REST API may hold; a quarter of it for one user",
         unit="leases",
         minimum=1,
         reloadable=True,

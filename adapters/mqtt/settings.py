@@ -14,7 +14,7 @@ __all__ = ["MqttSettings"]
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings:
-    """MQTT 3.1, 3.1.1 and 5.0. What is reloaded holds for new connections."""
+    """MQTT 3.1, 3.1.1 and 5.0. Reloaded settings apply to new connections."""
 
     exchange: str = setting("amq.topic", "topic exchange that MQTT topics are published to and bound on")
     vhost: str = setting("/", "virtual host of clients that name none")
@@ -30,7 +30,7 @@ class MqttSettings:
         64 * KiB, "the same before CONNECT was accepted", minimum=1024, maximum=0x0FFFFFFF, reloadable=True
     )
     receive_maximum: int = setting(
-        1000, "QoS 1 and 2 messages that a client may have in flight to us (0x93 beyond, MQTT 5)", unit="messages",
+        1000, "QoS 1 and 2 messages that a client may have in flight to the broker (0x93 beyond, MQTT 5)", unit="messages",
         minimum=1, maximum=65535, reloadable=True,
     )  # fmt: skip
     max_inflight: int = setting(
@@ -53,7 +53,7 @@ class MqttSettings:
         unit="seconds", minimum=0, maximum=0xFFFFFFFF, reloadable=True,
     )  # fmt: skip
     max_keep_alive_s: int = setting(
-        0, "longest keep alive; MQTT 5 clients that ask for more, or for none, are told this one; 0: as they like",
+        0, "longest keep alive; MQTT 5 clients that ask for more, or for none, are told this one; 0: no limit",
         unit="seconds", minimum=0, maximum=65535, reloadable=True,
     )  # fmt: skip
     topic_alias_maximum: int = setting(
@@ -74,7 +74,7 @@ class MqttSettings:
         minimum=64 * KiB,
     )
     disconnect_on_unauthorized: bool = setting(
-        True, "end the connection of a client that publishes where it may not", reloadable=True
+        True, "end the connection of a client that publishes without permission", reloadable=True
     )
     topic_escape: str = setting(
         "none",

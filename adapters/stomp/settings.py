@@ -14,10 +14,12 @@ __all__ = ["StompSettings"]
 
 @dataclass(frozen=True, slots=True)
 class StompSettings:
-    """STOMP 1.0, 1.1 and 1.2. What is reloaded holds for new connections."""
+    """STOMP 1.0, 1.1 and 1.2. Reloaded settings apply to new connections."""
 
     default_vhost: str = setting("/", "virtual host of clients that send no host header", reloadable=True)
-    default_user: str = setting("", "who comes in without login; empty: nobody", reloadable=True)
+    default_user: str = setting(
+        "", "the user of clients that send no login; empty: they are refused", reloadable=True
+    )
     default_pass: str = setting("", "the password of default_user", secret=True, reloadable=True)
     implicit_connect: bool = setting(
         False, "a first frame other than CONNECT logs in default_user", reloadable=True
@@ -40,7 +42,7 @@ class StompSettings:
     max_headers: int = setting(100, "headers per frame", unit="headers", minimum=1, reloadable=True)
     max_header_length: int = size(100 * KiB, "the longest header line", minimum=64, reloadable=True)
     heart_beat_s: float = seconds(
-        0.0, "heart-beats we offer and ask for where a client wants none of its own; 0: none", reloadable=True
+        0.0, "heart-beats offered to, and expected from, clients that ask for none; 0: none", reloadable=True
     )
     default_topic_exchange: str = setting("amq.topic", "the exchange behind /topic/")
     default_nack_requeue: bool = setting(True, "NACK without a requeue header requeues", reloadable=True)

@@ -31,8 +31,8 @@ class WebhooksSettings:
         (), "private networks that webhooks may reach, written 10.1.0.0/16", check=_check_networks
     )
     vhost_allowed_networks: Mapping[str, tuple[str, ...]] = setting(
-        {}, "more of them, by virtual host", check=_check_vhosts_networks
+        {}, "further ones, by virtual host", check=_check_vhosts_networks
     )
     https_only: bool = setting(False, "webhooks must be https")
     ca_file: str = setting("", "authorities to trust instead of the system's, PEM")
-    max_bytes: int = size(64 * MiB, "bodies at hand per subscription", minimum=1)
+    max_bytes: int = size(64 * MiB, "bodies held in memory per subscription", minimum=1)
