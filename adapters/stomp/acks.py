@@ -56,10 +56,10 @@ class Deliveries:
 
     # -- from frames
 
-    def read(self, frame: Frame, version: str, find: Callable[[str], Subscription | None]) -> Settlement:
+    def read(self, frame: Frame, version: str) -> Settlement:
         """What an ACK or NACK says. Raise StompFault unless that delivery is outstanding.
 
-        find: a subscription by its id.
+        The id alone names the delivery. The subscription header, which 1.1 wants beside it, is ignored, as RabbitMQ does.
         """
         command = frame.command
         name = "id" if version == "1.2" else "message-id"
@@ -72,13 +72,6 @@ class Deliveries:
         message = self.unacked.get(tag)
         if message is None:
             raise _unknown(tag)
-        wanted = frame.headers.get("subscription")
-        if wanted is not None and version != "1.2":
-            subscription = find(wanted)
-            if subscription is None or message.consumer is not subscription.consumer:
-                raise StompFault(
-                    "Subscription not found", f"Message with id \"{text}\" has no subscription '{wanted}'\n"
-                )
         if command == "ACK":
             return Settlement(tag, "ack")
         requeues = boolean(frame.headers, "requeue")

@@ -109,7 +109,7 @@ class Commands:
         transaction = frame.headers.get("transaction")
         if transaction is not None:
             connection.transactions.require(transaction)
-        settlement = connection.deliveries.read(frame, connection.version, connection.subscriptions.find)
+        settlement = connection.deliveries.read(frame, connection.version)
         if transaction is not None:
             connection.transactions.settle(transaction, settlement)
             return False

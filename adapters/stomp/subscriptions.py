@@ -168,9 +168,6 @@ class Subscriptions:
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_tag.values())
 
-    def find(self, id: str) -> Subscription | None:
-        return self._by_tag.get(f"T_{id}")
-
     # -- SUBSCRIBE
 
     def subscribe(self, frame: Frame) -> Subscription:

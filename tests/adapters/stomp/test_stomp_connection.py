@@ -488,10 +488,10 @@ async def test_acks_after_message_id(server: InProcess) -> None:
     got = await client.ask(frame("SUBSCRIBE", id="t@@u", destination="/queue/a", ack="client-individual"))
     assert len(got) == 3
     assert not await client.ask(frame("ACK", message_id=got[0]["message-id"], subscription="t@@u"))
-    (error,) = await client.ask(frame("ACK", message_id=got[1]["message-id"], subscription="s"))
-    assert error["message"] == "Subscription not found"
+    # The message-id alone names the delivery, as with RabbitMQ, whose own tests send subscriptions that do not exist.
+    assert not await client.ask(frame("ACK", message_id=got[1]["message-id"], subscription="s"))
     await client.close()
-    assert queue_of(server, "a").message_count == 2
+    assert queue_of(server, "a").message_count == 1
 
 
 async def test_acked_twice_is_an_error(server: InProcess) -> None:
