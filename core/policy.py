@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from leveret.auth.patterns import Pattern, PatternTooSlow
 from leveret.core.definitions import records
 from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument, NotFound, UnknownPolicyKey
 from leveret.core.exchange import Arguments
-from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, merge, without_effect
+from leveret.core.policy_keys import check_apply_to, check_definition, check_pattern, merge, without_effect
 from leveret.core.queue.limits import QueueLimits
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["EffectivePolicy", "Policies", "Policy", "queue_limits"]
 
 log = logging.getLogger(__name__)
+
+EMPTY = Pattern("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Policy:
     apply_to: str = "all"
     priority: int = 0
     is_operator_policy: bool = False
-    regex: re.Pattern[str] = field(default=re.compile(""), repr=False, compare=False)
+    compiled: Pattern = field(default=EMPTY, repr=False, compare=False)
 
     def matches(self, kind: str, name: str, queue_type: str = "") -> bool:
         apply_to = self.apply_to
@@ -50,7 +52,13 @@ class Policy:
             )
         ):
             return False
-        return self.regex.search(name) is not None
+        try:
+            return self.compiled.search(name)
+        except PatternTooSlow:
+            log.warning(
+                "vhost=%r policy=%r pattern takes too long over %r; not applied", self.vhost, self.name, name
+            )
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,7 @@ class Policies:
         host = self._vhost(vhost)
         if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) >> 63:
             raise InvalidArgument(f"priority should be a number, actually was {erlang_term(priority)}")
-        regex = compile_pattern(pattern)
+        compiled = check_pattern(pattern)
         check_apply_to(apply_to)
         try:
             check_definition(definition, is_operator_policy=operator)
@@ -164,7 +172,7 @@ class Policies:
                 raise
         if ignored := without_effect(definition):
             log.warning("vhost=%r policy=%r keys without effect: %s", vhost, name, ", ".join(ignored))
-        policy = Policy(vhost, name, pattern, dict(definition), apply_to, priority, operator, regex)
+        policy = Policy(vhost, name, pattern, dict(definition), apply_to, priority, operator, compiled)
         self._policies.setdefault((vhost, operator), {})[name] = policy
         records.save_policy(self._store, policy)
         self._apply(host, cleared=False)
@@ -194,7 +202,7 @@ class Policies:
     def recovered(self, policy: Policy) -> None:
         """From its record, before there is anything that it could apply to."""
         try:
-            regex = compile_pattern(policy.pattern)
+            compiled = check_pattern(policy.pattern)
         except InvalidArgument as error:
             log.error("vhost=%r policy=%r is not applied: %s", policy.vhost, policy.name, error)
             return
@@ -206,7 +214,7 @@ class Policies:
             policy.apply_to,
             policy.priority,
             policy.is_operator_policy,
-            regex,
+            compiled,
         )
 
     def forget_vhost(self, name: str) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from leveret.auth.patterns import InvalidPattern, Pattern, compile_pattern
 from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument, UnknownPolicyKey
 from leveret.core.queue.arguments import POLICY_KEYS
 
-__all__ = ["APPLY_TO", "check_apply_to", "check_definition", "compile_pattern", "merge", "without_effect"]
+__all__ = ["APPLY_TO", "check_apply_to", "check_definition", "check_pattern", "merge", "without_effect"]
 
 APPLY_TO = ("queues", "classic_queues", "quorum_queues", "streams", "exchanges", "all")
 
@@ -52,16 +52,19 @@ def check_apply_to(apply_to: Any) -> None:
         )
 
 
-def compile_pattern(pattern: Any) -> re.Pattern[str]:
-    """A pattern is searched for anywhere in a name. Raise InvalidArgument."""
+def check_pattern(pattern: Any) -> Pattern:
+    """Compile a policy's pattern, which is searched for anywhere in a name.
+
+    Raises:
+        InvalidArgument: with RabbitMQ's text.
+    """
     if not isinstance(pattern, str):
         raise InvalidArgument(f"pattern should be a binary but was {erlang_term(pattern)}")
     try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        text, where = getattr(error, "msg", str(error)), getattr(error, "pos", None) or 0
+        return compile_pattern(pattern)
+    except InvalidPattern as error:
         raise InvalidArgument(
-            f'pattern should be regular expression but is invalid: {{"{text}",{where}}}'
+            f'pattern should be regular expression but is invalid: {{"{error.reason}",{error.position}}}'
         ) from error
 
 

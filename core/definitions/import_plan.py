@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from leveret.auth.permissions import check_pattern
 from leveret.auth.users import LIMITS as USER_LIMITS
 from leveret.auth.users import AuthDataError, NoSuchUser, checked_name, checked_tags, hashed
+from leveret.core import policy_keys
 from leveret.core.definitions import records
 from leveret.core.definitions.import_items import (
     DefinitionsError,
@@ -24,7 +25,7 @@ from leveret.core.definitions.import_items import (
 from leveret.core.equivalence import describe_resource
 from leveret.core.errors import BrokerError, ForeignArgument, InvalidArgument, NotFound, UnknownPolicyKey
 from leveret.core.exchange import Binding, Exchange, ExchangeType
-from leveret.core.policy_keys import check_apply_to, check_definition, compile_pattern, without_effect
+from leveret.core.policy_keys import check_apply_to, check_definition, without_effect
 from leveret.core.queue.arguments import QUEUE_TYPES, check_queue_arguments
 from leveret.core.vhost import PREDECLARED, VHOST_LIMITS
 
@@ -259,7 +260,7 @@ class Plan:
     def _set_policy(self, vhost: str, name: str, item: Item, *, operator: bool) -> None:
         pattern, apply_to = item.get("pattern"), item.get("apply-to", "all")
         definition, priority = item.get("definition"), item.get("priority", 0)
-        compile_pattern(pattern)
+        policy_keys.check_pattern(pattern)
         check_apply_to(apply_to)
         if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) >> 63:
             raise InvalidArgument("priority should be a number")

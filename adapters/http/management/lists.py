@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import regex
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
@@ -15,6 +14,7 @@ from leveret.adapters.http.json_encoding import encode
 from leveret.adapters.http.management.columns import columns_of, cut
 from leveret.adapters.http.management.details import Ranges
 from leveret.adapters.http.management.routes import NO_CACHE, Call
+from leveret.auth.patterns import InvalidPattern, Pattern, PatternTooSlow
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker
@@ -23,7 +23,6 @@ __all__ = ["Part", "PublishView", "Table", "answer_list", "check_stats", "plain_
 T = TypeVar("T")
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
 SLICE = 64  # items between two turns of the others
-MATCH_LIMIT_S = 0.02
 
 
 class PublishView:
@@ -138,9 +137,9 @@ class Page:
             part = self.name.lower()
             return [thing for thing in things if part in name_of(thing).lower()]
         try:
-            pattern = regex.compile(self.name, regex.IGNORECASE)
-            return [thing for thing in things if pattern.search(name_of(thing), timeout=MATCH_LIMIT_S)]
-        except (regex.error, TimeoutError, OverflowError, RecursionError):
+            pattern = Pattern(self.name, is_caseless=True)
+            return [thing for thing in things if pattern.search(name_of(thing))]
+        except (InvalidPattern, PatternTooSlow):
             raise Refusal(400, "bad_request", "Pagination parameters are invalid") from None
 
 
