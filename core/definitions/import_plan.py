@@ -270,7 +270,7 @@ class Plan:
             self._warn(f"policy '{name}' in vhost '{vhost}': {error}: they have no effect")
         else:
             if ignored := without_effect(definition):
-                self._warn(f"policy '{name}' in vhost '{vhost}': {', '.join(ignored)}: without effect")
+                self._warn(f"policy '{name}' in vhost '{vhost}': {', '.join(ignored)}: they have no effect")
         wanted: dict[str, Any] = {
             "pattern": pattern, "definition": definition, "apply_to": apply_to, "priority": priority,
         }  # fmt: skip

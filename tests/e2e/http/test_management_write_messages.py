@@ -19,7 +19,8 @@ pytestmark = own_server_only("the server needs settings of its own")
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeveretServer]:
-    with LeveretServer(tmp_path_factory.mktemp("messages") / "data") as server:
+    settings = {"LEVERET_LIMITS_MAX_MESSAGE_SIZE": str(16 << 20)}
+    with LeveretServer(tmp_path_factory.mktemp("messages") / "data", settings=settings) as server:
         yield server
         assert "Traceback" not in server.errors, server.errors
         assert server.stop() == 0
