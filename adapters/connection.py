@@ -258,7 +258,7 @@ class Connection:
 
     async def _read(self) -> None:
         broker, transport, parser, outbox = self.broker, self.transport, self.parser, self.outbox
-        backpressure, totals, end_of_chunk = broker.backpressure, self.byte_totals, self.end_of_chunk
+        backpressure, totals = broker.backpressure, self.byte_totals
         while self.state in self.reads_in:
             if self.deferred is not None:
                 await self._settle_deferred()
@@ -281,7 +281,7 @@ class Connection:
             sent = outbox.sent_total
             self._feed(data)
             transport.read_bytes = READ_BULK_BYTES if parser.is_bulk else READ_BYTES
-            end_of_chunk()
+            self.end_of_chunk()
             broker.dispatcher.run()
             size = len(data)
             data = b""  # an idle connection holds on to nothing

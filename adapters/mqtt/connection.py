@@ -54,19 +54,18 @@ class MqttConnection(Connection):
     __slots__ = (
         "_handshake",
         "_is_lost",
+        "_publisher",
         "acks",
         "adapter",
         "client_id",
         "keep_alive",
         "mqtt_session",
         "parser",
-        "publisher",
         "settings",
         "version",
     )  # fmt: skip
 
     mqtt_session: MqttSession
-    publisher: Publisher
 
     def __init__(self, adapter: MqttAdapter, transport: Transport) -> None:
         super().__init__(adapter.broker, transport, adapter.settings.outbox_bytes)
@@ -77,6 +76,7 @@ class MqttConnection(Connection):
         self.parser = PacketParser(self, self.settings.max_packet_size_unauthenticated)
         self._handshake: Handshake | None = Handshake(self)
         self._is_lost = True  # until DISCONNECT says otherwise: the will is due
+        self._publisher: Publisher | None = None  # created at its first use: most connections only subscribe
         self.keep_alive = KeepAlive(self)
         self.acks = Acks(self.outbox, self.broker.store)
 
@@ -157,11 +157,18 @@ class MqttConnection(Connection):
         if not self.is_publisher:
             self.is_publisher = True
             self.coalescer = ReadCoalescer()
-        self.publisher.publish(flags, topic, properties, packet_ids, payloads)
+        publisher = self._publisher or self._create_publisher()
+        publisher.publish(flags, topic, properties, packet_ids, payloads)
+
+    def _create_publisher(self) -> Publisher:
+        assert self.session is not None
+        self._publisher = Publisher(self, self.session, self.settings.receive_maximum)
+        return self._publisher
 
     def on_acks(self, packet: PacketType, packet_ids: list[int]) -> None:
         if packet is PacketType.PUBREL:
-            self.publisher.release(packet_ids)
+            publisher = self._publisher or self._create_publisher()
+            publisher.release(packet_ids)
             return
         delivery = self.mqtt_session.delivery
         if delivery is None:  # taken over a moment ago
@@ -266,7 +273,6 @@ class MqttConnection(Connection):
         self.log_in(session)
         self.mqtt_session = mine
         self.acks.unsent_publishes = len(mine.received)  # a resumed session's are in flight still
-        self.publisher = Publisher(self, session, self.settings.receive_maximum)
         self.parser.max_size = self.settings.max_packet_size
         self._handshake = None
         self.adapter.statistics.client_connected()
@@ -337,16 +343,17 @@ class MqttConnection(Connection):
         protocol = PROTOCOLS.get(self.version, PROTOCOLS[4])
         if self.session is None:
             return protocol, total
-        publisher = self.publisher
-        pipeline = publisher.pipeline
-        pipeline.note_sizes()
         mine = self.mqtt_session
-        total.received = pipeline.published_total
-        total.received_confirm = publisher.confirmable_total
-        total.confirmed = self.acks.settled_total
-        total.routed = pipeline.published_total - pipeline.unroutable_total
-        total.dropped = pipeline.unroutable_total
-        total.publishers = 1 if pipeline.published_total else 0
+        publisher = self._publisher
+        if publisher is not None:
+            pipeline = publisher.pipeline
+            pipeline.note_sizes()
+            total.received = pipeline.published_total
+            total.received_confirm = publisher.confirmable_total
+            total.confirmed = self.acks.settled_total
+            total.routed = pipeline.published_total - pipeline.unroutable_total
+            total.dropped = pipeline.unroutable_total
+            total.publishers = 1 if pipeline.published_total else 0
         total.consumers = len(mine.subscriptions) if mine.connection is self else 0
         return protocol, total
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import trio
 import trio.testing
 from support.in_process import broker_in_process
 from support.mqtt_script import connect, disconnect, subscribe
 
 from leveret.adapters.mqtt import publish_view
 from leveret.adapters.mqtt.adapter import MqttAdapter
-from leveret.adapters.mqtt.packets import publish
+from leveret.adapters.mqtt.packets import ack, publish
 from leveret.adapters.mqtt.settings import MqttSettings
+from leveret.adapters.mqtt.spec import PacketType
 
 
 async def test_a_client_that_never_reads_costs_a_bounded_number_of_bytes() -> None:
@@ -75,3 +77,25 @@ async def test_a_filter_of_thousands_of_levels_is_refused() -> None:
             connect("deep", 5) + subscribe((deep + "/b", 0), (deep[:399], 0)) + disconnect()
         )
         assert b"\x90\x05\x00\x01\x00\x8f\x00" in answer
+
+
+async def test_a_client_that_never_published_may_release_and_is_counted() -> None:
+    """What publishing needs is created at its first use; PUBREL of a resumed session may be that use."""
+    async with broker_in_process(MqttAdapter) as server:
+        stream, _, _ = server.connect()
+        await stream.send_all(connect("idle", 5))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        (connection,) = server.broker.connections
+        _, counters = connection.traffic()
+        assert (counters.received, counters.routed, counters.publishers) == (0, 0, 0)
+        await stream.receive_some()
+        await stream.send_all(ack(PacketType.PUBREL, 7, 5))
+        with trio.fail_after(5):
+            answer = await stream.receive_some()
+        assert answer == b"\x70\x03\x00\x07\x92"  # PUBCOMP, packet identifier not found
+        await stream.send_all(publish(5, "t", b"x") + ack(PacketType.PUBREL, 8, 5))
+        await stream.receive_some()
+        _, counters = connection.traffic()
+        assert (counters.received, counters.dropped, counters.publishers) == (1, 1, 1)
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.01)
