@@ -1,4 +1,4 @@
-"""/health/live and /health/ready, for whoever restarts processes and balances load. No login, and nothing secret."""
+"""/health/live and /health/ready, for supervisors and load balancers. They need no login and show nothing secret."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Health:
         self._context = context
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        """The process serves. Whoever gets no answer should restart it; one that is not ready should be left alone."""
+        """Check that the process serves. Supervisors should restart a process that does not answer."""
         return json_response({"status": "ok"}, headers=NO_STORE)
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
-        """Listeners are open, no alarm is set, and the store takes what comes; else 503 with the reasons."""
+        """Check that listeners are open, no alarm is set and the store accepts data; otherwise 503 with the reasons."""
         reasons = self.reasons()
         if not reasons:
             return json_response({"status": "ok"}, headers=NO_STORE)

@@ -35,7 +35,7 @@ PAGE = (
 
 def routes(context: HttpContext) -> list[web.RouteDef]:
     async def index(request: web.Request) -> web.StreamResponse:
-        """What is where, for people."""
+        """A page for people that lists the paths."""
         return web.Response(text=PAGE, content_type="text/html", headers=HEADERS)
 
     return [web.get("/", index)]

@@ -1,4 +1,4 @@
-"""What only plugins of RabbitMQ's have: asked for, there is none of it, rather than no such path."""
+"""Resources of RabbitMQ's plugins that Leveret does not have: their lists are empty, and their paths exist."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["ROUTES"]
 
 
 async def nothing(call: Call) -> list[Any]:
-    """There is none here."""
+    """Not available here: always an empty list."""
     return []
 
 
 async def nothing_there(call: Call) -> list[Any]:
-    """There is none in this virtual host."""
+    """Not available here: always an empty list."""
     await call.vhost()
     return []
 

@@ -125,7 +125,7 @@ async def bindings(call: Call) -> Any:
 
 
 async def between(call: Call) -> Any:
-    """The bindings from one exchange to one queue or exchange; none if one of them is not there."""
+    """The bindings from one exchange to one queue or exchange; an empty list if one of them does not exist."""
     vhost = await call.vhost()
     if call.part("kind") not in KINDS:
         raise not_found()

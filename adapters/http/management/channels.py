@@ -84,7 +84,7 @@ def _visible(call: Call, connections: Iterable[ClientConnection]) -> list[Channe
 
 
 async def channels(call: Call) -> Any:
-    """Channels: the user's own, or of everybody for those who may see that."""
+    """Channels: the user's own, or all for users who may see them."""
     check_stats(call)
     return await answer_list(call, _visible(call, call.broker.connections), CHANNELS)
 

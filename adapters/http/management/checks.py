@@ -93,7 +93,7 @@ async def certificate_expiration(call: Call) -> Any:
 
 
 async def port_listener(call: Call) -> Any:
-    """Something listens on the port."""
+    """Check that a listener is open on the port."""
     text = call.part("port")
     if not text.isascii() or not text.isdigit():
         raise Refusal(400, "bad_request", "Invalid port")
@@ -104,7 +104,7 @@ async def port_listener(call: Call) -> Any:
 
 
 async def protocol_listener(call: Call) -> Any:
-    """There are listeners for the protocols, which are separated by commas."""
+    """Check that there are listeners for the protocols, which are separated by commas."""
     listening = [listener.spec.protocol for listener in call.broker.listeners]
     protocols = {
         word: spec.protocol
@@ -123,24 +123,24 @@ async def protocol_listener(call: Call) -> Any:
 
 
 async def virtual_hosts(call: Call) -> Any:
-    """All virtual hosts are up: none here can be down alone."""
+    """Check that all virtual hosts are up."""
     return OK
 
 
 async def is_critical(call: Call) -> Any:
-    """No queue would lose its quorum without this node, which has them all alone."""
+    """Check that no queue would lose its quorum without this node."""
     return {"status": "ok", "reason": "single node cluster"}
 
 
 async def in_service(call: Call) -> Any:
-    """The node is up, and not shutting down."""
+    """Check that the node is up and not shutting down."""
     if call.context.stopping.is_set():
         return failed("this node is being shut down")
     return OK
 
 
 async def below_connection_limit(call: Call) -> Any:
-    """More clients may connect."""
+    """Check that the limit of connections is not reached."""
     limit, count = call.broker.settings.limits.connection_max, len(call.broker.connections)
     if limit and count >= limit:
         return failed("node connection limit is reached", connections=count)
@@ -148,23 +148,23 @@ async def below_connection_limit(call: Call) -> Any:
 
 
 async def ready_to_serve_clients(call: Call) -> Any:
-    """The node is up, listens, and more clients may connect."""
+    """Check that the node is up, listens and accepts more clients."""
     answer = await in_service(call)
     return answer if answer is not OK else await below_connection_limit(call)
 
 
 async def cluster_size(call: Call) -> Any:
-    """The cluster has as many nodes as it should: one."""
+    """Check that the cluster has its expected size, which is one node."""
     return OK | {"target_cluster_size": 1, "running_cluster_size": 1}
 
 
 async def metadata_store(call: Call) -> Any:
-    """Definitions are recovered: no listener opens before."""
+    """Check that definitions are recovered; listeners open only after that."""
     return OK
 
 
 async def queues_without_leaders(call: Call) -> Any:
-    """Every queue is led: by this node."""
+    """Check that every queue has a leader, which is this node."""
     return OK
 
 

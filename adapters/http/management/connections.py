@@ -78,7 +78,7 @@ def find_connections(call: Call) -> list[ClientConnection]:
 
 
 async def connections(call: Call) -> Any:
-    """Connections: the user's own, or of everybody for those who may see that."""
+    """Connections: the user's own, or all for users who may see them."""
     return await answer_list(call, _visible(call, call.broker.connections), CONNECTIONS)
 
 
@@ -100,7 +100,7 @@ async def connection_channels(call: Call) -> Any:
 
 
 async def connection_sessions(call: Call) -> list[Any]:
-    """Sessions of AMQP 1.0, of which there are none."""
+    """Sessions of AMQP 1.0: always empty."""
     find_connections(call)
     return []
 

@@ -64,7 +64,7 @@ async def _may_enter(call: Call) -> bool:
 
 
 async def consumers(call: Call) -> Any:
-    """Consumers: of the virtual hosts that the user may enter; the user's own, unless it may see others'."""
+    """Consumers in the virtual hosts that the user may enter: the user's own, or all for users who may see them."""
     check_stats(call)
     view = PublishView(call)
     vhosts = await call.vhosts() if await _may_enter(call) else []

@@ -46,7 +46,7 @@ async def get_definitions(call: Call) -> web.Response:
 
 
 async def post_definitions(call: Call) -> web.Response:
-    """Import definitions: JSON, or a form with a `file`. What is there already stays; a mistake changes nothing."""
+    """Import definitions: JSON, or a form with a `file`. Nothing is deleted; a file with a mistake changes nothing."""
     vhost = _vhost(call)
     document, redirect = await _document(call)
     # Once begun it is done: a client that goes away must not leave half of it.

@@ -68,13 +68,13 @@ async def exchanges(call: Call) -> Any:
 
 
 async def exchange(call: Call) -> dict[str, Any]:
-    """One exchange; the default one is amq.default here."""
+    """One exchange; the default exchange is called amq.default."""
     found = find_exchange(await call.vhost(), call.part("exchange"))
     return EXCHANGES.item(found, PublishView(call)) | {"incoming": [], "outgoing": []}
 
 
 async def bindings_from(call: Call) -> Any:
-    """Bindings of which the exchange is the source; of one that is not there, none."""
+    """Bindings whose source is the exchange; an empty list if it does not exist."""
     vhost = await call.vhost()
     found = vhost.exchanges.get(exchange_name(call.part("exchange")))
     if found is None:
@@ -85,7 +85,7 @@ async def bindings_from(call: Call) -> Any:
 
 
 async def bindings_to(call: Call) -> Any:
-    """Bindings of which the exchange is the destination; of one that is not there, none."""
+    """Bindings whose destination is the exchange; an empty list if it does not exist."""
     vhost = await call.vhost()
     found = vhost.exchanges.get(exchange_name(call.part("exchange")))
     return await answer_list(call, () if found is None else vhost.bindings_to(found), BINDINGS)

@@ -56,7 +56,7 @@ async def feature_flags(call: Call) -> Any:
 
 
 async def deprecated_features(call: Call) -> Any:
-    """Features that RabbitMQ calls deprecated, and that are here."""
+    """Features that are deprecated in RabbitMQ and available here."""
     items = [
         {
             "name": name,
@@ -72,12 +72,12 @@ async def deprecated_features(call: Call) -> Any:
 
 
 async def deprecated_features_used(call: Call) -> list[Any]:
-    """Those in use: none that will be taken away."""
+    """Deprecated features that are in use: always an empty list."""
     return []
 
 
 async def login_attempts(call: Call) -> list[dict[str, Any]]:
-    """How many logins there were since the start, or the last reset, by protocol."""
+    """The number of logins by protocol, since the start or the last reset."""
     check_node(call)
     shown = {adapter.name: adapter.login_protocol for adapter in call.broker.adapters}
     return [
@@ -92,7 +92,7 @@ async def login_attempts(call: Call) -> list[dict[str, Any]]:
 
 
 async def login_attempts_by_source(call: Call) -> list[Any]:
-    """By address and user: not kept, as by default in RabbitMQ."""
+    """Logins by address and user: always empty, as by default in RabbitMQ."""
     check_node(call)
     return []
 

@@ -13,7 +13,7 @@ __all__ = ["ROUTES"]
 
 
 async def vhost_limits(call: Call) -> Any:
-    """Limits of the virtual hosts that the user may enter, or of all for those who may see that; of those that have any."""
+    """Limits of virtual hosts that have any: of those that the user may enter, or of all for users who may see them."""
     if not call.sees_all:
         vhosts = await call.vhosts()
     elif "vhost" in call.request.match_info:
@@ -25,7 +25,7 @@ async def vhost_limits(call: Call) -> Any:
 
 
 async def user_limits(call: Call) -> Any:
-    """Limits of users that have any: of all for administrators, else the user's own."""
+    """Limits of users that have any: of all users for administrators, otherwise the user's own."""
     users = call.broker.users.list_users()
     found = [
         {"user": user.name, "value": user.limits}

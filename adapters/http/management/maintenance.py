@@ -13,14 +13,14 @@ __all__ = ["ROUTES"]
 
 
 async def reset_attempts(call: Call) -> web.Response:
-    """Count logins from zero."""
+    """Reset the counters of logins."""
     check_node(call)
     call.broker.auth.attempts.reset()
     return done()
 
 
 async def reset_statistics(call: Call) -> web.Response:
-    """Forget samples and what things counted that are gone; counters of what is there go on."""
+    """Discard samples, and the counts of deleted objects; the counters of existing objects continue."""
     if "node" in call.request.match_info:
         check_node(call)
     call.context.rates.reset()
@@ -28,12 +28,12 @@ async def reset_statistics(call: Call) -> web.Response:
 
 
 async def rebalance(call: Call) -> web.Response:
-    """Spread the leaders of queues over the nodes: there is one."""
+    """Rebalance the leaders of queues: no effect, since there is one node."""
     return done()
 
 
 async def enable_flag(call: Call) -> web.Response:
-    """Enable a feature flag: those that there are, are."""
+    """Enable a feature flag; all existing flags are enabled already."""
     if call.part("name") not in FLAGS:
         raise bad_request("unsupported")
     return done()

@@ -104,7 +104,7 @@ def _envelope(exchange: str, given: Payload) -> Envelope:
 
 
 async def publish(call: Call) -> dict[str, bool]:
-    """Publish a message. The answer says whether a queue took it; a persistent one is on the disk then."""
+    """Publish a message. The answer says whether a queue stored it; a persistent message is on the disk by then."""
     given = await payload(call, "routing_key", "properties", "payload", "payload_encoding")
     name = call.part("exchange")
     session = await session_for(call)
@@ -192,7 +192,7 @@ MODES = ("ack_requeue_true", "ack_requeue_false", "reject_requeue_true", "reject
 
 
 async def get(call: Call) -> list[dict[str, Any]]:
-    """Get messages; `ackmode` says what becomes of them: back into the queue, gone, or dead-lettered."""
+    """Get messages; `ackmode` says whether they are requeued, removed or dead-lettered."""
     given = await payload(call, "ackmode", "count", "encoding")
     session = await session_for(call)
     mode, encoding = given.get("ackmode"), given.get("encoding")
@@ -235,7 +235,7 @@ def _move(queue: Queue, target: Queue, count: int) -> tuple[int, str]:
 
 
 async def move(call: Call) -> dict[str, int]:
-    """Move messages to `destination`, a queue of the same virtual host: `count` of them, or all that are there now."""
+    """Move messages to `destination`, a queue of the same virtual host: `count` of them, or all that are in the queue now."""
     given = await payload(call, "destination")
     session = await session_for(call)
     name, destination = call.part("queue"), given.text("destination")

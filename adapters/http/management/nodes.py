@@ -131,7 +131,7 @@ async def nodes(call: Call) -> Any:
 
 
 async def node(call: Call) -> dict[str, Any]:
-    """This node; with `memory=true` where its memory goes."""
+    """This node; with `memory=true` its use of memory."""
     check_node(call)
     item = node_item(call, Ranges.of(call))
     if call.flag("memory"):
@@ -142,7 +142,7 @@ async def node(call: Call) -> dict[str, Any]:
 
 
 async def node_memory(call: Call) -> dict[str, Any]:
-    """Where the memory goes, in bytes."""
+    """The use of memory, in bytes."""
     check_node(call)
     return {"memory": memory(call)}
 

@@ -193,13 +193,13 @@ async def read_cluster_name(call: Call) -> dict[str, Any]:
 
 
 async def version(call: Call) -> dict[str, Any]:
-    """Versions: what clients are told, and ours."""
+    """The versions that clients are told, and Leveret's own."""
     server = call.broker.settings.server
     return {"product_name": server.product, "product_version": server.version, "leveret_version": __version__}
 
 
 async def extensions(call: Call) -> list[dict[str, Any]]:
-    """Pages' extensions."""
+    """Extensions of RabbitMQ's management page."""
     return [{"javascript": "dispatcher.js"}]
 
 

@@ -61,7 +61,7 @@ async def delete_global_parameter(call: Call) -> web.Response:
 
 
 async def put_cluster_name(call: Call) -> web.Response:
-    """Call the cluster something else: what clients see as cluster_name."""
+    """Set the name of the cluster, which clients see as cluster_name."""
     name = (await payload(call, "name")).text("name")
     if not name:
         raise bad_request("name must not be empty")
@@ -82,7 +82,7 @@ async def put_vhost_limit(call: Call) -> web.Response:
 
 
 async def delete_vhost_limit(call: Call) -> web.Response:
-    """Take a virtual host's limit away."""
+    """Remove a limit of a virtual host."""
     vhost = await vhost_for(call, administrators_enter=True)
     limits.clear_vhost_limit(call.broker, vhost.name, call.part("name"))
     return done()
@@ -101,7 +101,7 @@ async def put_user_limit(call: Call) -> web.Response:
 
 
 async def delete_user_limit(call: Call) -> web.Response:
-    """Take a user's limit away."""
+    """Remove a limit of a user."""
     with refusals():
         limits.clear_user_limit(call.broker, call.part("user"), call.part("name"))
     return done()

@@ -32,7 +32,7 @@ async def _delete(call: Call, *, operator: bool) -> web.Response:
 
 
 async def put_policy(call: Call) -> web.Response:
-    """Set a policy: it applies at once to what is there."""
+    """Set a policy, which applies to existing objects at once."""
     return await _put(call, operator=False)
 
 

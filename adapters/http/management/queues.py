@@ -177,7 +177,7 @@ async def queue(call: Call) -> dict[str, Any]:
 
 
 async def queue_bindings(call: Call) -> Any:
-    """What leads to a queue, the default exchange's binding included; nothing to one that is not there."""
+    """The bindings of a queue, with the default exchange's; an empty list if it does not exist."""
     vhost = await call.vhost()
     found = vhost.queues.get(call.part("queue"))
     return await answer_list(call, () if found is None else vhost.bindings_to(found), BINDINGS)

@@ -33,7 +33,7 @@ __all__ = ["ROUTES"]
 
 
 async def put_exchange(call: Call) -> web.Response:
-    """Declare an exchange; of one that exists, all must be alike."""
+    """Declare an exchange; an existing one must have the same properties."""
     given = await payload(call)
     name = check_length("exchange", call.part("exchange"))
     session = await session_for(call)
@@ -60,7 +60,7 @@ async def delete_exchange(call: Call) -> web.Response:
 
 
 async def put_queue(call: Call) -> web.Response:
-    """Declare a queue; of one that exists, all must be alike."""
+    """Declare a queue; an existing one must have the same properties."""
     given = await payload(call)
     name = check_length("queue", call.part("queue"))
     session = await session_for(call)
@@ -78,7 +78,7 @@ async def put_queue(call: Call) -> web.Response:
 
 
 async def delete_queue(call: Call) -> web.Response:
-    """Delete a queue; with `if-unused=true` and `if-empty=true` only then."""
+    """Delete a queue; with `if-unused=true` or `if-empty=true` only if it is unused or empty."""
     queue = await find_queue(call)
     session = await session_for(call)
     if_unused, if_empty = call.flag("if-unused"), call.flag("if-empty")
@@ -89,7 +89,7 @@ async def delete_queue(call: Call) -> web.Response:
 
 
 async def purge_queue(call: Call) -> web.Response:
-    """Drop what is ready in a queue."""
+    """Drop all ready messages of a queue."""
     queue = await find_queue(call)
     session = await session_for(call)
     await perform(call, session, lambda: session.queue_purge(queue.name))
@@ -97,7 +97,7 @@ async def purge_queue(call: Call) -> web.Response:
 
 
 async def act(call: Call) -> web.Response:
-    """`{"action": "sync"}` or `cancel_sync`: of mirrors, of which there are none."""
+    """`{"action": "sync"}` or `cancel_sync`, for mirrors: no effect."""
     action = (await payload(call, "action")).get("action")
     await find_queue(call)
     if action not in ("sync", "cancel_sync"):

@@ -36,7 +36,7 @@ def _password(given: Payload) -> UserPassword:
 
 
 async def put_user(call: Call) -> web.Response:
-    """Make a user, or give one another password and other tags; limits stay as they are."""
+    """Create a user, or replace the password and tags of an existing one; its limits stay."""
     given, name = await payload(call), call.part("user")
     tags = given.words("tags")
     if tags is None:  # before there were tags
@@ -61,7 +61,7 @@ async def delete_user(call: Call) -> web.Response:
 
 
 async def bulk_delete(call: Call) -> web.Response:
-    """Delete several users, those that are protected left out: all of them, or none if one is not there."""
+    """Delete several users: all of them, or none if one does not exist. Protected users are left out."""
     names = (await payload(call, "users")).get("users")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise bad_request("users must be a list of names")
@@ -104,7 +104,7 @@ async def put_permission(call: Call) -> web.Response:
 
 
 async def delete_permission(call: Call) -> web.Response:
-    """Take a user's permissions in a virtual host away."""
+    """Remove a user's permissions in a virtual host."""
     with _place(call):
         if not permissions.clear_permissions(call.broker, call.part("user"), call.part("vhost")):
             raise not_found()
@@ -122,7 +122,7 @@ async def put_topic_permission(call: Call) -> web.Response:
 
 
 async def delete_topic_permission(call: Call) -> web.Response:
-    """Take a user's permissions on topics in a virtual host away, of all exchanges or of one."""
+    """Remove a user's permissions on topics in a virtual host, for all exchanges or for one."""
     user, vhost = call.part("user"), call.part("vhost")
     exchange = call.request.match_info.get("exchange")
     with _place(call):

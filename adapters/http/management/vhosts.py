@@ -75,7 +75,7 @@ def find_vhost(call: Call) -> Vhost:
 
 
 async def vhosts(call: Call) -> Any:
-    """Virtual hosts: those that the user may enter, or all for those who may see that."""
+    """Virtual hosts: those that the user may enter, or all for users who may see them."""
     if call.sees_all:
         found = [vhost for _, vhost in sorted(call.broker.vhosts.items())]
     else:

@@ -19,7 +19,7 @@ UNSET = (None, "", "undefined")
 
 
 async def put_vhost(call: Call) -> web.Response:
-    """Make a virtual host, or change its metadata; what is not given stays as it is."""
+    """Create a virtual host, or change its metadata; members that are not given stay."""
     name, given = call.part("vhost"), await payload(call)
     tags = given.words("tags")
     queue_type = given.get("default_queue_type", given.get("defaultqueuetype"))  # 3.11's name
@@ -59,13 +59,13 @@ async def protect_vhost(call: Call) -> web.Response:
 
 
 async def unprotect_vhost(call: Call) -> web.Response:
-    """Let a virtual host be deleted again."""
+    """Remove the protection of a virtual host from deletion."""
     vhosts.set_protection(call.broker, find_vhost(call).name, is_protected=False)
     return done()
 
 
 async def start_vhost(call: Call) -> web.Response:
-    """Start a virtual host on a node: it runs already."""
+    """Start a virtual host on a node: no effect, since it is running."""
     if call.part("node") != call.broker.node_name:
         raise bad_request(f"Request to node {call.part('node')} failed with nodedown")
     if call.part("vhost") not in call.broker.vhosts:

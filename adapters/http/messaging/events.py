@@ -101,7 +101,7 @@ class Events:
         return await self._run(request, stream, hold_s=resume_s)
 
     async def of_exchange(self, request: web.Request) -> web.StreamResponse:
-        """What is published from now on as server-sent events; with `client`, everything since its last connection."""
+        """Messages that are published from now on, as server-sent events; with `client`, all since its last connection."""
         context = self._context
         session = await context.session(request, request.match_info["vhost"])
         check_query(request, EXCHANGE_QUERY, frozenset({"routing_key"}))
@@ -140,7 +140,7 @@ class Events:
         return await self._run(request, stream, hold_s=0.0, greeting=greeting)
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
-        """Confirm all events of a stream up to `id`, while it goes on: it need not end for that."""
+        """Confirm all events of a stream up to `id`, without ending the stream."""
         principal = await self._context.authenticate(request)
         check_query(request, frozenset({"id"}))
         await self._context.body(request)

@@ -155,7 +155,7 @@ class Receiving:
         self._at_stop = at_stop
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Get messages of a queue: waits for the first if there is none; leased until they are settled by their id."""
+        """Receive messages of a queue, or wait for the first one; they are leased until they are settled by their id."""
         context = self._context
         session = await context.session(request, request.match_info["vhost"])
         check_query(request, QUERY)
@@ -256,7 +256,7 @@ class Receiving:
         return web.Response(status=204)
 
     async def settle_many(self, request: web.Request) -> web.StreamResponse:
-        """Settle up to 1000 leases, {"leases": [id, ...]}, alike; the answer names those that are unknown."""
+        """Settle up to 1000 leases, {"leases": [id, ...]}, in the same way; the answer names unknown ones."""
         context = self._context
         principal = await context.authenticate(request)
         act = self._act(request)

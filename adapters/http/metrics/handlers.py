@@ -86,7 +86,7 @@ class Metrics:
                 raise Refusal(403, "not_authorised", "metrics need the tag monitoring")
 
     async def aggregated(self, request: web.Request) -> web.StreamResponse:
-        """All numbers, added up; Prometheus text, or OpenMetrics if that is asked for."""
+        """All numbers as sums; Prometheus text, or OpenMetrics if `Accept` asks for it."""
         await self._check(request)
         context = self._context
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -98,7 +98,7 @@ class Metrics:
         return web.Response(body=body, headers=headers)
 
     async def per_object(self, request: web.Request) -> web.StreamResponse:
-        """Every queue, exchange, connection and channel by itself, and the numbers that are of none of them."""
+        """The numbers of each queue, exchange, connection and channel, and sums of the rest."""
         await self._check(request)
         context = self._context
         async with self._turn():
@@ -107,7 +107,7 @@ class Metrics:
             return await self._stream(request, others.collect, groups, FilteredMessages())
 
     async def detailed(self, request: web.Request) -> web.StreamResponse:
-        """The families that are asked for (`family`), of some virtual hosts (`vhost`) and queues (`queue`, a pattern)."""
+        """The chosen families (`family`) of chosen virtual hosts (`vhost`) and queues (`queue`, a pattern)."""
         await self._check(request)
         query = request.query
         asked = list(dict.fromkeys(query.getall("family", [])))
@@ -119,7 +119,7 @@ class Metrics:
             )
 
     async def memory_breakdown(self, request: web.Request) -> web.StreamResponse:
-        """Where the memory goes, roughly."""
+        """The approximate use of memory."""
         await self._check(request)
 
         def parts() -> Iterator[Metric]:

@@ -33,8 +33,8 @@ PAGE: Json = obj(
     page_count=integer(0), items={"type": "array"},
 )  # fmt: skip
 COLUMNS = (query("columns", string(), "Only these members, with commas"),)
-IF_UNUSED = query("if-unused", boolean(), "Only if nobody uses it")
-IF_EMPTY = query("if-empty", boolean(), "Only if there is nothing in it")
+IF_UNUSED = query("if-unused", boolean(), "Only if it has no consumers or bindings")
+IF_EMPTY = query("if-empty", boolean(), "Only if it is empty")
 LISTS = {
     "Connection": ("/connections", "/vhosts/{vhost}/connections", "/connections/username/{user}"),
     "Channel": ("/channels", "/vhosts/{vhost}/channels", "/connections/{connection}/channels"),

@@ -65,7 +65,7 @@ OPENAPI: dict[str, Json] = {
         optional_body=True,
     ),
     f"get {OUT}/attempts": _summary(
-        "What was sent, and what came back; newest first.",
+        "The log of attempts with their answers; newest first.",
         ok=ROWS,
         parameters=(
             query("outcome", string(enum=["delivered", "retry", "dead"]), "Only these"),
@@ -78,7 +78,7 @@ OPENAPI: dict[str, Json] = {
         ),
     ),
     f"get {OUT}/dead-letters": _summary(
-        "What was given up; oldest first.",
+        "Dead letters; oldest first.",
         ok=ROWS,
         parameters=(
             query("reason", string(), "Only these"),

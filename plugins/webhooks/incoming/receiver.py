@@ -106,7 +106,7 @@ class Receiver:
         return _text(asked)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Take a webhook: verify it, store it as a message, and only then answer with success."""
+        """Receive a webhook: verify it, store it as a message, and then answer with success."""
         vhost, source = self._find(request)
         counts = self.counts(vhost.name, source.name)
         if source.challenge is not None and (asked := source.challenge.of_query(request.query)) is not None:

@@ -78,7 +78,7 @@ class _Handlers:
         return json_response(self._shown(call.vhost, call.name))
 
     async def put(self, call: Call) -> web.StreamResponse:
-        """Set a source: 201 for a new one, with the secret that was made for it, for this one time; 200 for another version."""
+        """Set a source: 201 for a new one, with its generated secret, which no later answer shows; 200 for a changed one."""
         return await self._set(call, await call.context.json(call.request))
 
     async def patch(self, call: Call) -> web.StreamResponse:
