@@ -11,7 +11,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_type_hints
 
-from leveret.adapters.amqp.spec import COMMAND_INVALID, FRAME_END, METHOD_FRAME, SYNTAX_ERROR
+from leveret.adapters.amqp.spec import COMMAND_INVALID, FRAME_END, FRAME_ERROR, METHOD_FRAME, SYNTAX_ERROR
 from leveret.core.fields import ENCODE_ERRORS, FieldError, decode_table, encode_table
 
 __all__ = [
@@ -33,11 +33,15 @@ Octet = Annotated[int, "octet"]
 Short = Annotated[int, "short"]
 Long = Annotated[int, "long"]
 LongLong = Annotated[int, "longlong"]
-ShortStr = Annotated[str, "shortstr"]  # bytes that are not UTF-8 survive (surrogateescape)
+ShortStr = Annotated[str, "shortstr"]  # UTF-8 (AMQP 4.2.5.3), but see CARRIES_CONTENT
 LongStr = Annotated[str, "longstr"]
 LongBytes = Annotated[bytes, "longbytes"]  # a long string that is no text
 Table = Annotated[dict[str, Any], "table"]
 Bit = Annotated[bool, "bit"]  # bits in a row share octets, the first is the lowest
+
+
+CARRIES_CONTENT = frozenset({(60, 40), (60, 50), (60, 60), (60, 71)})
+"""basic.publish, return, deliver, get-ok: their exchange and routing key may be any bytes, as in RabbitMQ."""
 
 
 class MethodError(Exception):
@@ -494,7 +498,7 @@ NUMBERS: dict[str, Struct] = {"octet": _u8, "short": Struct(">H"), "long": _u32,
 
 
 def decode_method(payload: bytes) -> Method:
-    """A method frame's payload, to its last octet. Raise MethodError: 503 unknown, 502 malformed."""
+    """A method frame's payload, to its last octet. Raise MethodError: 503 unknown, 502 malformed, 501 not UTF-8."""
     if len(payload) < 4:
         raise MethodError(SYNTAX_ERROR, "method frame too short", (0, 0))
     number: tuple[int, int] = _ids.unpack_from(payload)
@@ -503,6 +507,7 @@ def decode_method(payload: bytes) -> Method:
         raise MethodError(COMMAND_INVALID, f"unknown method {number[0]}.{number[1]}", number)
     values: dict[str, Any] = {}
     pos, bit = 4, 0
+    errors = "surrogateescape" if kind.id in CARRIES_CONTENT else "strict"
     try:
         for name, field_kind in kind.kinds:
             if field_kind == "bit":
@@ -522,8 +527,17 @@ def decode_method(payload: bytes) -> Method:
                 size = _u8 if field_kind == "shortstr" else _u32
                 start = pos + size.size
                 pos = start + size.unpack_from(payload, pos)[0]
-                raw = payload[start:pos]  # shorter than its length says: found out at the end
-                values[name] = raw if field_kind == "longbytes" else raw.decode("utf-8", "surrogateescape")
+                raw = payload[start:pos]
+                if pos > len(payload):
+                    raise IndexError("cut short")
+                if field_kind == "longbytes":
+                    values[name] = raw
+                else:
+                    values[name] = raw.decode(
+                        "utf-8", errors if field_kind == "shortstr" else "surrogateescape"
+                    )
+    except UnicodeDecodeError as error:  # as RabbitMQ, which names the method on channel 0 alone
+        raise MethodError(FRAME_ERROR, "Malformed UTF-8 in shortstr", (0, 0)) from error
     except (IndexError, StructError, FieldError) as error:
         raise MethodError(SYNTAX_ERROR, f"malformed method '{kind.name}'", kind.id) from error
     if pos != len(payload):

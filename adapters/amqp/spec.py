@@ -6,6 +6,7 @@ __all__ = [
     "BODY_FRAME",
     "COMMAND_INVALID",
     "FRAME_END",
+    "FRAME_ERROR",
     "HEADER_FRAME",
     "HEARTBEAT_FRAME",
     "METHOD_FRAME",
@@ -18,7 +19,7 @@ METHOD_FRAME, HEADER_FRAME, BODY_FRAME, HEARTBEAT_FRAME = 1, 2, 3, 8
 FRAME_END = 0xCE
 
 # AMQP 1.1: what went wrong with a method before anybody could look at what it asks for.
-SYNTAX_ERROR, COMMAND_INVALID = 502, 503
+FRAME_ERROR, SYNTAX_ERROR, COMMAND_INVALID = 501, 502, 503
 
 # As reply texts begin: "PRECONDITION_FAILED - ...". Hyphens of the specification are underscores in RabbitMQ.
 REPLY_NAMES: dict[int, str] = {

@@ -1,7 +1,12 @@
-"""JSON out and in: field tables included, names that are no Unicode too."""
+"""JSON that every parser takes, of values as the broker holds them: field tables, and names that are not UTF-8.
+
+Strings of the broker keep bytes that are not UTF-8 as lone surrogates. Strict parsers refuse these, so `encode` writes
+such a string as RabbitMQ does (rabbit_mgmt_format:utf8_safe): "Not UTF-8, base64 is: " and its bytes in base64.
+"""
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import math
@@ -11,13 +16,15 @@ from typing import Any
 
 from aiohttp import web
 
-__all__ = ["encode", "json_response", "plain"]
+__all__ = ["encode", "encode_exactly", "json_response", "plain"]
+
+NOT_UTF8 = "Not UTF-8, base64 is: "
 
 
 def _default(value: Any) -> Any:
     """Of field tables: what JSON has no word for."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("utf-8", "backslashreplace")
+        return bytes(value).decode("utf-8", "surrogateescape")
     if isinstance(value, datetime.datetime):
         return int(value.timestamp())
     if isinstance(value, Decimal):
@@ -29,16 +36,49 @@ def _default(value: Any) -> Any:
     return str(value)
 
 
-# ASCII: a name that was no UTF-8 comes out as lone surrogates, which no encoder takes.
 _encoder = json.JSONEncoder(separators=(",", ":"), default=_default, ensure_ascii=True, allow_nan=False)
 
 
 def encode(value: Any) -> bytes:
-    """JSON has no words for what is not finite: "NaN", "Infinity" and "-Infinity" stand for it."""
+    """JSON without lone surrogates. Numbers that are not finite are "NaN", "Infinity" and "-Infinity"."""
+    encoded = encode_exactly(value)
+    # Surrogates are written as \ud800 to \udfff: valid pairs and lone ones, so this may walk once too often.
+    return encode_exactly(_valid(value)) if b"\\ud" in encoded else encoded
+
+
+def encode_exactly(value: Any) -> bytes:
+    """As `encode`, with bytes that are not UTF-8 as lone surrogates: an import of definitions reads them back unchanged."""
     try:
         return _encoder.encode(value).encode()
     except ValueError:
         return _encoder.encode(_finite(value)).encode()
+
+
+def _valid(value: Any) -> Any:
+    """The value with all strings in it, keys included, as valid Unicode."""
+    if isinstance(value, str):
+        return _valid_text(value)
+    if isinstance(value, Mapping):
+        return {_valid(key): _valid(one) for key, one in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return [_valid(one) for one in sorted(value)]
+    if isinstance(value, (list, tuple)):
+        return [_valid(one) for one in value]
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return _valid(_default(value))
+
+
+def _valid_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            raw = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # surrogates that stand for no byte: a client wrote them as JSON escapes
+            raw = text.encode("utf-8", "surrogatepass")
+        return NOT_UTF8 + base64.b64encode(raw).decode()
+    return text
 
 
 def _finite(value: Any) -> Any:

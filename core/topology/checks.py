@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Vhost
 __all__ = [
-    "RESERVED", "TopologySession", "check_exclusive", "check_not_default", "check_not_reserved", "check_target", "locked",
-    "require_exchange", "require_queue",
+    "RESERVED",
+    "TopologySession",
+    "check_exclusive",
+    "check_new_name",
+    "check_not_default",
+    "check_target",
+    "locked",
+    "require_exchange",
+    "require_queue",
 ]  # fmt: skip
 
 RESERVED = "amq."
@@ -76,8 +83,19 @@ def check_not_default(*names: str) -> None:
         raise AccessRefused("operation not permitted on the default exchange")
 
 
-def check_not_reserved(kind: str, name: str) -> None:
-    """Raise AccessRefused for a name that only the broker may give."""
+def check_new_name(kind: str, name: str) -> None:
+    """Check the name of a queue or exchange that a client declares.
+
+    Raises:
+        InvalidArgument: it is not valid UTF-8. AMQP refuses such a name when it reads the method (501).
+        AccessRefused: only the broker may give it.
+    """
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise InvalidArgument(f"{kind} name '{shown}' is not valid UTF-8") from error
     if name.startswith(RESERVED):
         raise AccessRefused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
 

@@ -10,8 +10,8 @@ from leveret.core.exchange import Arguments, Exchange
 from leveret.core.topology.checks import (
     RESERVED,
     TopologySession,
+    check_new_name,
     check_not_default,
-    check_not_reserved,
     check_target,
     require_exchange,
 )
@@ -58,7 +58,7 @@ def declare_exchange(
         assert_equal_field(thing, "internal", existing.is_internal, internal)
         assert_equal_arguments(thing, ("alternate-exchange",), existing.arguments, arguments)
         return existing
-    check_not_reserved("exchange", name)
+    check_new_name("exchange", name)
     check_target(session, "exchange", name, arguments, "alternate-exchange")
     records.check_storable(thing, arguments)
     exchange = Exchange(

@@ -14,7 +14,7 @@ from leveret.core.queue.arguments import KNOWN_ARGUMENTS, QUEUE_TYPES, check_que
 from leveret.core.topology.checks import (
     TopologySession,
     check_exclusive,
-    check_not_reserved,
+    check_new_name,
     check_target,
     locked,
     require_queue,
@@ -62,7 +62,7 @@ def declare_queue(
     queue_type = _queue_type(vhost, wanted, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
     is_durable = durable and not exclusive  # it goes with its connection, so it need not be kept
     if name:
-        check_not_reserved("queue", name)
+        check_new_name("queue", name)
     elif queue_type == "quorum":
         raise PreconditionFailed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
     else:

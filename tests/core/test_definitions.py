@@ -11,7 +11,7 @@ from support.topology import FakeBroker, envelope, names
 
 from leveret.conf.settings import Settings
 from leveret.core.definitions import records, recovery
-from leveret.core.errors import NotFound, PreconditionFailed
+from leveret.core.errors import InvalidArgument, NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int8, Int16, Int64, Timestamp, UInt32
 from leveret.core.routing import route
 from leveret.core.session import Session
@@ -158,16 +158,26 @@ def test_types_of_arguments_survive(disk: Disk) -> None:
     assert type(binding.arguments["n"]) is Int16
 
 
-def test_names_of_any_bytes_and_the_longest(disk: Disk) -> None:
+def test_names_of_any_characters_and_the_longest(disk: Disk) -> None:
     session = session_of(disk)
-    long, odd = "n" * 255, b"\xff\x00\xfe".decode("utf-8", "surrogateescape")
-    for name in (long, odd):
+    key = b"\xff\x00\xfe".decode("utf-8", "surrogateescape")  # a routing key may be any bytes
+    for name in ("n" * 255, "\x00\u00e4\u2603"):
         session.queue_declare(name, durable=True)
         session.exchange_declare(name, durable=True)
-        session.queue_bind(name, name, name)
+        session.queue_bind(name, name, key)
     again = session_of(disk)
-    for name in (long, odd):
-        assert names(route(again.vhost.exchanges[name], envelope(name, name)).queues) == [name]
+    for name in ("n" * 255, "\x00\u00e4\u2603"):
+        assert names(route(again.vhost.exchanges[name], envelope(name, key)).queues) == [name]
+
+
+@pytest.mark.parametrize("declare", ["queue_declare", "exchange_declare"])
+def test_a_name_that_is_not_utf_8_is_refused(disk: Disk, declare: str) -> None:
+    session = session_of(disk)
+    with pytest.raises(InvalidArgument, match="is not valid UTF-8"):
+        getattr(session, declare)("q\udcff")
+    assert not [name for name in session.vhost.queues if name] + [
+        name for name in session.vhost.exchanges if name and not name.startswith("amq.")
+    ]
 
 
 def test_messages_are_found_again_and_orphaned_logs_are_not(disk: Disk) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from leveret.adapters.http.errors import Refusal
-from leveret.adapters.http.json_encoding import json_response
+from leveret.adapters.http.json_encoding import encode_exactly
 from leveret.adapters.http.management.payloads import bad_request, decode, done
 from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
 from leveret.core.administration.definitions import export_definitions, import_definitions
@@ -42,7 +42,8 @@ async def get_definitions(call: Call) -> web.Response:
         name = re.sub(r"[^\w .@()+-]", "_", name, flags=re.ASCII)
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     with paused_collector():
-        return json_response(export_definitions(call.broker, vhost), headers=headers)
+        body = encode_exactly(export_definitions(call.broker, vhost))
+    return web.Response(body=body, headers=headers, content_type=JSON)
 
 
 async def post_definitions(call: Call) -> web.Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from leveret.adapters.http.json_encoding import encode
+from leveret.adapters.http.json_encoding import encode, encode_exactly
 from leveret.adapters.http.management.area import table
 from leveret.adapters.http.management.bindings import properties_key
 from leveret.adapters.http.management.certificates import not_after
@@ -69,7 +71,31 @@ def test_field_values_become_json() -> None:
         "surrogate": "a\udcff",
         "set": {"b", "a"},
     }
-    assert encode(value) == (rb'{"bytes":"a\\xff","time":86400,"surrogate":"a\udcff","set":["a","b"]}')
+    not_utf_8 = b'"Not UTF-8, base64 is: Yf8="'
+    assert encode(value) == (
+        b'{"bytes":' + not_utf_8 + b',"time":86400,"surrogate":' + not_utf_8 + b',"set":["a","b"]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\udcff", "Not UTF-8, base64 is: /w=="),
+        ("a\ud800", "Not UTF-8, base64 is: Ye2ggA=="),
+        ("\U0001f600", "\U0001f600"),
+        ("\\udcff", "\\udcff"),
+        ("caf\u00e9", "caf\u00e9"),
+    ],
+)
+def test_strict_parsers_read_every_string(text: str, shown: str) -> None:
+    value = {text: [text, (text,), {"in": {text}}, float("inf"), Decimal("1.5"), None, True, b"x"]}
+    read = json.loads(encode(value))
+    json.dumps(read, ensure_ascii=False).encode()  # refuses lone surrogates, as strict parsers do
+    assert read == {shown: [shown, [shown], {"in": [shown]}, "Infinity", 1.5, None, True, "x"]}
+
+
+def test_exact_json_keeps_bytes_that_are_not_utf8() -> None:
+    assert json.loads(encode_exactly({"a\udcff": "\udcff"})) == {"a\udcff": "\udcff"}
 
 
 def test_certificates_say_when_they_expire(tmp_path: Path) -> None:
