@@ -44,6 +44,7 @@ KINDS = {
         Kind(
             "adapters", "adapter", ("name", "listeners", "protocols", "login_protocol", "run", "serve"), "{}"
         ),
+        Kind("http", "HTTP area", ("name", "tags", "routes", "schemas", "metrics", "run", "drain"), ""),
         Kind("authenticators", "authenticator", ("name", "authenticate"), "auth.{}"),
         Kind("authorizers", "authorizer", ("name", "authorize"), "auth.{}"),
         Kind(

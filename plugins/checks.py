@@ -6,11 +6,17 @@ async def test_my_plugin():
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from typing import Any
 
 import trio
 
 from leveret.adapters.checks import check_adapter, check_connections
+from leveret.adapters.http.adapter import HttpAdapter
+from leveret.adapters.http.areas import Area
+from leveret.adapters.http.openapi.document import document
 from leveret.auth.checks import check_authenticator, check_authorizer
 from leveret.conf.checks import check_settings, check_settings_of
 from leveret.conf.settings import Settings
@@ -24,6 +30,7 @@ from leveret.plugins.loader import load_registry
 
 __all__ = [
     "check_adapter",
+    "check_area",
     "check_authenticator",
     "check_authorizer",
     "check_connections",
@@ -57,6 +64,43 @@ async def check_plugin(plugin_type: type[Plugin], *settings: Any) -> None:
                     nursery.cancel_scope.cancel()
             assert not scope.cancelled_caught, "it does not stop when it is cancelled"
             assert (set(broker.services), set(broker.components)) == before, "it leaves something registered"
+
+
+async def check_area(area_type: type[Area]) -> None:
+    """An HTTP area works beside the installed ones.
+
+    Its routes have summaries, tags and schemas that exist, and paths of their own; it has metrics and drains, also twice.
+    """
+    assert area_type.name, "it has no name"
+    assert area_type.tags, "it has no tags"
+    registry = load_registry()
+    if registry.find("http", area_type.name) is None:
+        registry.register("http", area_type.name, area_type)
+    broker = Broker(Settings(), registry, MemoryStore())
+    async with broker.running(), trio.open_nursery() as nursery:
+        adapter = HttpAdapter(broker)
+        await nursery.start(adapter.run)
+        assert adapter.context is not None
+        area = next(one for one in adapter.context.areas if one.name == area_type.name)
+        for route in area.routes():
+            where = f"{route.method} {route.path}"
+            assert route.path.startswith("/"), f"{where}: a path begins with a slash"
+            assert inspect.iscoroutinefunction(route.handler), (
+                f"{where}: the handler is not a coroutine function"
+            )
+            assert route.operation.get("summary") or inspect.getdoc(route.handler), f"{where} has no summary"
+            assert not route.tag or route.tag in area.tags, f"{where} has an unknown tag"
+        _check_references(document(adapter.context.areas))
+        for metric in area.metrics():
+            assert metric.help, f"{metric.name} has no help"
+        adapter.drain()
+        area.drain()
+        nursery.cancel_scope.cancel()
+
+
+def _check_references(document: Any) -> None:
+    for name in set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document))):
+        assert name in document["components"]["schemas"], f"there is no schema {name}"
 
 
 def _check_description(plugin_type: type[Plugin]) -> None:

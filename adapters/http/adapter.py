@@ -14,6 +14,8 @@ from leveret.core.counters import Metric
 
 if TYPE_CHECKING:
     from leveret.adapters.http.aio.transport import HttpTransport
+    from leveret.adapters.http.areas import Area
+    from leveret.adapters.http.context import HttpContext
     from leveret.adapters.transport import Transport
     from leveret.core.broker import Broker
 __all__ = ["HttpAdapter"]
@@ -42,7 +44,7 @@ class HttpAdapter:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.context: Any = None  # app.HttpContext, while it runs
+        self.context: HttpContext | None = None  # while it runs
         self._bridges: set[HttpTransport] = set()
         self._opened_total = 0
         self._servers: dict[str, Any] = {}  # by listener: aiohttp's web.Server
@@ -55,7 +57,7 @@ class HttpAdapter:
             "leveret_http_connections_opened_total", "HTTP connections accepted", self._opened_total
         )
         if self.context is not None:
-            for area in self.context.measured:
+            for area in self.context.areas:
                 yield from area.metrics()
 
     @property
@@ -74,15 +76,18 @@ class HttpAdapter:
         from leveret.adapters.http.aio.loop import open_loop
         from leveret.adapters.http.aio.protocol import MAX_FIELD_BYTES, MAX_LINE_BYTES
         from leveret.adapters.http.aio.protocol_log import protocol_log
-        from leveret.adapters.http.app import METRICS_AREAS, HttpContext, build_app, without_trailing_slash
+        from leveret.adapters.http.app import build_app, without_trailing_slash
+        from leveret.adapters.http.areas import build_areas
+        from leveret.adapters.http.context import HttpContext
 
         async with open_loop() as loop:
             self._loop = loop
             context = self.context = HttpContext(self.broker, loop)
+            areas = build_areas(context)
             runners = {}
             for listener, app in {
-                "http": build_app(context),
-                "prometheus": build_app(context, METRICS_AREAS),
+                "http": build_app(context, areas),
+                "prometheus": build_app(context, [area for area in areas if area.serves_metrics]),
             }.items():
                 runner = runners[listener] = web.AppRunner(
                     app,
@@ -104,6 +109,8 @@ class HttpAdapter:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(context.rates.run)
+                    for area in areas:
+                        nursery.start_soon(_run_area, area, name=f"HTTP area {area.name}")
                     task_status.started()
             finally:
                 with trio.CancelScope(shield=True):
@@ -142,7 +149,22 @@ class HttpAdapter:
 
     def drain(self) -> None:
         """The specs are shut: idle connections end at once, the others after their answer."""
-        if self.context is not None:
-            self.context.stopping.set()
+        if self.context is not None and not self.context.is_stopping:
+            self.context.is_stopping = True
+            for area in self.context.areas:
+                try:
+                    area.drain()
+                except (
+                    Exception
+                ):  # an area of a plugin may raise anything; the others are drained nevertheless
+                    log.exception("area=%s does not drain", area.name)
         for bridge in list(self._bridges):
             bridge.drain()
+
+
+async def _run_area(area: Area) -> None:
+    """The area's task. An area of a plugin may raise anything; the others go on."""
+    try:
+        await area.run()
+    except Exception:
+        log.exception("area=%s its task has failed; its routes remain", area.name)

@@ -1,223 +1,71 @@
-"""The application: what every area shares (`HttpContext`), the areas, and the middleware around each handler."""
+"""The application of a listener: the routes of its areas, and the middleware around each handler."""
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import re
-import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
-import trio
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from yarl import URL
 
 from leveret.adapters.http.aio.protocol import expect
-from leveret.adapters.http.auth import PROTOCOL, RecentLogins, credentials_of, login_failed
-from leveret.adapters.http.bodies import read_body, read_json
-from leveret.adapters.http.commits import Commits
+from leveret.adapters.http.areas import Area, Handler
+from leveret.adapters.http.context import IS_CONFIRMED, HttpContext
 from leveret.adapters.http.cors import add_cors
 from leveret.adapters.http.errors import Refusal, refusal_of, refusal_response
-from leveret.adapters.http.metrics.loop_lag import Lag
 from leveret.adapters.http.origin import check_origin
-from leveret.adapters.http.rates import Rates
 from leveret.adapters.http.settings import HttpSettings
-from leveret.auth.contracts import AccessDenied, Principal, Resource
-from leveret.core.errors import AuthorizationPending, NotAllowed, NotFound
-from leveret.core.session import Session
+from leveret.core.registry import PluginError
 
-if TYPE_CHECKING:
-    from leveret.core.broker import Broker
-    from leveret.core.counters import MetricSource
-__all__ = [
-    "AREAS",
-    "IS_CONFIRMED",
-    "METRICS_AREAS",
-    "HttpContext",
-    "Origin",
-    "build_app",
-    "without_trailing_slash",
-]
-
-AREAS = (
-    "leveret.adapters.http.management.area",
-    "leveret.adapters.http.messaging",
-    "leveret.plugins.webhooks.http_routes",
-    "leveret.adapters.http.metrics",
-    "leveret.adapters.http.health",
-    "leveret.adapters.http.openapi",
-    "leveret.adapters.http.pages",
-)
-"""Modules with `routes(context) -> list[web.RouteDef]`, in the order of matching. Imported when the listener is built."""
-METRICS_AREAS = ("leveret.adapters.http.metrics",)
-"""What the prometheus listener serves."""
-PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
-IS_CONFIRMED: web.RequestKey[bool] = web.RequestKey("is_confirmed", bool)
-"""Set by handlers that have waited for the commit of all they did, and have answered for it."""
-
-T = TypeVar("T")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+__all__ = ["build_app", "without_trailing_slash"]
 
 
-class Origin:
-    """Where a request came from, as sessions and tracers know connections."""
+def build_app(context: HttpContext, areas: Iterable[Area]) -> web.Application:
+    """An application with the routes of these areas.
 
-    __slots__ = ("name",)
-    protocol_name = "http"  # in metrics
-
-    def __init__(self, request: web.Request) -> None:
-        peer = request.transport and request.transport.get_extra_info("peername")
-        local = request.transport and request.transport.get_extra_info("sockname")
-        self.name = " -> ".join(f"{address[0]}:{address[1]}" for address in (peer, local) if address)
-
-
-class HttpContext:
-    """The broker, and what handlers need beside it. Handlers are asyncio coroutines in the broker's own thread.
-
-    started_at  seconds since the epoch
-    lag         how late the loop is
-    measured    areas that have numbers of their own for /metrics
-    stopping    is set when the server shuts down: whoever makes a request wait (a long poll, a stream of events) watches it
+    Raise PluginError if two areas have the same method and path, or an area's routes cannot be added.
     """
-
-    def __init__(self, broker: Broker, loop: Any) -> None:
-        self.broker = broker
-        self.loop = loop
-        self.rates = Rates(broker)
-        self.commits = Commits(broker)
-        self.lag = Lag(broker.timers)
-        self.lag.start()
-        self.measured: list[MetricSource] = []
-        self.started_at = time.time()
-        self.stopping = asyncio.Event()
-        self._logins = RecentLogins(broker)
-
-    # -- who, and may they
-
-    async def authenticate(self, request: web.Request) -> Principal:
-        """Whoever sent it. Raise Refusal (401)."""
-        if PRINCIPAL in request:
-            return request[PRINCIPAL]
-        header = request.headers.get("Authorization", "")
-        peer_host = request.remote
-        found = self._logins.find(header, peer_host)
-        auth = self.broker.auth
-        if found is None:
-            credentials = credentials_of(header, peer_host)
-            try:
-                found = await self.trio(auth.authenticate, credentials)
-            except (AccessDenied, trio.TooSlowError):
-                raise login_failed() from None
-            self._logins.remember(header, peer_host, found)
-        else:
-            auth.attempts.count(PROTOCOL, succeeded=True)  # each request is a login, asked anew or not
-        request[PRINCIPAL] = found
-        return found
-
-    async def session(self, request: web.Request, vhost: str) -> Session:
-        """Whoever sent it, in a virtual host. Raise Refusal (401), NotFound, NotAllowed.
-
-        Requests do not count as connections: limits of connections do not keep operators out.
-        """
-        principal = await self.authenticate(request)
-        return await self.session_of(principal, vhost, Origin(request))
-
-    async def session_of(self, principal: Principal, vhost: str, origin: object) -> Session:
-        """origin owns what is exclusive; its `name` is what traces show. Raise NotFound, NotAllowed."""
-        found = self.broker.vhosts.get(vhost)
-        if found is None:
-            raise NotFound(f"vhost {vhost} not found")
-        if not await self.may_enter(principal, vhost):
-            raise NotAllowed(f"access to vhost '{vhost}' refused for user '{principal.username}'")
-        return Session(self.broker, found, principal, origin)
-
-    async def may_enter(self, principal: Principal, vhost: str) -> bool:
-        question = Resource("vhost", vhost)
-        auth = self.broker.auth
-        allowed = auth.authorize_nowait(principal, vhost, None, question)
-        if allowed is None:
-            allowed = await self.trio(auth.authorize, principal, vhost, None, question)
-        return allowed
-
-    async def decide(self, session: Session, decision: Callable[[], T]) -> T:
-        """Call `decision` (synchronous, on the session); where a backend must be asked first, ask, and call it again."""
-        while True:
-            try:
-                return decision()
-            except AuthorizationPending as pending:
-                try:
-                    await self.trio(session.authorize, pending)
-                except trio.TooSlowError:
-                    raise Refusal(
-                        503, "backend_unavailable", "an authorization backend did not answer"
-                    ) from None
-                self.broker.timers.tick()
-
-    # -- waiting
-
-    async def trio(
-        self, function: Callable[..., Awaitable[T]], *arguments: Any, timeout_s: float | None = None
-    ) -> T:
-        """Await a trio function from a handler. Cancelling the handler cancels it.
-
-        Args:
-            timeout_s: how long it may take; by default auth.backend_timeout_s.
-
-        Raises trio.TooSlowError.
-        """
-        limit_s = self.broker.settings.auth.backend_timeout_s if timeout_s is None else timeout_s
-
-        async def bounded() -> T:
-            with trio.fail_after(limit_s):
-                return await function(*arguments)
-
-        result: T = await self.loop.trio_as_future(bounded)
-        return result
-
-    async def durable(self) -> None:
-        """Until everything that was done so far is on the disk. Raise Refusal (503) if that takes too long."""
-        await self.commits.wait()
-
-    # -- bodies
-
-    async def body(self, request: web.Request) -> bytes:
-        """All of it, within `http.max_body_size` and `http.body_timeout_s`. Raise Refusal (413, 408)."""
-        return await read_body(request, HttpSettings.of(self.broker.settings))
-
-    async def json(self, request: web.Request) -> dict[str, Any]:
-        """The body as a JSON object; an empty body is an empty one. Raise Refusal (400, 413, 408)."""
-        return await read_json(request, HttpSettings.of(self.broker.settings))
-
-
-class Area(Protocol):
-    def routes(self, context: HttpContext) -> Iterable[web.RouteDef]: ...
-
-
-def build_app(context: HttpContext, areas: Iterable[str] = AREAS) -> web.Application:
-    # Bodies are read by `context.body`, whose limit can be reloaded; this one is for whoever does not.
+    # Bodies are read by `context.body`, whose limit can be reloaded; this one is for handlers that read them otherwise.
     app = web.Application(
         middlewares=[_around(context)], client_max_size=HttpSettings.of(context.broker.settings).max_body_size
     )
-    for name in areas:
-        area: Area = importlib.import_module(name)
-        for route in area.routes(context):
-            _add(app.router, route)
+    owners: dict[tuple[str, str], str] = {}
+    for area in areas:
+        try:
+            routes = list(area.routes())
+            for route in routes:
+                path = _any_characters(route.path)
+                owner = owners.setdefault((route.method, re.sub(r"\{\w+", "{", path)), area.name)
+                if owner != area.name:
+                    raise PluginError(
+                        f"HTTP areas '{owner}' and '{area.name}' both have {route.method} {route.path}"
+                    )
+                _add(app.router, route.method, path, route.handler, allow_head=route.allow_head)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"the routes of HTTP area '{area.name}' cannot be added: {type(error).__name__}: {error}"
+            ) from error
     return app
 
 
-def _add(router: web.UrlDispatcher, route: web.RouteDef) -> None:
+def _any_characters(path: str) -> str:
     # aiohttp's default for {part} excludes braces, which names may have.
-    path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
-    if route.method == "GET":
-        router.add_get(path, route.handler, allow_head=True, expect_handler=expect)
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
+
+
+def _add(router: web.UrlDispatcher, method: str, path: str, handler: Handler, *, allow_head: bool) -> None:
+    if method == "GET":
+        router.add_get(path, handler, allow_head=allow_head, expect_handler=expect)
     else:
-        router.add_route(route.method, path, route.handler, expect_handler=expect)
+        router.add_route(method, path, handler, expect_handler=expect)
 
 
 def _around(context: HttpContext) -> Any:
-    """The one middleware: the clock before, the dispatcher after, the commit of what changed, errors as answers, CORS."""
+    """The middleware: reads the clock before, runs the dispatcher after, waits for commits, turns errors into answers, adds CORS."""
     broker = context.broker
     store, timers, dispatcher = broker.store, broker.timers, broker.dispatcher
 
@@ -236,7 +84,7 @@ def _around(context: HttpContext) -> Any:
             else:
                 response = refusal_response(refusal_of(error, request), request)
         else:
-            # What is refused promises nothing; what is answered already, or waited for already, has been.
+            # A refusal confirms nothing; a response that has been prepared, or a handler that has waited, needs no more.
             if store.definition_writes != before and not response.prepared and IS_CONFIRMED not in request:
                 dispatcher.run()
                 try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from aiohttp import web
 
+from leveret.adapters.http.areas import Area, Route
 from leveret.adapters.http.json_encoding import json_response
+from leveret.adapters.http.openapi.builders import JSON, PROBLEM, answer, list_of, obj, operation, ref
 
-if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
-__all__ = ["OPENAPI", "REASONS", "Health", "routes"]
+__all__ = ["REASONS", "HealthArea"]
 
 NO_STORE = {"Cache-Control": "no-store"}
 REASONS = {
@@ -24,11 +25,26 @@ REASONS = {
 """Why a server is not ready: words for programs, and sentences for people."""
 
 
-class Health:
-    """The handlers."""
+OK = answer("The server is live, or ready.", obj("status", status={"const": "ok"}), JSON)
+NOT_READY = answer(
+    "The server is not ready; `reasons` says why.",
+    {"allOf": [ref("Problem"), obj("reasons", reasons=list_of({"enum": list(REASONS)}))]},
+    PROBLEM,
+)
 
-    def __init__(self, context: HttpContext) -> None:
-        self._context = context
+
+class HealthArea(Area):
+    """Liveness and readiness."""
+
+    name: ClassVar[str] = "health"
+    tags: ClassVar[Mapping[str, str]] = {"monitoring": "Prometheus text, and health"}
+
+    def routes(self) -> Sequence[Route]:
+        """Without a login."""
+        return [
+            Route("GET", "/health/live", self.live, operation(ok={200: OK}, security=[])),
+            Route("GET", "/health/ready", self.ready, operation(ok={200: OK, 503: NOT_READY}, security=[])),
+        ]
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """Check that the process serves. Supervisors should restart a process that does not answer."""
@@ -51,54 +67,14 @@ class Health:
         return json_response(body, 503, headers, content_type="application/problem+json")
 
     def reasons(self) -> list[str]:
-        """Keys of REASONS; none: it is ready."""
-        broker, flow = self._context.broker, self._context.broker.alarms
+        """Keys of REASONS; an empty list if the server is ready."""
+        broker, alarms = self.context.broker, self.context.broker.alarms.alarms
         found = {
             "starting": not broker.listeners,
-            "stopping": self._context.stopping.is_set(),
-            "alarm_memory": "memory" in flow.alarms,
-            "alarm_disk": "disk" in flow.alarms,
+            "stopping": self.context.is_stopping,
+            "alarm_memory": "memory" in alarms,
+            "alarm_disk": "disk" in alarms,
             "store_full": broker.store.is_full,
             "store_behind": broker.backpressure.is_store_behind,
         }
         return [name for name, holds in found.items() if holds]
-
-
-def routes(context: HttpContext) -> list[web.RouteDef]:
-    health = Health(context)
-    return [web.get("/health/live", health.live), web.get("/health/ready", health.ready)]
-
-
-OK = {
-    "description": "It is.",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["status"],
-                "properties": {"status": {"const": "ok"}},
-            }
-        }
-    },
-}
-NOT_READY = {
-    "description": "It is not: the reasons.",
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "allOf": [
-                    {"$ref": "#/components/schemas/Problem"},
-                    {
-                        "type": "object",
-                        "required": ["reasons"],
-                        "properties": {"reasons": {"type": "array", "items": {"enum": list(REASONS)}}},
-                    },
-                ]
-            }
-        }
-    },
-}
-OPENAPI: dict[str, Any] = {
-    "get /health/live": {"security": [], "responses": {"200": OK}},
-    "get /health/ready": {"security": [], "responses": {"200": OK, "503": NOT_READY}},
-}

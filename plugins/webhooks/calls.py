@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from leveret.adapters.http.areas import Route
 from leveret.adapters.http.errors import Refusal
+from leveret.adapters.http.openapi.builders import Json
 from leveret.plugins.webhooks.plugin import WebhooksPlugin
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.broker import Broker
     from leveret.core.session import Session
     from leveret.core.vhost import Vhost
@@ -74,14 +76,21 @@ async def check_tags(context: HttpContext, request: web.Request, needed: frozens
 
 
 def route(
-    context: HttpContext, method: str, path: str, handler: Handler, *, changes: bool = False
-) -> web.RouteDef:
-    """A route below a virtual host, for users with the tags that looking or changing needs."""
+    context: HttpContext,
+    method: str,
+    path: str,
+    handler: Handler,
+    operation: Json,
+    *,
+    tag: str,
+    needs: frozenset[str] = MAY_LOOK,
+) -> Route:
+    """A route below a virtual host, for users with one of the tags `needs` who may enter the virtual host."""
 
     @functools.wraps(handler)
     async def handle(request: web.Request) -> web.StreamResponse:
-        await check_tags(context, request, MAY_CHANGE if changes else MAY_LOOK)
+        await check_tags(context, request, needs)
         session = await context.session(request, request.match_info["vhost"])
         return await handler(Call(context, request, session, running_plugin(context)))
 
-    return web.route(method, path, handle)
+    return Route(method, path, handle, operation, tag)

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 import trio
 from support.distributions import install
+from support.in_process import broker_in_process
+from support.rest import Rest
 from support.routes import bound, message, names
 from support.topology import FakeBroker
 
+from leveret.adapters.http.adapter import HttpAdapter
 from leveret.core.exchange import Binding
 from leveret.core.registry import KINDS
-from leveret.plugins.checks import check_adapter
+from leveret.plugins.checks import check_adapter, check_area
 from leveret.plugins.host import PluginHost
 from leveret.plugins.loader import load_registry
 
@@ -40,7 +43,14 @@ def entry_points() -> str:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert set(modules()) == {"random_exchange", "test_random_exchange", "census", "test_census", "parrot"}
+    assert set(modules()) == {
+        "random_exchange",
+        "test_random_exchange",
+        "census",
+        "test_census",
+        "parrot",
+        "depth",
+    }
     install(monkeypatch, tmp_path / "site", "documented", modules(), entry_points())
 
 
@@ -67,6 +77,21 @@ async def test_the_test_of_the_plugin() -> None:
 @pytest.mark.usefixtures("installed")
 async def test_the_adapter() -> None:
     await check_adapter(load_registry().load("adapters", "parrot"), [b"lora"])
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_area() -> None:
+    area = load_registry().load("http", "depth")
+    await check_area(area)
+    async with broker_in_process(HttpAdapter, areas=(area,)) as listener, Rest(listener) as rest:
+        listener.broker.vhosts["/"].add_queue(
+            "q", durable=True, exclusive=False, auto_delete=False, arguments={}
+        )
+        assert (await rest.call("GET", "/v1/depth/%2F/q")).json == {"messages": 0}
+        assert (await rest.call("GET", "/v1/depth/%2F/none")).status == 404
+        assert "depth_requests_total 2" in (await rest.call("GET", "/metrics")).body.decode()
+        described = (await rest.call("GET", "/openapi.json")).json
+        assert described["paths"]["/v1/depth/{vhost}/{queue}"]["get"]["tags"] == ["depth"]
 
 
 @pytest.mark.usefixtures("installed")

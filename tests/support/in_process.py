@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,15 +119,21 @@ def audit(broker: Broker) -> None:
 
 @contextlib.asynccontextmanager
 async def broker_in_process(
-    adapter: Callable[[Broker], Any] = AmqpAdapter, **changes: Any
+    adapter: Callable[[Broker], Any] = AmqpAdapter, *, areas: Sequence[type] = (), **changes: Any
 ) -> AsyncIterator[InProcess]:
-    """One adapter and the broker behind it. changes: sections of the settings, whole."""
+    """One adapter and the broker behind it.
+
+    areas: HTTP areas beside the installed ones. changes: sections of the settings, whole.
+    """
     plain = Settings()
     # A refused login is answered at once: the tests end before the usual three seconds have passed.
     owned = {name: section for name, section in changes.items() if name not in shared_sections()}
     shared = {"auth": replace(plain.auth, login_failure_delay_s=0.0), **changes, "owned": owned}
     settings = replace(plain, **{name: shared[name] for name in shared if name not in owned})
-    async with Broker(settings, installed(), MemoryStore()).running() as broker:
+    registry = installed()
+    for area in areas:
+        registry.register("http", area.name, area)  # type: ignore[attr-defined]
+    async with Broker(settings, registry, MemoryStore()).running() as broker:
         async with trio.open_nursery() as nursery:
             listener = adapter(broker)
             broker.adapters = [listener]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
-from leveret.adapters.http.management.routes import Route, route_defs
+from leveret.adapters.http.areas import Area
+from leveret.adapters.http.areas import Route as HttpRoute
+from leveret.adapters.http.management.routes import Route, http_route
+from leveret.adapters.http.openapi.management import OPENAPI
 
-if TYPE_CHECKING:
-    from aiohttp import web
-
-    from leveret.adapters.http.app import HttpContext
-__all__ = ["RESOURCES", "routes", "table"]
+__all__ = ["RESOURCES", "ManagementArea", "table"]
 
 RESOURCES = (
     "overview", "nodes", "connections", "channels", "consumers", "exchanges", "queues", "bindings", "vhosts", "users",
@@ -24,10 +23,20 @@ RESOURCES = (
 
 
 def table() -> Iterator[Route]:
-    """Every route, for whoever describes the API."""
+    """Every route."""
     for name in RESOURCES:
         yield from importlib.import_module(f"leveret.adapters.http.management.{name}").ROUTES
 
 
-def routes(context: HttpContext) -> list[web.RouteDef]:
-    return route_defs(context, table())
+class ManagementArea(Area):
+    """RabbitMQ's management API."""
+
+    name: ClassVar[str] = "management"
+    tags: ClassVar[Mapping[str, str]] = {"management": "RabbitMQ's management API"}
+
+    def routes(self) -> Sequence[HttpRoute]:
+        """A route for each row of each resource."""
+        return [
+            http_route(self.context, row, OPENAPI.get(f"{row.method.lower()} /api{row.path}", {}))
+            for row in table()
+        ]

@@ -134,7 +134,7 @@ async def is_critical(call: Call) -> Any:
 
 async def in_service(call: Call) -> Any:
     """Check that the node is up and not shutting down."""
-    if call.context.stopping.is_set():
+    if call.context.is_stopping:
         return failed("this node is being shut down")
     return OK
 

@@ -63,7 +63,7 @@ async def _import(call: Call, document: Any, vhost: str | None) -> None:
     """Slice by slice, so that others have their turns; all at once when the server is about to stop."""
 
     async def pause() -> None:
-        if not call.context.stopping.is_set():
+        if not call.context.is_stopping:
             await asyncio.sleep(0)
 
     await import_definitions(call.broker, document, pause, vhost=vhost, user=call.principal.username)

@@ -17,7 +17,7 @@ from leveret.adapters.http.rates import NODE
 from leveret.adapters.queue_listing import MESSAGE_BYTES, QUEUE_BYTES
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["ROUTES", "check_node", "memory_parts"]
 
 MECHANISMS = {

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from leveret.adapters.http.areas import Route as HttpRoute
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.json_encoding import json_response
 from leveret.adapters.http.management.columns import columns_of, cut
+from leveret.adapters.http.openapi.builders import Json
 from leveret.auth.contracts import Principal
 from leveret.core.session import Session
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.broker import Broker
     from leveret.core.vhost import Vhost
-__all__ = ["Call", "Route", "not_authorised", "not_found", "route_defs"]
+__all__ = ["Call", "Route", "http_route", "not_authorised", "not_found"]
 
 NO_CACHE = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding, Origin"}
 
@@ -148,8 +150,14 @@ class Route:
         return re.findall(r"\{(\w+)\}", self.path)
 
 
-def route_defs(context: HttpContext, table: Iterable[Route]) -> list[web.RouteDef]:
-    return [web.route(row.method, f"/api{row.path}", _bound(context, row)) for row in table]
+def http_route(context: HttpContext, row: Route, operation: Json) -> HttpRoute:
+    """A row as a route of the area: its handler gets a `Call`, and the description says who may call it."""
+    if row.needs:
+        tags = ", ".join(sorted(ACCESS[row.needs][0]))
+        needed: Json = {"description": f"Needs one of the tags {tags}."}
+    else:
+        needed = {"security": []}
+    return HttpRoute(row.method, f"/api{row.path}", _bound(context, row), {**operation, **needed})
 
 
 def _bound(context: HttpContext, row: Route) -> Any:

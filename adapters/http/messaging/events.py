@@ -30,8 +30,8 @@ from leveret.auth.contracts import Permission
 from leveret.core.errors import BrokerError
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
-    from leveret.adapters.http.messaging.stopping import AtStop
+    from leveret.adapters.http.context import HttpContext
+    from leveret.adapters.http.messaging.draining import DrainCallbacks
     from leveret.core.message import Message
     from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
@@ -65,10 +65,10 @@ HEADERS = {
 class Events:
     """The handlers."""
 
-    def __init__(self, context: HttpContext, streams: Streams, at_stop: AtStop) -> None:
+    def __init__(self, context: HttpContext, streams: Streams, drain_callbacks: DrainCallbacks) -> None:
         self._context = context
         self._streams = streams
-        self._at_stop = at_stop
+        self._drain_callbacks = drain_callbacks
         self._is_watching = False
 
     async def of_queue(self, request: web.Request) -> web.StreamResponse:
@@ -228,8 +228,8 @@ class Events:
         context = self._context
         if not self._is_watching:
             self._is_watching = True
-            self._at_stop.add(self._streams.give_back)
-        if self._at_stop.is_stopping:
+            self._drain_callbacks.add(self._streams.give_back)
+        if self._drain_callbacks.is_stopping:
             raise Refusal(503, "stopping", "the server stops", headers={"Retry-After": "5"})
         response = web.StreamResponse(headers={**HEADERS, "Server": "Leveret"})
         add_cors(request, response, HttpSettings.of(context.broker.settings).cors_origins)
@@ -244,7 +244,7 @@ class Events:
         except ConnectionError:  # the client is gone: its right
             pass
         finally:
-            self._streams.close(stream, hold_s=0.0 if self._at_stop.is_stopping else hold_s)
+            self._streams.close(stream, hold_s=0.0 if self._drain_callbacks.is_stopping else hold_s)
         return response
 
     async def _write(self, response: web.StreamResponse, stream: Stream) -> None:

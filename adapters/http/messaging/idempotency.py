@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from leveret.adapters.http.app import IS_CONFIRMED
+from leveret.adapters.http.context import IS_CONFIRMED
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.idempotency_store import Receipts, digest_of
 from leveret.adapters.http.messaging.properties import bad
@@ -16,7 +16,7 @@ from leveret.adapters.http.messaging.publishing import confirm
 from leveret.adapters.http.settings import HttpSettings
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["Idempotency", "Once"]
 
 KEY = re.compile(r'"?([\x21\x23-\x5b\x5d-\x7e]{1,255})"?')

@@ -12,8 +12,8 @@ from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.settings import HttpSettings
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
-    from leveret.adapters.http.messaging.stopping import AtStop
+    from leveret.adapters.http.context import HttpContext
+    from leveret.adapters.http.messaging.draining import DrainCallbacks
     from leveret.core.message import Message
     from leveret.core.timers import Timer
 __all__ = ["MAX_VISIBILITY_S", "Lease", "Leases"]
@@ -49,9 +49,9 @@ class Leases:
     so the ends are in a heap of their own, with one timer for the next of them.
     """
 
-    def __init__(self, context: HttpContext, at_stop: AtStop) -> None:
+    def __init__(self, context: HttpContext, drain_callbacks: DrainCallbacks) -> None:
         self._broker = context.broker
-        self._at_stop = at_stop
+        self._drain_callbacks = drain_callbacks
         self._leases: dict[str, Lease] = {}
         self._of_user: Counter[str] = Counter()
         self._bytes = 0
@@ -83,7 +83,7 @@ class Leases:
         """The clock has just been read."""
         if not self._is_watching:
             self._is_watching = True
-            self._at_stop.add(self.give_back)
+            self._drain_callbacks.add(self.give_back)
         id = secrets.token_urlsafe(16)
         message.consumer = None
         lease = self._leases[id] = Lease(id, message, username, 0.0)

@@ -26,7 +26,7 @@ from leveret.adapters.http.messaging.publishing import (
 from leveret.adapters.http.messaging.sessions import kept_session
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.session import Session
 __all__ = ["Messages", "check_query", "drafts_of", "flag", "place_of"]
 

@@ -16,7 +16,7 @@ from leveret.core.message import Envelope
 from leveret.core.reply_to import is_reply_queue
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.properties import Properties
     from leveret.core.session import Session
 __all__ = [

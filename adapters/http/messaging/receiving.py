@@ -23,8 +23,8 @@ from leveret.adapters.http.settings import HttpSettings
 from leveret.core.queue.consumer import Consumer
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
-    from leveret.adapters.http.messaging.stopping import AtStop
+    from leveret.adapters.http.context import HttpContext
+    from leveret.adapters.http.messaging.draining import DrainCallbacks
     from leveret.core.message import Message
     from leveret.core.queue.queue import Queue
     from leveret.core.session import Session
@@ -149,10 +149,10 @@ async def send_whole(context: HttpContext, request: web.Request, response: web.R
 class Receiving:
     """The handlers."""
 
-    def __init__(self, context: HttpContext, leases: Leases, at_stop: AtStop) -> None:
+    def __init__(self, context: HttpContext, leases: Leases, drain_callbacks: DrainCallbacks) -> None:
         self._context = context
         self._leases = leases
-        self._at_stop = at_stop
+        self._drain_callbacks = drain_callbacks
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Receive messages of a queue, or wait for the first one; they are leased until they are settled by their id."""
@@ -201,11 +201,11 @@ class Receiving:
     ) -> list[Message]:
         poll = Poll(queue, session, maximum)
         queue.attach(poll.consumer)
-        forget = self._at_stop.add(poll.end)
+        forget = self._drain_callbacks.add(poll.end)
         try:
             self._context.broker.dispatcher.run()
             with until_end(request, poll.end):
-                await poll.wait(0.0 if self._at_stop.is_stopping else wait_s)
+                await poll.wait(0.0 if self._drain_callbacks.is_stopping else wait_s)
         except BaseException:  # the client has gone
             if poll.messages:
                 queue.requeue(poll.messages, counts=False)

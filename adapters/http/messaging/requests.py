@@ -15,8 +15,8 @@ from leveret.adapters.http.messaging.publishing import check_room, publish
 from leveret.adapters.http.messaging.receiving import number
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
-    from leveret.adapters.http.messaging.stopping import AtStop
+    from leveret.adapters.http.context import HttpContext
+    from leveret.adapters.http.messaging.draining import DrainCallbacks
     from leveret.core.message import Envelope
 __all__ = ["Requests"]
 
@@ -44,9 +44,9 @@ class Question:
 class Requests:
     """The handler."""
 
-    def __init__(self, context: HttpContext, at_stop: AtStop) -> None:
+    def __init__(self, context: HttpContext, drain_callbacks: DrainCallbacks) -> None:
         self._context = context
-        self._at_stop = at_stop
+        self._drain_callbacks = drain_callbacks
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Publish a request with a reply address, wait for the reply, answer with it: its body, its properties."""
@@ -76,7 +76,7 @@ class Requests:
             properties.correlation_id = secrets.token_urlsafe(12)
         question = Question()
         address = properties.reply_to = broker.replies.register(question)
-        forget = self._at_stop.add(question.give_up)
+        forget = self._drain_callbacks.add(question.give_up)
         try:
             taken = await context.decide(session, lambda: publish(session, place, draft))
             if taken.unrouted:

@@ -11,7 +11,7 @@ from leveret.adapters.http.auth import PROTOCOL
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.session import Session
 __all__ = ["kept_session"]
 

@@ -23,7 +23,7 @@ from leveret.core.counters import Metric as Measurement
 from leveret.core.counters import MetricSource
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["Aggregated"]
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from leveret.adapters.http.metrics.queue_numbers import SAMPLES, QueueNumbers
 from leveret.adapters.http.metrics.snapshot import login_counts
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.broker import Broker
     from leveret.core.queue.queue import Queue
     from leveret.core.vhost import Vhost

@@ -35,7 +35,7 @@ from leveret.auth.patterns import InvalidPattern, PatternTooSlow, compile_patter
 if TYPE_CHECKING:
     from multidict import MultiMapping
 
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["Metrics"]
 
 GZIP_LEVEL = 1
@@ -69,14 +69,6 @@ class Metrics:
     def __init__(self, context: HttpContext) -> None:
         self._context = context
         self._streams = 0
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/metrics", self.aggregated),
-            web.get("/metrics/per-object", self.per_object),
-            web.get("/metrics/detailed", self.detailed),
-            web.get("/metrics/memory-breakdown", self.memory_breakdown),
-        ]
 
     async def _check(self, request: web.Request) -> None:
         """Numbers only; who wants them to himself asks for a login (http.metrics_auth). Raise Refusal (401, 403)."""

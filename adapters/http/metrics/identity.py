@@ -12,7 +12,7 @@ from prometheus_client.core import Metric, UnknownMetricFamily
 from leveret import __version__
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["identity"]
 
 

@@ -13,7 +13,7 @@ from leveret.adapters.http.rates import FD_DIRECTORY
 from leveret.core.alarms import resident_bytes
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["node_numbers", "started_at"]
 
 TICKS = os.sysconf("SC_CLK_TCK")

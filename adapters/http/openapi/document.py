@@ -1,37 +1,19 @@
-"""The description, put together: paths and summaries from the routes, bodies and answers from the tables beside this file."""
+"""The document: paths, summaries and operations from the routes of all areas, and what every operation may answer."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import re
-from collections.abc import Iterator
-from typing import Any
-
-from aiohttp import web
+from collections.abc import Iterable
 
 from leveret import __version__
-from leveret.adapters.http import health
-from leveret.adapters.http.management.area import table
-from leveret.adapters.http.management.routes import ACCESS
-from leveret.adapters.http.openapi import management, messaging, others, webhooks
-from leveret.adapters.http.openapi.pieces import JSON, PROBLEM, Json, answer, ref
+from leveret.adapters.http.areas import Area, Route, openapi_path
+from leveret.adapters.http.openapi.builders import JSON, PROBLEM, Json, answer, ref
 from leveret.adapters.http.openapi.schemas import SCHEMAS
 
-__all__ = ["described", "document", "operations"]
+__all__ = ["document"]
 
-TABLES = (management.OPENAPI, messaging.OPENAPI, webhooks.OPENAPI, others.OPENAPI, health.OPENAPI)
-"""Partial operations by "method /path"."""
-TAGS = {
-    "/api/": ("management", "RabbitMQ's management API"),
-    "/v1/webhooks": ("webhooks out", "Subscriptions that send messages to URLs"),
-    "/v1/webhook-sources": ("webhooks in", "Where webhooks may come in, and how they are verified"),
-    "/hooks/": ("webhooks in", "Where webhooks may come in, and how they are verified"),
-    "/v1/": ("messaging", "Publish, receive, subscribe and ask"),
-    "/metrics": ("monitoring", "Prometheus text, and health"),
-    "/health/": ("monitoring", "Prometheus text, and health"),
-    "/": ("about", "What this server shows of itself"),
-}
 DESCRIPTION = """\
 Names in paths are percent-encoded, each by itself: the virtual host `/` is `%2F`.
 
@@ -56,7 +38,6 @@ STATUSES = {
     "504": "No answer arrived in time.",
 }
 PARTS: dict[str, Json] = {
-    "verb": {"enum": ["ack", "nack", "extend"]},
     "kind": {"enum": ["q", "e"], "description": "The destination: a queue, an exchange"},
     "unit": {"enum": ["days", "weeks", "months", "years"]},
     "within": {"type": "integer", "minimum": 0},
@@ -70,35 +51,19 @@ LIMITS: dict[str, Json] = {
 EVERYWHERE = ("400", "404", "408", "413", "503")
 
 
-def operations(app: web.Application) -> Iterator[tuple[str, str, Any]]:
-    """(method, path as OpenAPI writes it, handler) of every route. HEAD is GET's, and not listed."""
-    for route in app.router.routes():
-        resource = route.resource
-        if resource is None or route.method in ("HEAD", "*"):
-            continue
-        path = resource.canonical.replace(
-            "{rest}", ""
-        )  # what follows a webhook's name: anything, slashes too
-        yield route.method.lower(), path, route.handler
-
-
-def described() -> Iterator[str]:
-    """ "method /path" of all that is described in the tables."""
-    for one in TABLES:
-        yield from one
-
-
-def document(app: web.Application) -> Json:
-    needs = {(row.method.lower(), f"/api{row.path}"): row.needs for row in table()}
-    partial: Json = {}
-    for one in TABLES:
-        partial.update(one)
+def document(areas: Iterable[Area]) -> Json:
+    """The OpenAPI 3.1 document of all routes of these areas."""
     paths: Json = {}
-    for method, path, handler in operations(app):
-        paths.setdefault(path, {})[method] = _operation(
-            method, path, handler, needs.get((method, path)), partial.get(f"{method} {path}", {})
-        )
-    tags = {name: description for name, description in TAGS.values()}
+    tags: dict[str, str] = {}
+    schemas: Json = dict(SCHEMAS)
+    for area in areas:
+        tags |= area.tags
+        schemas |= area.schemas()
+        for route in area.routes():
+            path = openapi_path(route.path)
+            paths.setdefault(path, {})[route.method.lower()] = _operation(
+                route, path, route.tag or next(iter(area.tags))
+            )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -112,7 +77,7 @@ def document(app: web.Application) -> Json:
         "security": [{"basic": []}, {"bearer": []}],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": schemas,
             "responses": {
                 **{status: _refusal(text, "Problem", PROBLEM) for status, text in STATUSES.items()},
                 **{
@@ -132,22 +97,20 @@ def _refusal(text: str, schema: str, type: str) -> Json:
     return answer(text, ref(schema), type)
 
 
-def _operation(method: str, path: str, handler: Any, needs: str | None, partial: Json) -> Json:
+def _operation(route: Route, path: str, tag: str) -> Json:
     is_management = path.startswith("/api/")
-    found: Json = copy.deepcopy(partial)
-    summary = (inspect.getdoc(handler) or "").partition("\n\n")[0].replace("\n", " ").strip()
-    found.setdefault("summary", summary or f"{method.upper()} {path}")
+    method = route.method.lower()
+    found: Json = copy.deepcopy(route.operation)
+    summary = (inspect.getdoc(route.handler) or "").partition("\n\n")[0].replace("\n", " ").strip()
+    found.setdefault("summary", summary or f"{route.method} {path}")
     found["operationId"] = _operation_id(method, path)
-    found["tags"] = [next(tag for prefix, (tag, _) in TAGS.items() if path.startswith(prefix))]
-    if needs is not None:
-        if needs:
-            found["description"] = f"Needs one of the tags {', '.join(sorted(ACCESS[needs][0]))}."
-        else:
-            found["security"] = []
-    parameters = [_path_parameter(path, name) for name in re.findall(r"\{(\w+)\}", path)]
-    found["parameters"] = parameters + found.get("parameters", [])
-    if not found["parameters"]:
-        del found["parameters"]
+    found["tags"] = [tag]
+    given = found.pop("parameters", [])
+    described = {one["name"] for one in given if one["in"] == "path"}
+    in_path = [name for name in re.findall(r"\{(\w+)\}", path) if name not in described]
+    parameters = [_path_parameter(path, name) for name in in_path] + given
+    if parameters:
+        found["parameters"] = parameters
     responses = found.setdefault("responses", {})
     if not any(status.startswith("2") for status in responses):
         responses.update(_usual(method))

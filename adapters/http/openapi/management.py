@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leveret.adapters.http.openapi.pieces import (
+from leveret.adapters.http.openapi.builders import (
     JSON,
     Json,
     answer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from leveret.adapters.http.openapi.pieces import Json
+from leveret.adapters.http.openapi.builders import Json
 
 __all__ = ["as_markdown"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leveret.adapters.http.openapi.pieces import Json, boolean, integer, list_of, obj, ref, string
+from leveret.adapters.http.openapi.builders import Json, boolean, integer, list_of, obj, ref, string
 
 __all__ = ["SCHEMAS"]
 
@@ -107,41 +107,6 @@ SCHEMAS: dict[str, Json] = {
             "headers": {"type": "object"},
         },
     },
-    "NewMessage": {
-        **obj(
-            "payload",
-            payload={"description": "A string; any value with payload_encoding json"},
-            payload_encoding=string(enum=["string", "base64", "json"]),
-            routing_key=string(),
-            properties=ref("Properties"),
-        ),
-        "additionalProperties": False,
-    },
-    "Message": obj(
-        "exchange routing_key redelivered delivery_count properties payload payload_encoding",
-        lease=string(description="Settle it by this; absent with ack=auto"), exchange=string(), routing_key=string(),
-        redelivered=boolean(), delivery_count=COUNT, properties={"type": "object"}, payload=string(),
-        payload_encoding=string(enum=["string", "base64"]),
-    ),
     "Published": obj("routed", routed=boolean()),
-    "BatchPublished": obj("count routed", count=COUNT, routed=COUNT, unrouted=list_of(COUNT), rejected=list_of(COUNT)),
-    "Webhook": obj(
-        "vhost name subscription status",
-        vhost=string(), name=string(), subscription={"type": "object"},
-        status=string(enum=["running", "disabled", "waiting"]), queue=string(), dead_letter_queue=string(),
-        messages_ready=COUNT, messages_dead=COUNT, delivered_total=COUNT, failed_attempts_total=COUNT, dead_total=COUNT,
-        secrets={"type": "array", "description": "Once, when it was made without any"},
-    ),
-    "WebhookSubscription": obj(
-        "url",
-        url=string(format="uri"), exchange=string(), queue=string(), routing_keys=list_of(string()), enabled=boolean(),
-        secrets={"type": "array"}, headers={"type": "object"}, auth={"type": "object"}, method=string(enum=["POST", "PUT", "PATCH"]),
-        format=string(), timeout_s={"type": "number"}, concurrency=integer(1, 256), retry={"type": "object"},
-    ),
-    "WebhookSource": obj(
-        "name vhost path statistics",
-        name=string(), vhost=string(), path=string(), exchange=string(), queue=string(), verification={"type": "object"},
-        statistics=obj(received=COUNT, duplicates=COUNT, refused=COUNT, failed=COUNT),
-    ),
 }  # fmt: skip
 """By name, for `#/components/schemas/`."""

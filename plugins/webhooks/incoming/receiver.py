@@ -30,7 +30,7 @@ from leveret.plugins.webhooks.incoming.template import RequestValues
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.message import Envelope
     from leveret.core.vhost import Vhost
 __all__ = ["Receiver"]

@@ -1,4 +1,4 @@
-"""Managing sources of webhooks over HTTP: /v1/webhook-sources."""
+"""The routes of incoming webhooks: /hooks, and /v1/webhook-sources, which manages their sources."""
 
 from __future__ import annotations
 
@@ -7,32 +7,86 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from leveret.adapters.http.areas import Route
 from leveret.adapters.http.json_encoding import json_response
+from leveret.adapters.http.openapi.builders import BINARY, JSON, TEXT, Json, answer, list_of, operation, ref
 from leveret.auth.contracts import Permission
 from leveret.core.errors import NotFound
-from leveret.plugins.webhooks.calls import MAY_LOOK, Call, check_tags, route, running_plugin
+from leveret.plugins.webhooks.calls import (
+    MAY_CHANGE,
+    MAY_LOOK,
+    Call,
+    Handler,
+    check_tags,
+    route,
+    running_plugin,
+)
 from leveret.plugins.webhooks.incoming import COMPONENT
 from leveret.plugins.webhooks.incoming.masking import masked
 from leveret.plugins.webhooks.incoming.receiver import RESULTS
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
     from leveret.core.vhost import Vhost
     from leveret.plugins.webhooks.incoming.receiver import Receiver
 __all__ = ["routes"]
 
 
-def routes(context: HttpContext, receiver: Receiver) -> list[web.RouteDef]:
-    """All of them. receiver: counts what the sources have received."""
+TAG = "webhooks in"
+SOURCES = {200: answer("The sources.", list_of(ref("WebhookSource")))}
+CHANGED = answer("Changed.", ref("WebhookSource"))
+CREATED = answer("Created; the secret is shown only here.", ref("WebhookSource"))
+RECEIVE = operation(
+    ok={
+        200: {
+            "description": "Stored, or seen before; or the answer to a challenge.",
+            "content": {JSON: {}, TEXT: {}},
+        },
+        201: answer("Stored.", {}, JSON),
+        202: answer("Stored.", {}, JSON),
+        204: answer("Stored."),
+    },
+    body=BINARY,
+    types=(JSON, "application/octet-stream"),
+    optional_body=True,
+    security=[],
+    also="401 403 422 429",
+)
+ASK = operation(
+    ok={200: answer("The challenge, of a sender that asks by GET.", {}, TEXT)}, security=[], also="405"
+)
+HANDSHAKE = operation(
+    ok={200: answer("Headers say whether this origin may send webhooks here.")}, security=[]
+)
+
+
+def routes(context: HttpContext, receiver: Receiver) -> list[Route]:
+    """All routes below /v1/webhook-sources and /hooks. receiver: receives webhooks, and counts them for the sources."""
     handlers = _Handlers(context, receiver)
-    one = "/v1/webhook-sources/{vhost}/{name}"
+
+    def look(method: str, path: str, handler: Handler, operation: Json) -> Route:
+        return route(context, method, path, handler, operation, tag=TAG)
+
+    def change(method: str, path: str, handler: Handler, operation: Json) -> Route:
+        return route(context, method, path, handler, operation, tag=TAG, needs=MAY_CHANGE)
+
+    one, hook = "/v1/webhook-sources/{vhost}/{name}", "/hooks/{vhost}/{name}{rest:(/.*)?}"
+    changed = operation(ok={200: CHANGED}, body={"type": "object"}, also="409")
     return [
-        web.get("/v1/webhook-sources", handlers.list_all),
-        route(context, "GET", "/v1/webhook-sources/{vhost}", handlers.list_one),
-        route(context, "GET", one, handlers.get),
-        route(context, "PUT", one, handlers.put, changes=True),
-        route(context, "PATCH", one, handlers.patch, changes=True),
-        route(context, "DELETE", one, handlers.delete, changes=True),
+        Route("GET", "/v1/webhook-sources", handlers.list_all, operation(ok=SOURCES), TAG),
+        look("GET", "/v1/webhook-sources/{vhost}", handlers.list_one, operation(ok=SOURCES)),
+        look("GET", one, handlers.get, operation(ok={200: answer("The source.", ref("WebhookSource"))})),
+        change(
+            "PUT",
+            one,
+            handlers.put,
+            operation(ok={200: CHANGED, 201: CREATED}, body={"type": "object"}, also="409"),
+        ),
+        change("PATCH", one, handlers.patch, changed),
+        change("DELETE", one, handlers.delete, operation(ok={204: answer("Deleted.")})),
+        Route("POST", hook, receiver.receive, RECEIVE, TAG),
+        Route("GET", hook, receiver.ask, ASK, TAG, allow_head=False),
+        Route("OPTIONS", hook, receiver.handshake, HANDSHAKE, TAG),
     ]
 
 

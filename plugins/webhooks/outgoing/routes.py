@@ -1,4 +1,4 @@
-"""Managing webhooks that go out over HTTP: /v1/webhooks."""
+"""The routes that manage outgoing webhooks: /v1/webhooks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,41 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from leveret.adapters.http.areas import Route
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.json_encoding import json_response
+from leveret.adapters.http.openapi.builders import (
+    BINARY,
+    JSON,
+    Json,
+    answer,
+    integer,
+    list_of,
+    number,
+    obj,
+    operation,
+    query,
+    ref,
+    string,
+)
 from leveret.auth.contracts import Permission
 from leveret.core.errors import InvalidArgument, NotFound
 from leveret.core.json_object import JsonDialect, JsonObject
-from leveret.plugins.webhooks.calls import MAY_LOOK, Call, check_tags, route, running_plugin
+from leveret.plugins.webhooks.calls import (
+    MAY_CHANGE,
+    MAY_LOOK,
+    Call,
+    Handler,
+    check_tags,
+    route,
+    running_plugin,
+)
 from leveret.plugins.webhooks.outgoing import COMPONENT
 from leveret.plugins.webhooks.outgoing.attempts import AttemptQuery
 from leveret.plugins.webhooks.outgoing.dead_letters import Selection, dead_letters
 
 if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
+    from leveret.adapters.http.context import HttpContext
 __all__ = ["routes"]
 
 MAX_LIMIT = 1000
@@ -30,11 +53,63 @@ MAX_COUNT = 10**18 - 1
 ROTATION_S, MAX_KEEP_S = 86400.0, 31_536_000
 QUERY = JsonDialect(accepts_text=True, noun="parameter")
 
+TAG = "webhooks out"
+MILLISECONDS = integer(0, description="Milliseconds since the epoch")
+PERIOD = query("since", MILLISECONDS, "From then on"), query("until", MILLISECONDS, "Up to then")
+LIMIT = query("limit", integer(1, MAX_LIMIT), "How many")
+SHOWN = {200: answer("The webhook as it is now.", ref("Webhook"))}
+WEBHOOKS = {200: answer("The webhooks.", list_of(ref("Webhook")))}
+ROWS = {200: answer("The rows.", list_of({"type": "object"}))}
+CREATED = answer("Created; the secrets are shown only here.", ref("Webhook"))
+ROTATE = operation(
+    ok={200: answer("The new secret.", obj("secret", secret=string()))},
+    body=obj(secret=string(), keep_s=number(0, MAX_KEEP_S)),
+    optional_body=True,
+    also="409",
+)
+TEST = operation(
+    ok={202: answer("The message is in the queue.")},
+    body=BINARY,
+    types=("application/octet-stream", JSON),
+    optional_body=True,
+)
+ATTEMPTS = operation(
+    ok=ROWS,
+    parameters=(
+        query("outcome", string(enum=["delivered", "retry", "dead"]), "Only attempts with this outcome"),
+        query("status", integer(100, 599), "Only attempts with this status"),
+        query("webhook_id", string(), "Only attempts of this message"),
+        *PERIOD,
+        query("before", integer(0), "The last id of the previous page"),
+        LIMIT,
+    ),
+)
+DEAD_LETTERS = operation(
+    ok=ROWS,
+    parameters=(
+        query("reason", string(), "Only dead letters with this reason"),
+        query("status", integer(100, 999), "Only dead letters with this last status"),
+        *PERIOD,
+        query("after", integer(0), "The last position of the previous page"),
+        LIMIT,
+    ),
+)
+REPLAY = operation(
+    ok={200: answer("How many were sent again.", obj("replayed", replayed=integer(0)))},
+    body=obj(
+        ids=list_of({"type": ["string", "integer"]}),
+        since=MILLISECONDS, until=MILLISECONDS, reason=string(), status=integer(100, 999),
+        all={"const": True}, limit=integer(1, MAX_REPLAY),
+    ),
+    also="409 504",
+)  # fmt: skip
 
-def routes(context: HttpContext) -> list[web.RouteDef]:
-    """All of them."""
+
+def routes(context: HttpContext) -> list[Route]:
+    """All routes below /v1/webhooks."""
 
     async def list_all(request: web.Request) -> web.StreamResponse:
+        """Webhooks of all virtual hosts that the user may enter."""
         await check_tags(context, request, MAY_LOOK)
         principal = await context.authenticate(request)
         found: list[dict[str, Any]] = []
@@ -43,21 +118,32 @@ def routes(context: HttpContext) -> list[web.RouteDef]:
                 found += running_plugin(context).describe_all(vhost)
         return json_response(found)
 
+    def look(method: str, path: str, handler: Handler, operation: Json) -> Route:
+        return route(context, method, path, handler, operation, tag=TAG)
+
+    def change(method: str, path: str, handler: Handler, operation: Json) -> Route:
+        return route(context, method, path, handler, operation, tag=TAG, needs=MAY_CHANGE)
+
     one = "/v1/webhooks/{vhost}/{name}"
     return [
-        web.route("GET", "/v1/webhooks", list_all),
-        route(context, "GET", "/v1/webhooks/{vhost}", _list),
-        route(context, "GET", one, _get),
-        route(context, "PUT", one, _put, changes=True),
-        route(context, "PATCH", one, _patch, changes=True),
-        route(context, "DELETE", one, _delete, changes=True),
-        route(context, "POST", f"{one}/enable", _enable, changes=True),
-        route(context, "POST", f"{one}/disable", _disable, changes=True),
-        route(context, "POST", f"{one}/rotate-secret", _rotate, changes=True),
-        route(context, "POST", f"{one}/test", _test, changes=True),
-        route(context, "GET", f"{one}/attempts", _attempts),
-        route(context, "GET", f"{one}/dead-letters", _dead_letters),
-        route(context, "POST", f"{one}/replay", _replay, changes=True),
+        Route("GET", "/v1/webhooks", list_all, operation(ok=WEBHOOKS), TAG),
+        look("GET", "/v1/webhooks/{vhost}", _list, operation(ok=WEBHOOKS)),
+        look("GET", one, _get, operation(ok=SHOWN)),
+        change(
+            "PUT",
+            one,
+            _put,
+            operation(ok={**SHOWN, 201: CREATED}, body=ref("WebhookSubscription"), also="409"),
+        ),
+        change("PATCH", one, _patch, operation(ok=SHOWN, body={"type": "object"}, also="409")),
+        change("DELETE", one, _delete, operation(ok={204: answer("Deleted.")})),
+        change("POST", f"{one}/enable", _enable, operation(ok=SHOWN)),
+        change("POST", f"{one}/disable", _disable, operation(ok=SHOWN)),
+        change("POST", f"{one}/rotate-secret", _rotate, ROTATE),
+        change("POST", f"{one}/test", _test, TEST),
+        look("GET", f"{one}/attempts", _attempts, ATTEMPTS),
+        look("GET", f"{one}/dead-letters", _dead_letters, DEAD_LETTERS),
+        change("POST", f"{one}/replay", _replay, REPLAY),
     ]
 
 
@@ -65,20 +151,25 @@ def routes(context: HttpContext) -> list[web.RouteDef]:
 
 
 async def _list(call: Call) -> web.StreamResponse:
+    """Webhooks of a virtual host."""
     return json_response(call.plugin.describe_all(call.vhost.name))
 
 
 async def _get(call: Call) -> web.StreamResponse:
+    """One webhook, its secrets masked, and its state."""
     return json_response(call.webhook.describe())
 
 
 async def _put(call: Call) -> web.StreamResponse:
-    """201 for a new one, with the secrets that it has got, for this one time; 200 for another version."""
+    """Set a webhook.
+
+    201 for a new one, with its generated secrets, which no later answer shows; 200 for a changed one.
+    """
     return await _set(call, await call.context.json(call.request))
 
 
 async def _patch(call: Call) -> web.StreamResponse:
-    """The members that are given, over those that are there (RFC 7396, one level deep); null removes one."""
+    """Change members of a webhook; null removes one (RFC 7396, one level deep)."""
     changes = await call.context.json(call.request)
     before = call.vhost.parameters.get((COMPONENT, call.name))
     if before is None:
@@ -103,23 +194,29 @@ async def _set(call: Call, value: dict[str, Any]) -> web.StreamResponse:
 
 
 async def _delete(call: Call) -> web.StreamResponse:
+    """Delete a webhook, and its own queue."""
     _ = call.webhook
     call.vhost.clear_parameter(COMPONENT, call.name)
     return web.Response(status=204)
 
 
 async def _enable(call: Call) -> web.StreamResponse:
+    """Enable a webhook."""
     call.webhook.enable()
     return await _get(call)
 
 
 async def _disable(call: Call) -> web.StreamResponse:
+    """Disable a webhook: its messages stay in the queue."""
     call.webhook.disable("by an operator")
     return await _get(call)
 
 
 async def _rotate(call: Call) -> web.StreamResponse:
-    """{"secret", "keep_s"}: both optional. The answer is the only one that shows the new secret."""
+    """Give a webhook a new secret; the old ones sign beside it for a while.
+
+    {"secret", "keep_s"}, both optional. Only this answer shows the new secret.
+    """
     given = JsonObject(await call.context.json(call.request))
     secret = given.text("secret", None)
     keep_s = given.number(
@@ -129,7 +226,10 @@ async def _rotate(call: Call) -> web.StreamResponse:
 
 
 async def _test(call: Call) -> web.StreamResponse:
-    """The body, or a little JSON, as a message into the subscription's queue."""
+    """Send a test message through a webhook.
+
+    The body, or by default a small JSON object, is published into the queue of the subscription.
+    """
     body = await call.context.body(call.request)
     if len(body) > MAX_TEST_BYTES:
         raise Refusal(413, "payload_too_large", f"a test message has at most {MAX_TEST_BYTES} bytes")
@@ -142,7 +242,7 @@ async def _test(call: Call) -> web.StreamResponse:
 
 
 async def _attempts(call: Call) -> web.StreamResponse:
-    """?outcome=&status=&webhook_id=&since=&until=&before=&limit= Newest first; `before`: the last id of the page before."""
+    """The log of attempts with their answers; newest first."""
     query = _query(call)
     wanted = AttemptQuery(
         outcome=query.text("outcome", None),
@@ -158,7 +258,7 @@ async def _attempts(call: Call) -> web.StreamResponse:
 
 
 async def _dead_letters(call: Call) -> web.StreamResponse:
-    """?reason=&status=&since=&until=&after=&limit= Oldest first; `after`: the last position of the page before."""
+    """Dead letters; oldest first."""
     query = _query(call)
     selection = Selection(
         reason=query.text("reason", None),
@@ -173,7 +273,11 @@ async def _dead_letters(call: Call) -> web.StreamResponse:
 
 
 async def _replay(call: Call) -> web.StreamResponse:
-    """{"ids": [...]}, or any of {"since", "until", "reason", "status"}, or {"all": true}; "limit". Back into the queue, in order."""
+    """Send dead letters again.
+
+    {"ids": [...]}, or any of {"since", "until", "reason", "status"}, or {"all": true}; and "limit". They go back into the
+    queue in their order.
+    """
     given = JsonObject(await call.context.json(call.request))
     ids = given.list(
         "ids", None, check=lambda one: isinstance(one, (int, str)), maximum=MAX_IDS,

@@ -6,10 +6,9 @@ import asyncio
 import base64
 import contextlib
 import json
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -18,6 +17,7 @@ from aiohttp import web
 from support.in_process import InProcess, broker_in_process
 
 from leveret.adapters.http.adapter import HttpAdapter
+from leveret.adapters.http.areas import Area, Route
 from leveret.adapters.http.errors import Refusal
 from leveret.adapters.http.settings import HttpSettings
 from leveret.core.errors import AccessRefused, NotFound
@@ -25,15 +25,16 @@ from leveret.core.errors import AccessRefused, NotFound
 GUEST = "Authorization: Basic " + base64.b64encode(b"guest:guest").decode()
 
 
-class Area:
-    """Routes for the tests, in place of the real areas."""
+class EchoArea(Area):
+    """Routes for the tests, beside the real areas. log, begun: of the requests of this test."""
 
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.begun = trio.Event()
+    name: ClassVar[str] = "echo"
+    tags: ClassVar[Mapping[str, str]] = {"echo": "Routes of the tests"}
+    log: ClassVar[list[str]]
+    begun: ClassVar[trio.Event]
 
-    def routes(self, context: Any) -> list[web.RouteDef]:
-        broker = context.broker
+    def routes(self) -> Sequence[Route]:
+        context, broker = self.context, self.context.broker
 
         async def echo(request: web.Request) -> web.Response:
             return web.Response(body=await context.body(request))
@@ -92,22 +93,21 @@ class Area:
             return web.Response(text=await context.trio(answer))
 
         return [
-            web.post("/echo", echo), web.get("/parts/{one}/{two}", parts), web.get("/large", large),
-            web.get("/slow", slow), web.get("/wait", wait), web.get("/fail/{how}", fail),
-            web.get("/api/fail/{how}", fail), web.put("/declare", declare), web.get("/trio", from_trio),
+            Route("POST", "/echo", echo), Route("GET", "/parts/{one}/{two}", parts), Route("GET", "/large", large),
+            Route("GET", "/slow", slow), Route("GET", "/wait", wait), Route("GET", "/fail/{how}", fail),
+            Route("GET", "/api/fail/{how}", fail), Route("PUT", "/declare", declare), Route("GET", "/trio", from_trio),
         ]  # fmt: skip
 
 
 @pytest.fixture
-def area(monkeypatch: pytest.MonkeyPatch) -> Area:
-    area = Area()
-    monkeypatch.setitem(sys.modules, "leveret.adapters.http.messaging", area)
-    return area
+def area() -> type[EchoArea]:
+    EchoArea.log, EchoArea.begun = [], trio.Event()
+    return EchoArea
 
 
 @contextlib.asynccontextmanager
 async def listener(**changes: Any) -> AsyncIterator[InProcess]:
-    async with broker_in_process(adapter=HttpAdapter, **changes) as broker:
+    async with broker_in_process(adapter=HttpAdapter, areas=(EchoArea,), **changes) as broker:
         yield broker
 
 
@@ -151,7 +151,7 @@ class Client:
             await self.ended.wait()
 
 
-async def test_a_connection_serves_many_requests_and_ends_with_its_client(area: Area) -> None:
+async def test_a_connection_serves_many_requests_and_ends_with_its_client(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         for number in range(3):
@@ -160,7 +160,7 @@ async def test_a_connection_serves_many_requests_and_ends_with_its_client(area: 
         await client.close()
 
 
-async def test_requests_sent_at_once_are_answered_in_order(area: Area) -> None:
+async def test_requests_sent_at_once_are_answered_in_order(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         for number in range(50):
@@ -169,7 +169,7 @@ async def test_requests_sent_at_once_are_answered_in_order(area: Area) -> None:
         await client.close()
 
 
-async def test_parts_of_the_path_are_decoded_once_after_splitting(area: Area) -> None:
+async def test_parts_of_the_path_are_decoded_once_after_splitting(area: type[EchoArea]) -> None:
     # %2f as %2F, a plus stays one, a percent sign survives.
     async with listener() as broker:
         client = Client(broker)
@@ -182,7 +182,7 @@ async def test_parts_of_the_path_are_decoded_once_after_splitting(area: Area) ->
         await client.close()
 
 
-async def test_a_large_answer_reaches_a_slow_reader_whole(area: Area) -> None:
+async def test_a_large_answer_reaches_a_slow_reader_whole(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         await client.send("GET /large", "Connection: close")
@@ -195,7 +195,7 @@ async def test_a_large_answer_reaches_a_slow_reader_whole(area: Area) -> None:
 
 
 async def test_errors_are_rabbitmqs_below_api_and_problem_details_elsewhere(
-    area: Area, caplog: pytest.LogCaptureFixture
+    area: type[EchoArea], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listener() as broker:
         client = Client(broker)
@@ -224,7 +224,7 @@ async def test_errors_are_rabbitmqs_below_api_and_problem_details_elsewhere(
         await client.close()
 
 
-async def test_head_options_and_wrong_methods(area: Area) -> None:
+async def test_head_options_and_wrong_methods(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         await client.send("HEAD /parts/a/b")
@@ -239,7 +239,7 @@ async def test_head_options_and_wrong_methods(area: Area) -> None:
         await client.close()
 
 
-async def test_bodies_are_bounded_in_size_and_time(area: Area) -> None:
+async def test_bodies_are_bounded_in_size_and_time(area: type[EchoArea]) -> None:
     http = replace(HttpSettings(), max_body_size=1024, body_timeout_s=0.05)
     async with listener(http=http) as broker:
         client = Client(broker)
@@ -260,7 +260,7 @@ async def test_bodies_are_bounded_in_size_and_time(area: Area) -> None:
             await one.close()
 
 
-async def test_what_is_no_http_is_refused(area: Area) -> None:
+async def test_what_is_no_http_is_refused(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         await client.stream.send_all(b"AMQP\0\0\x09\x01\r\n\r\n")
@@ -268,7 +268,7 @@ async def test_what_is_no_http_is_refused(area: Area) -> None:
         await client.close()
 
 
-async def test_an_answer_waits_until_what_was_changed_is_durable(area: Area) -> None:
+async def test_an_answer_waits_until_what_was_changed_is_durable(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         assert (await client.ask("PUT /declare"))[0] == 401
@@ -277,14 +277,14 @@ async def test_an_answer_waits_until_what_was_changed_is_durable(area: Area) -> 
         await client.close()
 
 
-async def test_handlers_may_await_trio(area: Area) -> None:
+async def test_handlers_may_await_trio(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         assert (await client.ask("GET /trio"))[2] == b"from trio"
         await client.close()
 
 
-async def test_pages_of_configured_origins_may_call(area: Area) -> None:
+async def test_pages_of_configured_origins_may_call(area: type[EchoArea]) -> None:
     http = replace(HttpSettings(), cors_origins=("https://app.example",))
     async with listener(http=http) as broker:
         client = Client(broker)
@@ -302,7 +302,7 @@ async def test_pages_of_configured_origins_may_call(area: Area) -> None:
         await client.close()
 
 
-async def test_a_client_that_has_shut_its_side_gets_the_answer(area: Area) -> None:
+async def test_a_client_that_has_shut_its_side_gets_the_answer(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         await client.send("GET /slow")
@@ -312,7 +312,7 @@ async def test_a_client_that_has_shut_its_side_gets_the_answer(area: Area) -> No
         assert area.log == ["begun", "done"]
 
 
-async def test_a_request_that_waits_ends_with_its_client(area: Area) -> None:
+async def test_a_request_that_waits_ends_with_its_client(area: type[EchoArea]) -> None:
     async with listener() as broker:
         client = Client(broker)
         await client.send("GET /wait")
@@ -321,7 +321,7 @@ async def test_a_request_that_waits_ends_with_its_client(area: Area) -> None:
         assert area.log == ["begun", "ended"]
 
 
-async def test_draining_ends_idle_connections_and_finishes_answers(area: Area) -> None:
+async def test_draining_ends_idle_connections_and_finishes_answers(area: type[EchoArea]) -> None:
     async with listener() as broker:
         idle, busy = Client(broker), Client(broker)
         await idle.ask("GET /parts/a/b")
@@ -329,7 +329,7 @@ async def test_draining_ends_idle_connections_and_finishes_answers(area: Area) -
         await area.begun.wait()
         adapter: Any = broker.adapter
         adapter.drain()
-        assert adapter.context.stopping.is_set()
+        assert adapter.context.is_stopping
         with trio.fail_after(0.2):
             await idle.ended.wait()
         assert (await busy.answer())[2] == b"late"
@@ -339,7 +339,7 @@ async def test_draining_ends_idle_connections_and_finishes_answers(area: Area) -
         await busy.close()
 
 
-async def test_cancelled_connections_leave_nothing(area: Area) -> None:
+async def test_cancelled_connections_leave_nothing(area: type[EchoArea]) -> None:
     async with listener() as broker:
         clients = [Client(broker) for _ in range(3)]
         await clients[1].send("GET /wait")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from aiohttp import web
 from support.in_process import InProcess, broker_in_process
 
 from leveret.adapters.http.adapter import HttpAdapter
+from leveret.adapters.http.areas import Area, Route
 from leveret.adapters.http.auth import RecentLogins, credentials_of
 from leveret.adapters.http.errors import Refusal
 from leveret.auth.chain import AuthChain
@@ -121,22 +121,25 @@ class SlowBackend:
         return resource.name != "forbidden"
 
 
-class Area:
+class DeclareArea(Area):
     """Declares a queue with the user's permissions."""
 
-    def routes(self, context: Any) -> list[web.RouteDef]:
-        async def declare(request: web.Request) -> web.Response:
-            session = await context.session(request, "/")
-            name = request.match_info["name"]
-            queue = await context.decide(session, lambda: session.queue_declare(name))
-            return web.Response(text=queue.name)
+    name: ClassVar[str] = "declare"
+    tags: ClassVar[Mapping[str, str]] = {"declare": "Routes of the tests"}
 
-        return [web.put("/declare/{name}", declare)]
+    def routes(self) -> Sequence[Route]:
+        return [Route("PUT", "/declare/{name}", self.declare)]
+
+    async def declare(self, request: web.Request) -> web.Response:
+        session = await self.context.session(request, "/")
+        name = request.match_info["name"]
+        queue = await self.context.decide(session, lambda: session.queue_declare(name))
+        return web.Response(text=queue.name)
 
 
 @contextlib.asynccontextmanager
 async def listener() -> AsyncIterator[tuple[InProcess, SlowBackend]]:
-    async with broker_in_process(adapter=HttpAdapter) as broker:
+    async with broker_in_process(adapter=HttpAdapter, areas=(DeclareArea,)) as broker:
         backend = SlowBackend()
         broker.broker.auth = AuthChain([backend], [backend])
         yield broker, backend
@@ -165,8 +168,7 @@ async def test_a_backend_that_takes_its_time_is_waited_for_once() -> None:
         assert broker.broker.auth.attempts.counts == {"http": [2, 2]}
 
 
-async def test_decisions_wait_for_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "leveret.adapters.http.messaging", Area())
+async def test_decisions_wait_for_permissions() -> None:
     async with listener() as (broker, backend):
         assert await status(broker, "/declare/made", "p", "PUT") == 200
         assert (Permission.CONFIGURE, "made") in backend.asked

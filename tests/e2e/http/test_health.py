@@ -25,7 +25,7 @@ async def test_live_needs_no_login_and_says_little() -> None:
     ("reason", "change"),
     [
         ("starting", lambda broker, adapter: broker.listeners.clear()),
-        ("stopping", lambda broker, adapter: adapter.context.stopping.set()),
+        ("stopping", lambda broker, adapter: setattr(adapter.context, "is_stopping", True)),
         ("alarm_memory", lambda broker, adapter: broker.alarms.set_alarm("memory")),
         ("alarm_disk", lambda broker, adapter: broker.alarms.set_alarm("disk")),
         ("store_full", lambda broker, adapter: setattr(broker.store, "is_full", True)),

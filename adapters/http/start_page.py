@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from leveret.adapters.http.app import HttpContext
-__all__ = ["routes"]
+from leveret.adapters.http.areas import Area, Route
+from leveret.adapters.http.openapi.builders import answer, operation, string
+
+__all__ = ["StartPageArea"]
 
 PLACES = (
     ("/api/overview", "the management API, as RabbitMQ's; rabbitmqadmin works with it"),
@@ -33,9 +35,17 @@ PAGE = (
 )
 
 
-def routes(context: HttpContext) -> list[web.RouteDef]:
-    async def index(request: web.Request) -> web.StreamResponse:
+class StartPageArea(Area):
+    """One page."""
+
+    name: ClassVar[str] = "start-page"
+    tags: ClassVar[Mapping[str, str]] = {"about": "What this server shows of itself"}
+
+    def routes(self) -> Sequence[Route]:
+        """At the root."""
+        described = operation(ok={200: answer("A page for people.", string(), "text/html")}, security=[])
+        return [Route("GET", "/", self.index, described)]
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
         """A page for people that lists the paths."""
         return web.Response(text=PAGE, content_type="text/html", headers=HEADERS)
-
-    return [web.get("/", index)]
