@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -25,6 +25,7 @@ MakeStore = Callable[[str], Store]
 Abandon = Callable[[Store], None]
 """Make an open store as if its process had died."""
 
+AnyStore = TypeVar("AnyStore", bound=Store)
 EVERYTHING = 1 << 40
 QUEUE = cast(Any, SimpleNamespace(name="checked"))
 HEADER = b"\x10\x00\x02"  # delivery-mode 2
@@ -45,7 +46,7 @@ def make_messages(
 
 
 @asynccontextmanager
-async def running(store: Store) -> AsyncIterator[Store]:
+async def running(store: AnyStore) -> AsyncIterator[AnyStore]:
     """Opened, with its task; closed at the end."""
     store.open()
     try:

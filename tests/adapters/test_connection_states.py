@@ -112,6 +112,7 @@ class Elsewhere:
     """Allows the virtual host at once, and answers other questions after `delay_s`."""
 
     name: ClassVar[str] = "elsewhere"
+    settings_type: ClassVar[type | None] = None
     delay_s = 3600.0
 
     async def authorize(

@@ -94,7 +94,7 @@ async def test_amqp_messages() -> None:
 def test_mqtt_packets(piece: int) -> None:
     def feed(size: int) -> Calls:
         calls = Calls()
-        parser = PacketParser(calls, LIMIT)  # type: ignore[arg-type]
+        parser = PacketParser(calls, LIMIT)
         parser.version = 4
         left = size - 3
         body = b"\0\x01t" + b"x" * (left - 3)
@@ -113,7 +113,7 @@ def test_mqtt_packets(piece: int) -> None:
 def test_stomp_bodies(piece: int, has_length: bool, command: str) -> None:
     def feed(size: int) -> Calls:
         calls = Calls()
-        parser = stomp.FrameParser(calls, stomp.Limits(LIMIT, 10, 100))  # type: ignore[arg-type]
+        parser = stomp.FrameParser(calls, stomp.Limits(LIMIT, 10, 100))
         parser.version, parser.is_open = "1.2", True
         length = f"content-length:{size}\n" if has_length else ""
         head = f"{command}\ndestination:/queue/q\ntransaction:t\n{length}\n".encode()
@@ -132,7 +132,7 @@ def test_stomp_bodies(piece: int, has_length: bool, command: str) -> None:
 def test_stomp_heads(piece: int, command: str) -> None:
     def feed(size: int) -> Calls:
         calls = Calls()
-        parser = stomp.FrameParser(calls, stomp.Limits(LIMIT, 10, LIMIT))  # type: ignore[arg-type]
+        parser = stomp.FrameParser(calls, stomp.Limits(LIMIT, 10, LIMIT))
         parser.version, parser.is_open = "1.2", True
         head = f"{command}\na:{'x' * 2000}\nb:"
         in_pieces(parser.feed, (head + "x" * (size - len(head) - 2) + "\n\n").encode() + b"body\0", piece)

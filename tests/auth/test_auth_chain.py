@@ -24,6 +24,7 @@ class Backend:
     """Says `answer`, or raises it."""
 
     name: ClassVar[str] = "backend"
+    settings_type: ClassVar[type | None] = None
 
     def __init__(self, answer: Any, name: str = "backend") -> None:
         self.answer = answer

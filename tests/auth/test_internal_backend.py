@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from leveret.auth import passwords
 from leveret.auth.contracts import AccessDenied, Credentials, Permission, Principal, Resource
 from leveret.auth.internal import AuthDataError, InternalBackend, NoSuchUser, UserExists
 from leveret.auth.passwords import hash_password
@@ -131,8 +132,6 @@ def test_passwords(users: InternalBackend) -> None:
 
 
 def test_unknown_users_cost_the_same_work(users: InternalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leveret.auth import internal
-
     done: list[str] = []
 
     def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,7 +142,7 @@ def test_unknown_users_cost_the_same_work(users: InternalBackend, monkeypatch: p
         return noted
 
     users.add_user("u", "secret")
-    monkeypatch.setattr(internal.passwords, "verify", note("verify", internal.passwords.verify))
+    monkeypatch.setattr(passwords, "verify", note("verify", passwords.verify))
     monkeypatch.setattr(type(users._verified), "knows", note("knows", type(users._verified).knows))
     with pytest.raises(AccessDenied):
         users.authenticate_password("u", "wrong")
@@ -278,7 +277,7 @@ def test_bad_data_changes_nothing(users: InternalBackend, table: Table) -> None:
     users.set_permissions("u", "/", "a", "b", "c")
     before, revision = dict(table.rows), users.revision
     lone = "\ud800"
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: users.add_user("", "x"),
         lambda: users.add_user("w", ""),
         lambda: users.add_user("w\0x", "x"),
@@ -299,7 +298,8 @@ def test_bad_data_changes_nothing(users: InternalBackend, table: Table) -> None:
         lambda: users.set_permissions("u", "a\0b", ".*", ".*", ".*"),
         lambda: users.set_topic_permissions("u", "/", "t", "[", ""),
         lambda: users.set_topic_permissions("u", "/", "t\0", "", ""),
-    ):
+    )
+    for change in changes:
         with pytest.raises(AuthDataError) as raised:
             change()
         assert not str(raised.value).endswith(".")
@@ -418,7 +418,7 @@ def test_every_change_is_heard(users: InternalBackend) -> None:
     events: list[str] = []
     stop = users.on_change(lambda: heard.append(users.revision))
     users.on_event(lambda event, fields: events.append(event))
-    for change, event in (
+    changes: tuple[tuple[Callable[[], object], str], ...] = (
         (lambda: users.add_user("u", "x"), "user.created"),
         (lambda: users.set_password("u", "y"), "user.password.changed"),
         (lambda: users.set_password_hash("u", VECTOR), "user.password.changed"),
@@ -430,7 +430,8 @@ def test_every_change_is_heard(users: InternalBackend) -> None:
         (lambda: users.clear_topic_permissions("u", "/"), "topic.permission.deleted"),
         (lambda: users.clear_permissions("u", "/"), "permission.deleted"),
         (lambda: users.delete_user("u"), "user.deleted"),
-    ):
+    )
+    for change, event in changes:
         revision, count = users.revision, len(heard)
         change()
         assert users.revision > revision

@@ -274,7 +274,7 @@ class Shovel:
     rate: int = setting(1, "messages a second", minimum=0, former="plugins.mover.rate")
 
 
-def owners(imported: list[str] | None = None, **types: type | None) -> Declarations:
+def owners(types: Mapping[str, type | None], imported: list[str] | None = None) -> Declarations:
     """Sections by their names, with __ for dots; `imported` is told which are looked at."""
 
     def owner(name: str, declaration: type | None) -> Callable[[], type | None]:
@@ -315,7 +315,7 @@ def test_an_owner_declares_a_section_and_reads_it_typed(tmp_path: Path) -> None:
         """,
     )
     environ = {"LEVERET_AUTH_LDAP_KEY": "environment", "LEVERET_KAFKA_RATE": "7"}
-    loaded = load(file, environ, {}, owners(**INSTALLED))
+    loaded = load(file, environ, {}, owners(INSTALLED))
     directory = loaded.section("auth.ldap", Directory)
     assert directory == Directory(key="environment", groups={"v": ("a", "b")})
     assert loaded.section("plugins.shovel", Shovel).rate == 5
@@ -327,7 +327,7 @@ def test_an_owner_declares_a_section_and_reads_it_typed(tmp_path: Path) -> None:
 def test_only_owners_that_the_configuration_names_are_imported(tmp_path: Path) -> None:
     always = ["kafka", "auth.internal", "store.lmdb", "plugins.tracing", "plugins.webhooks"]
     imported: list[str] = []
-    load(None, {}, {}, owners(imported, **INSTALLED))
+    load(None, {}, {}, owners(INSTALLED, imported))
     assert imported == always
     for name, environ, text in (
         ("auth.ldap", {"LEVERET_AUTH_LDAP_KEY": "long enough"}, ""),
@@ -336,7 +336,7 @@ def test_only_owners_that_the_configuration_names_are_imported(tmp_path: Path) -
         ("exchanges.x_own", {}, "[exchanges.x_own]"),
     ):
         imported.clear()
-        load(write(tmp_path, text), environ, {}, owners(imported, **INSTALLED))
+        load(write(tmp_path, text), environ, {}, owners(INSTALLED, imported))
         assert sorted(imported) == sorted([*always, name])
 
 
@@ -357,7 +357,7 @@ def test_mistakes_in_the_sections_of_others_are_found_with_all_others(tmp_path: 
         rate = true
         """,
     )
-    installed = owners(**INSTALLED, plugins__broken=int)
+    installed = owners(INSTALLED | {"plugins__broken": int})
     environ = {"LEVERET_PLUGINS_SHOVEL_SPEED": "1", "LEVERET_PLUGINS_ENABLED": "broken,x_own"}
     with pytest.raises(SettingsError) as caught:
         load(file, environ, {}, installed)
@@ -378,7 +378,7 @@ def test_mistakes_in_the_sections_of_others_are_found_with_all_others(tmp_path: 
 def test_what_is_named_and_not_installed_is_told() -> None:
     environ = {"LEVERET_STORE_ENGINE": "cloud", "LEVERET_PLUGINS_ENABLED": "shovl"}
     with pytest.raises(SettingsError) as caught:
-        load(None, environ, {}, owners(**INSTALLED))
+        load(None, environ, {}, owners(INSTALLED))
     assert caught.value.problems == (
         "LEVERET_STORE_ENGINE names 'cloud', which is not installed.",
         "LEVERET_PLUGINS_ENABLED names 'shovl', which is not installed; did you mean shovel?",
@@ -392,7 +392,7 @@ def test_a_former_key_goes_on_working(tmp_path: Path) -> None:
 
     file = write(tmp_path, "[amqp]\nrate = 2\n")
     for environ, rate in (({}, 2), ({"LEVERET_AMQP_RATE": "3"}, 3), ({"LEVERET_KAFKA_RATE": "4"}, 4)):
-        assert load(file, environ, {}, owners(kafka=Moved, **NEEDED)).section("kafka", Moved).rate == rate
+        assert load(file, environ, {}, owners({"kafka": Moved} | NEEDED)).section("kafka", Moved).rate == rate
 
 
 def test_one_section_can_be_loaded_alone(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_one_section_can_be_loaded_alone(tmp_path: Path) -> None:
 
 
 def test_reload_of_sections_that_others_declare() -> None:
-    installed = owners(**INSTALLED)
+    installed = owners(INSTALLED)
     running = load(None, {"LEVERET_KAFKA_RATE": "1"}, {}, installed)
     environ = {
         "LEVERET_KAFKA_RATE": "2",

@@ -214,12 +214,16 @@ class Plain:
     def __init__(self, *settings: Any) -> None:
         pass
 
-    async def run(self, broker: Any, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(
+        self, broker: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         task_status.started()
 
 
 class Forgetful(Plain):
-    async def run(self, broker: Any, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(
+        self, broker: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         broker.services["forgetful"] = self
         task_status.started()
 
@@ -247,10 +251,10 @@ async def test_faults_of_plugins_are_found() -> None:
     ],
 )
 def test_faults_of_settings_are_found(options: Mapping[str, Any], complaint: str) -> None:
-    @dataclass(frozen=options.get("frozen", True))
     class Made:
         rate: int = setting(options.get("default", 1), "how many", minimum=0)
 
-    Made.__doc__ = options.get("doc", "Something.")
+    declared = dataclass(frozen=options.get("frozen", True))(Made)
+    declared.__doc__ = options.get("doc", "Something.")
     with pytest.raises((AssertionError, ValueError), match=complaint):
-        check_settings(Made)
+        check_settings(declared)

@@ -68,13 +68,20 @@ async def test_the_longest_queues_move_to_disk_first() -> None:
         broker: Broker = server.broker
         assert broker.settings.store.window_messages == settings.store.window_messages
         moved: list[tuple[str, int]] = []
+
+        def spilling(name: str, size: int) -> Callable[[int], int]:
+            def spill(limit: int) -> int:
+                moved.append((name, limit))
+                return size
+
+            return spill
+
         for name, size in (("short", 10), ("long", 1000), ("middle", 100)):
             queue = broker.vhosts["/"].add_queue(
                 name, durable=False, exclusive=False, auto_delete=False, arguments={}
             )
             queue.ready = SimpleNamespace(  # type: ignore[assignment]
-                bytes=size, count=1, spill=lambda limit, name=name, size=size: moved.append((name, limit)) or size,
-                clear=lambda: 0, fifos=[],
-            )  # fmt: skip
+                bytes=size, count=1, spill=spilling(name, size), clear=lambda: 0, fifos=[]
+            )
         broker.alarms.relieve(1050)
         assert moved == [("long", 1050), ("middle", 50)]

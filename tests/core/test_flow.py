@@ -48,7 +48,7 @@ class Machine:
     def flow(self, data_dir: Path = Path("/nowhere"), **limits: Any) -> Alarms:
         settings = Settings(server=Server(data_dir=data_dir), limits=Limits(**limits))
         return Alarms(
-            settings, self.store, memory=self.memory, disk=self.disk, total_memory=10 * GB  # type: ignore[arg-type]
+            settings, self.store, memory=self.memory, disk=self.disk, total_memory=10 * GB
         )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ async def test_an_absolute_watermark_wins_and_is_clipped(machine: Machine) -> No
 
 async def test_where_the_total_is_not_known() -> None:
     settings = Settings(limits=Limits(memory_absolute=2 * GB))
-    flow = Alarms(settings, SimpleNamespace(is_full=False), memory=lambda: 0, total_memory=0)  # type: ignore[arg-type]
+    flow = Alarms(settings, SimpleNamespace(is_full=False), memory=lambda: 0, total_memory=0)
     assert flow.memory_limit == 2 * GB
     flow.set_memory_watermark(0.6)
     assert not flow.is_blocking  # where it cannot be measured there is no alarm
@@ -448,7 +448,7 @@ def test_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
 
 async def test_with_the_real_probes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(server=Server(data_dir=tmp_path / "data"), limits=Limits(disk_free_limit=1))
-    flow = Alarms(settings, SimpleNamespace(is_full=False))  # type: ignore[arg-type]
+    flow = Alarms(settings, SimpleNamespace(is_full=False))
     with caplog.at_level(logging.INFO):
         flow.check(0.0)
     assert (flow.alarms, caplog.records) == (frozenset(), [])

@@ -104,7 +104,8 @@ def test_members_that_nobody_read_are_refused() -> None:
 
 
 def test_what_is_no_object_is_refused() -> None:
-    for value in ([], "a", None, 1):
+    values: tuple[object, ...] = ([], "a", None, 1)
+    for value in values:
         with pytest.raises(InvalidArgument, match=r"^it must be an object$"):
             JsonObject(value)
         with pytest.raises(InvalidArgument, match=r"^a webhook must be an object$"):

@@ -8,9 +8,11 @@ import pytest
 from support.topology import FakeBroker, envelope, names
 
 from leveret.core.errors import InvalidArgument, NotFound
+from leveret.core.exchange import Exchange
 from leveret.core.policy import queue_limits
 from leveret.core.queue.arguments import ARGUMENTS
 from leveret.core.queue.limits import QueueLimits
+from leveret.core.queue.queue import Queue
 from leveret.core.routing import route
 from leveret.core.session import Session
 
@@ -100,7 +102,7 @@ def test_apply_to(broker: FakeBroker, session: Session, apply_to: str, applies: 
     broker.policies.set(
         "/", "p", pattern="^(classic|quorum|x)$", definition={"max-length": 1}, apply_to=apply_to
     )
-    things = [*session.vhost.queues.values(), *session.vhost.exchanges.values()]
+    things: list[Queue | Exchange] = [*session.vhost.queues.values(), *session.vhost.exchanges.values()]
     assert names(thing for thing in things if thing.policy_name == "p") == applies
 
 

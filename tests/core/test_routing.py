@@ -144,7 +144,8 @@ def test_bcc_is_removed_and_all_else_stays(session: Session) -> None:
 
 
 def test_without_bcc_the_envelope_is_delivered_as_it_is(session: Session) -> None:
-    for headers in (None, {}, {"CC": ["q2"]}, {"CC": []}, {"xCC": 1}, {"other": "CC"}):
+    tables: list[dict[str, Any] | None] = [None, {}, {"CC": ["q2"]}, {"CC": []}, {"xCC": 1}, {"other": "CC"}]
+    for headers in tables:
         sent = envelope("", "q1", headers=headers)
         assert route(session.vhost.default_exchange, sent).envelope is sent
 

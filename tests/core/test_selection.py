@@ -40,9 +40,11 @@ def got(consumer: Consumer) -> list[bytes]:
 def settle(consumer: Consumer, messages: list[Message]) -> None:
     if consumer.credit != UNLIMITED:
         consumer.credit += len(messages)
-    consumer.queue.settle(messages)
-    consumer.queue.dispatcher.schedule(consumer.queue)
-    consumer.queue.dispatcher.run()
+    queue = consumer.queue
+    assert isinstance(queue, Queue)
+    queue.settle(messages)
+    queue.dispatcher.schedule(queue)
+    queue.dispatcher.run()
 
 
 def test_what_one_does_not_want_stays_for_others_in_order() -> None:

@@ -11,6 +11,8 @@ from support.topology import FakeBroker, envelope
 
 from leveret.core.definitions import recovery
 from leveret.core.errors import BrokerError
+from leveret.core.exchange import Exchange
+from leveret.core.queue.queue import Queue
 from leveret.core.routing import route
 from leveret.core.session import Session
 from leveret.core.store.memory import MemoryState, MemoryStore
@@ -78,10 +80,10 @@ def test_books_agree(steps: list[Any]) -> None:
     vhost = session.vhost
     for exchange in vhost.exchanges.values():
         assert exchange.bindings or not exchange.is_auto_delete or exchange.name not in sources
-    things = [*vhost.queues.values(), *vhost.exchanges.values()]
+    things: list[Queue | Exchange] = [*vhost.queues.values(), *vhost.exchanges.values()]
     for source, binding in vhost.bindings():
         assert binding.destination in things
-        assert (source, binding) in list(vhost.bindings_to(binding.destination))  # type: ignore[arg-type]
+        assert (source, binding) in list(vhost.bindings_to(binding.destination))
     assert sum(len(list(vhost.bindings_to(thing))) for thing in things) == len(list(vhost.bindings()))
     for exchange in vhost.exchanges.values():
         links = [one for one in exchange.bindings.values() if one.destination.kind == "exchange"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_bindings_are_listed_with_the_implicit_ones(session: Session) -> None:
 
 def test_epoch_grows_with_every_change(session: Session, broker: FakeBroker) -> None:
     vhost = session.vhost
-    steps = [
+    steps: list[Callable[[], object]] = [
         lambda: session.queue_declare("q"), lambda: session.exchange_declare("x"),
         lambda: session.queue_bind("q", "x", "k"), lambda: session.queue_unbind("q", "x", "k"),
         lambda: broker.policies.set("/", "p", pattern="", definition={"max-length": 1}),

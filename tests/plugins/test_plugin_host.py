@@ -296,6 +296,7 @@ class Configuration:
 async def test_settings_of_a_plugin() -> None:
     class Configured(plugin([], "configured")):  # type: ignore[misc]  # a made-up base
         settings_type: ClassVar[type] = Configuration
+        given: tuple[Configuration, ...]
 
         def reconfigure(self, settings: Configuration) -> None:
             self.given = (*self.given, settings)

@@ -239,7 +239,8 @@ def encode_method(name: str, arguments: dict[str, Any]) -> bytes:
 def decode_method(payload: bytes) -> tuple[str, dict[str, Any]]:
     """Name and arguments of a method frame's payload; every octet must be used."""
     name = _NAMES[struct.unpack_from(">HH", payload)]
-    at, bit, arguments = 4, 0, {}
+    at, bit = 4, 0
+    arguments: dict[str, Any] = {}
     for field, kind in _FIELDS[name]:
         if kind == "b":
             arguments[field] = bool(payload[at] >> bit & 1)
@@ -292,7 +293,8 @@ def encode_properties(properties: dict[str, Any]) -> bytes:
 def decode_properties(data: bytes) -> dict[str, Any]:
     """Only the properties that are set."""
     (flags,) = struct.unpack_from(">H", data)
-    at, properties = 2, {}
+    at = 2
+    properties: dict[str, Any] = {}
     for name, (bit, kind) in PROPERTIES.items():
         if not flags >> bit & 1:
             continue

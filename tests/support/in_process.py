@@ -62,7 +62,7 @@ class InProcess:
 
     def __init__(self, broker: Broker, nursery: trio.Nursery, adapter: Any = None) -> None:
         self.broker = broker
-        self.adapter = AmqpAdapter(broker) if adapter is None else adapter
+        self.adapter: Any = AmqpAdapter(broker) if adapter is None else adapter
         self._nursery = nursery
 
     def connect(self) -> tuple[trio.SocketStream, trio.CancelScope, trio.Event]:

@@ -87,7 +87,7 @@ class FakeBroker(SimpleNamespace):
     def session(self, vhost: str = "/", username: str = "u", connection: object | None = None) -> Session:
         host = self.vhosts.get(vhost) or self.add_vhost(vhost)
         principal = Principal(username)
-        return Session(self, host, principal, connection or object())  # type: ignore[arg-type]  # a fake
+        return Session(self, host, principal, connection or object())  # a fake
 
 
 def envelope(exchange: str, routing_key: str, **properties: Any) -> Envelope:

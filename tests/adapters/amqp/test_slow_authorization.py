@@ -17,6 +17,7 @@ class Elsewhere:
     """Answers after a while; `asked` is what it was asked."""
 
     name: ClassVar[str] = "elsewhere"
+    settings_type: ClassVar[type | None] = None
 
     def __init__(self, delay_s: float = 0.001, allowed: bool = True) -> None:
         self.delay_s = delay_s

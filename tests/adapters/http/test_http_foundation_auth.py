@@ -100,6 +100,7 @@ class SlowBackend:
     """Asks somebody else, which takes a while."""
 
     name: ClassVar[str] = "slow"
+    settings_type: ClassVar[type | None] = None
 
     def __init__(self) -> None:
         self.asked: list[object] = []

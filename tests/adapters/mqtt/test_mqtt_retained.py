@@ -143,7 +143,7 @@ def found(retained: Retained, filter: str, vhost: str = "/") -> dict[str, bytes]
     return {topic: one.body for topic, one in retained.match(vhost, filter)}
 
 
-def limited(broker: Any, **changes: int) -> Retained:
+def limited(broker: Any, **changes: Any) -> Retained:
     broker.settings = replace(
         broker.settings, owned={"mqtt": replace(MqttSettings.of(broker.settings), **changes)}
     )

@@ -13,6 +13,7 @@ from support.stomp_wire import Got, StompClient, connect_frame, frame, frames_of
 
 from leveret.adapters.connection_listing import describe_connection
 from leveret.adapters.stomp.adapter import StompAdapter
+from leveret.adapters.stomp.connection import StompConnection
 from leveret.adapters.stomp.settings import StompSettings
 from leveret.conf.settings import Settings
 from leveret.core.queue.queue import Queue
@@ -28,6 +29,12 @@ async def server() -> AsyncIterator[InProcess]:
 
 def queue_of(server: InProcess, name: str) -> Queue:
     return server.broker.vhosts["/"].queues[name]
+
+
+def connection_of(server: InProcess) -> StompConnection:
+    (connection,) = server.broker.connections
+    assert isinstance(connection, StompConnection)
+    return connection
 
 
 def texts(frames: list[Got]) -> list[str]:
@@ -348,7 +355,7 @@ async def test_a_message(server: InProcess, version: str, has_ack: bool, value: 
             priority=4,
         )
     )
-    session = next(iter(server.broker.connections)).session_id
+    session = connection_of(server).session_id
     expected = {
         "subscription": "s",
         "destination": "/queue/a",
@@ -412,7 +419,7 @@ async def test_bodies_of_any_size_and_number(server: InProcess, size: int) -> No
     assert [one["ack"] for one in got] == [str(number) for number in range(1, count + 1)]
     assert {one["100%"] for one in got} == {"%s"}
     assert not await client.ask(b"".join(frame("ACK", id=one["ack"]) for one in got))
-    (connection,) = server.broker.connections
+    connection = connection_of(server)
     assert not connection.deliveries.unacked
     await client.close()
 
@@ -448,7 +455,7 @@ async def consume(server: InProcess, count: int = 4, **headers: Any) -> StompCli
 async def test_client_individual_is_exactly_one(server: InProcess) -> None:
     client = await consume(server, ack="client-individual")
     await client.ask(frame("ACK", id=3))
-    (connection,) = server.broker.connections
+    connection = connection_of(server)
     assert list(connection.deliveries.unacked) == [1, 2, 4]
     (again,) = await client.ask(frame("NACK", id=2))
     assert (again.body, again["redelivered"], again["ack"]) == (b"1", "true", "5")
@@ -464,7 +471,7 @@ async def test_client_is_cumulative_within_its_subscription(server: InProcess) -
     await client.ask(
         *[frame("SEND", str(number), destination=f"/queue/{'ba'[number % 2]}") for number in range(4)]
     )
-    (connection,) = server.broker.connections
+    connection = connection_of(server)
     assert list(connection.deliveries.unacked) == [1, 2, 3, 4, 5, 6]
     mine = [tag for tag, one in connection.deliveries.unacked.items() if one.queue.name == "a"]
     assert not await client.ask(frame("ACK", id=mine[2]))
@@ -479,7 +486,7 @@ async def test_client_is_cumulative_within_its_subscription(server: InProcess) -
 async def test_acks_after_message_id(server: InProcess) -> None:
     """1.2 clients that send the message-id, which works with RabbitMQ; those of 1.1 must."""
     client = await consume(server, ack="client-individual")
-    session = next(iter(server.broker.connections)).session_id
+    session = connection_of(server).session_id
     assert not await client.ask(frame("ACK", id=f"T_s@@{session}@@1"))
     (error,) = await client.ask(frame("ACK", id="T_s@@session-of-somebody-else@@2"))
     assert error["message"] == "Invalid header"

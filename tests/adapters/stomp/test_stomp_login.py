@@ -111,7 +111,7 @@ async def test_http_logins_and_default_users(
     ],
 )
 async def test_certificates(login_from: str, certificate: dict[str, object] | None, is_in: bool) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "stomp": replace(STOMP, ssl_cert_login=True),
         "auth": replace(Settings().auth, cert_login_from=login_from, login_failure_delay_s=0.0),
     }

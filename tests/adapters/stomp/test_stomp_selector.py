@@ -121,7 +121,8 @@ def test_three_valued_logic() -> None:
         },
     }
     for word, table in tables.items():
-        for (left, right), expected in table.items():
+        for operands, expected in table.items():
+            left, right = operands[0], operands[1]
             text = f"({values[left]}) {word} ({values[right]})"
             assert compile_selector(text).matches(CAR) == (expected == "t"), text
             assert compile_selector(f"NOT ({text})").matches(CAR) == (expected == "f"), text

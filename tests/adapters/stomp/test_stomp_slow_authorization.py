@@ -17,6 +17,7 @@ class Elsewhere:
     """Answers after a while; `asked` is what it was asked."""
 
     name: ClassVar[str] = "elsewhere"
+    settings_type: ClassVar[type | None] = None
 
     def __init__(self, refused: tuple[str, str] = ("", "")) -> None:
         self.refused = refused

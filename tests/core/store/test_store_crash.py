@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import crash_child
+from support.crash_child import Settings, body
 
 from leveret.core.store.base import Log
 from leveret.core.store.lmdb.store import LmdbStore
 
-CHILD = Path(__file__).with_name("crash_child.py")
-sys.path.insert(0, str(CHILD.parent))
-
-from crash_child import Settings, body
+CHILD = Path(crash_child.__file__)
 
 
 def positions(log: Log) -> list[int]:

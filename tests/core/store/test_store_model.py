@@ -375,14 +375,14 @@ def _small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_module, "TRANSACTION_BYTES", 50_000)
 
 
-class TestStoreModel(StoreModel.TestCase):  # type: ignore[misc,name-defined]
+class TestStoreModel(StoreModel.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(
         max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
 
 
 @pytest.mark.long
-class TestStoreModelLong(StoreModel.TestCase):  # type: ignore[misc,name-defined]
+class TestStoreModelLong(StoreModel.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(
         max_examples=3000, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
     )

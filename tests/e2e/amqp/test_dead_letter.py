@@ -273,7 +273,7 @@ def test_cc_is_dropped_with_another_key(graveyard: Graveyard) -> None:
 
 def test_properties_are_kept(graveyard: Graveyard) -> None:
     graveyard.declare()
-    properties = {
+    properties: dict[str, Any] = {
         "content_type": "a/b", "delivery_mode": 2, "priority": 5, "correlation_id": "c", "reply_to": "r",
         "message_id": "m", "timestamp": 5, "type": "t", "user_id": "guest", "app_id": "a",
     }  # fmt: skip

@@ -342,11 +342,12 @@ def test_an_exclusive_queue_is_locked_to_other_connections(connect: Connect, nam
     owner.open_channel(2)
     owner.declare(2, name, exclusive=True)  # another channel of the same connection may
     owner.rpc(2, "queue.bind", queue=name, exchange="amq.direct")
-    for method, arguments in [
+    refused: list[tuple[str, dict[str, Any]]] = [
         ("queue.declare", {"passive": True}), ("queue.declare", {"exclusive": True}), ("queue.declare", {}),
         ("queue.bind", {"exchange": "amq.direct", "routing_key": "k"}), ("queue.unbind", {"exchange": "amq.direct"}),
         ("queue.purge", {}), ("queue.delete", {}), ("basic.get", {}), ("basic.consume", {}),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for method, arguments in refused:
         other.send(1, method, queue=name, **arguments)
         other.expect_channel_close(1, 405, method, LOCKED.format(name))
         other.open_channel(1)

@@ -168,7 +168,7 @@ def test_a_large_body(peer: Peer, queue: str) -> None:
 
 
 def test_all_properties_come_back_as_they_were(peer: Peer, queue: str) -> None:
-    properties = {
+    properties: dict[str, Any] = {
         "content_type": "text/plain", "content_encoding": "utf-8", "headers": {"h": "v"}, "delivery_mode": 1,
         "priority": 7, "correlation_id": "c", "reply_to": "r", "expiration": "100000", "message_id": "m",
         "timestamp": 2**63, "type": "t", "user_id": "guest", "app_id": "a", "cluster_id": "k",

@@ -178,7 +178,8 @@ def test_what_a_consumer_takes_at_once_never_counts(
     peer.send_raw(
         b"".join(peer.publish_frames(1, "", name, b"%d" % n, delivery_mode=mode) for n in range(count))
     )
-    bodies, settled = [], 0
+    bodies: list[bytes] = []
+    settled = 0
     while len(bodies) < count or settled < count:
         event = peer.expect(1, "basic.deliver", "basic.ack")
         if event.name == "basic.deliver":

@@ -34,8 +34,8 @@ def names_in(text: str) -> set[str]:
 
 
 def test_all_that_our_dashboard_and_alerts_ask_for_is_there(server: LeveretServer) -> None:
-    webhook = {"url": "https://leveret.invalid/", "exchange": "amq.topic", "enabled": False}
-    source = {
+    webhook: dict[str, Any] = {"url": "https://leveret.invalid/", "exchange": "amq.topic", "enabled": False}
+    source: dict[str, Any] = {
         "exchange": "amq.topic",
         "routing_key": "a",
         "mandatory": False,

@@ -43,7 +43,7 @@ async def test_not_ready_and_why(reason: str, change: Any) -> None:
         assert problem["reasons"] == [reason]
         assert problem["detail"] == REASONS[reason]
         assert (await nobody.call("GET", "/health/live")).status == 200
-        broker.store.is_full = False
+        broker.store.is_full = False  # type: ignore[misc]  # set by the case "store_full"
         broker.alarms.clear_alarm("memory")
         broker.alarms.clear_alarm("disk")
 

@@ -11,6 +11,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import kombu
@@ -102,19 +103,21 @@ def test_amqpstorm_lists_page_by_page(storm: ManagementApi, name: str) -> None:
 
 def test_amqpstorm_builds_and_takes_down(storm: ManagementApi, name: str) -> None:
     vhost = f"{name} / %"
-    in_it = {"virtual_host": vhost}
+    in_it: dict[str, Any] = {"virtual_host": vhost}
     storm.virtual_host.create(vhost)
     assert storm.virtual_host.get(vhost)["name"] == vhost
     assert vhost in {one["name"] for one in storm.virtual_host.list()}
     storm.user.set_permission("guest", vhost)
     assert storm.user.get_permission("guest", vhost)["configure"] == ".*"
-    assert vhost in {one["vhost"] for one in storm.user.get_permissions("guest")}
-    assert storm.virtual_host.get_permissions(vhost)[0]["user"] == "guest"
+    # The library's annotations say less than it answers: lists where it says dict, and values where it says None.
+    api: Any = storm
+    assert vhost in {one["vhost"] for one in api.user.get_permissions("guest")}
+    assert api.virtual_host.get_permissions(vhost)[0]["user"] == "guest"
 
     storm.exchange.declare(
         "x", exchange_type="topic", durable=True, arguments={"alternate-exchange": "y"}, **in_it
     )
-    assert storm.exchange.declare("x", passive=True, **in_it)["arguments"] == {"alternate-exchange": "y"}
+    assert api.exchange.declare("x", passive=True, **in_it)["arguments"] == {"alternate-exchange": "y"}
     storm.exchange.bind(source="x", destination="amq.fanout", routing_key="k", arguments={}, **in_it)
     assert "amq.fanout" in {one["destination"] for one in storm.exchange.bindings("x", **in_it)}
     storm.exchange.unbind(source="x", destination="amq.fanout", routing_key="k", **in_it)
@@ -131,9 +134,9 @@ def test_amqpstorm_builds_and_takes_down(storm: ManagementApi, name: str) -> Non
     properties = {"content_type": "text/plain", "headers": {"n": 1}}
     published = storm.basic.publish("body ä", "a.b", exchange="x", properties=properties, **in_it)
     assert published == {"routed": True}
-    (message,) = storm.basic.get("q", requeue=True, **in_it)
+    (message,) = api.basic.get("q", requeue=True, **in_it)
     assert (message.body, message.properties["headers"]) == ("body ä", {"n": 1})
-    (again,) = storm.basic.get("q", requeue=False, to_dict=True, count=9, **in_it)
+    (again,) = api.basic.get("q", requeue=False, to_dict=True, count=9, **in_it)
     assert again["redelivered"] is True
     assert storm.basic.get("q", **in_it) == []
     storm.basic.publish("x", "q", exchange="amq.default", **in_it)

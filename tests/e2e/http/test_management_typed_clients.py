@@ -8,7 +8,7 @@ unsigned numbers, or a fraction where it has whole ones. The tables here say wha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -173,7 +173,7 @@ def misfits(value: Any, shape: Any, where: str = "") -> list[str]:
                     found += misfits(value[plain], inner, f"{where}.{plain}")
             return found
     whole = isinstance(value, int) and not isinstance(value, bool)
-    fits = {
+    fits: dict[str, Callable[[], bool]] = {
         "text": lambda: isinstance(value, str),
         "flag": lambda: isinstance(value, bool),
         "map": lambda: isinstance(value, dict),
@@ -181,9 +181,13 @@ def misfits(value: Any, shape: Any, where: str = "") -> list[str]:
         "number in a text": lambda: isinstance(value, str) and value.isdecimal(),
         "i16": lambda: whole and -(1 << 15) <= value < 1 << 15,
     }
-    fits |= {name: lambda bound=bound: whole and 0 <= value < bound for name, bound in LIMITS.items()}
-    fits |= {name: lambda words=words: value in words for name, words in CHOICES.items()}
-    return [] if fits[shape]() else [f"{where} is no {shape}: {value!r:.80}"]
+    if shape in LIMITS:
+        fits_it = whole and 0 <= value < LIMITS[shape]
+    elif shape in CHOICES:
+        fits_it = value in CHOICES[shape]
+    else:
+        fits_it = fits[shape]()
+    return [] if fits_it else [f"{where} is no {shape}: {value!r:.80}"]
 
 
 PATHS: list[tuple[str, Any]] = [

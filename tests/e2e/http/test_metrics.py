@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def scrape(server: LeveretServer, path: str = "/metrics", listener: str = "http"
     return Scrape(answer.text)
 
 
+def scrape_when(server: LeveretServer, condition: Callable[[Scrape], bool], what: str) -> Scrape:
+    """The first scrape that fulfils the condition."""
+
+    def probe() -> Scrape | None:
+        found = scrape(server)
+        return found if condition(found) else None
+
+    return poll(probe, what)
+
+
 def channel(server: LeveretServer) -> Any:
     return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", server.port)).channel()
 
@@ -64,10 +75,8 @@ def test_openmetrics_and_gzip(server: LeveretServer) -> None:
     accept = {"Accept": "application/openmetrics-text; version=1.0.0", "Accept-Encoding": "identity"}
     answer = requests.get(url(server), headers=accept, timeout=10)
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert {family.name for family in openmetrics(answer.text)} > {
-        "rabbitmq_connections",
-        "leveret_loop_lag_seconds",
-    }
+    families = {family.name for family in openmetrics(answer.text)}  # type: ignore[no-untyped-call]
+    assert families > {"rabbitmq_connections", "leveret_loop_lag_seconds"}
     for path in ("/metrics", "/metrics/per-object", "/metrics/detailed?family=queue_metrics"):
         raw = requests.get(url(server, path), headers={"Accept-Encoding": "gzip"}, stream=True, timeout=10)
         assert raw.headers["Content-Encoding"] == "gzip"
@@ -123,7 +132,7 @@ def test_counters_are_right_and_never_fall(server: LeveretServer) -> None:
     assert grown("rabbitmq_auth_attempts_succeeded_total", protocol="amqp091") == 1
     one.queue_delete("counted")
     one.connection.close()
-    after = poll(lambda: (found := scrape(server)).sum("rabbitmq_connections") == 0 and found, "the end")
+    after = scrape_when(server, lambda found: found.sum("rabbitmq_connections") == 0, "the end")
     later = {(name, tuple(sorted(labels.items()))): value for name, labels, value in after.counters()}
     for name, labels, value in now.counters():
         assert later[name, tuple(sorted(labels.items()))] >= value, (name, labels)
@@ -146,9 +155,7 @@ def test_every_door_is_counted_by_its_name(server: LeveretServer) -> None:
     for qos in (0, 1):
         client.publish("m", b"payload", qos=qos).wait_for_publish(10)
     received = "rabbitmq_global_messages_received_total"
-    now = poll(
-        lambda: (found := scrape(server)).sum(received, protocol="mqtt50") == 2 and found, "MQTT's counters"
-    )
+    now = scrape_when(server, lambda found: found.sum(received, protocol="mqtt50") == 2, "MQTT's counters")
     assert now.sum("rabbitmq_global_messages_received_confirm_total", protocol="mqtt50") == 1
     assert now.sum("leveret_connections", protocol="mqtt50") == 1
     assert now.sum("rabbitmq_global_consumers", protocol="mqtt50") == 1
@@ -157,9 +164,7 @@ def test_every_door_is_counted_by_its_name(server: LeveretServer) -> None:
     client.disconnect()
     client.loop_stop()
     assert now.sum(received, protocol="http") == before.sum(received, protocol="http") + 1
-    after = poll(
-        lambda: (found := scrape(server)).sum("leveret_mqtt_clients_connected") == 0 and found, "its end"
-    )
+    after = scrape_when(server, lambda found: found.sum("leveret_mqtt_clients_connected") == 0, "its end")
     assert after.sum(received, protocol="mqtt50") == 2
     assert after.sum("rabbitmq_message_size_bytes_sum", protocol="mqtt50") == 14
 
@@ -169,14 +174,15 @@ def test_why_messages_died(server: LeveretServer) -> None:
     one = channel(server)
     one.queue_declare("graves")
     dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graves"}
-    for name, arguments in {
+    queues: dict[str, dict[str, Any]] = {
         "expired": {"x-message-ttl": 0}, "rejected": {}, "maxlen": {"x-max-length": 1},
         "refusing": {"x-max-length": 1, "x-overflow": "reject-publish"},
         "delivery_limit": {
             "x-queue-type": "quorum", "x-delivery-limit": 0, "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         },
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, arguments in queues.items():
         for kind, more in {"buried": dead, "lost": {}}.items():
             if name == "delivery_limit":
                 more = dead
@@ -280,7 +286,7 @@ def test_rest_and_stomp_in_numbers(server: LeveretServer) -> None:
         client.sendall(b"DISCONNECT\nreceipt:c\n\n\0")
         while b"receipt-id:c" not in received:
             received += client.recv(65536)
-    now = poll(lambda: (found := scrape(server)).sum("leveret_connections") == 0 and found, "its end")
+    now = scrape_when(server, lambda found: found.sum("leveret_connections") == 0, "its end")
     assert grown(before, now, "stomp") == {
         "received": 3, "routed": 2, "unroutable_dropped": 1, "delivered": 2,  # a receipt is no confirm
         "delivered_consume_manual_ack": 2, "acknowledged": 1, "dead_lettered_rejected": 1,

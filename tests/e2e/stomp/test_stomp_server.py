@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -96,7 +97,7 @@ def test_a_certificate_may_be_the_login(server: Start, tmp_path: Path) -> None:
             authority.issue_cert(common_name=name).configure_cert(context)
         return context
 
-    def connect(name: str | None, **headers: str) -> StompPeer:
+    def connect(name: str | None, **headers: Any) -> StompPeer:
         peer = StompPeer(mine.ports["stomps"], client(name))
         peer.send("CONNECT", accept_version="1.2", host="/", **headers)
         return peer

@@ -23,11 +23,12 @@ from leveret.plugins.webhooks.outgoing.retry_store import (
 
 def attempt(log: AttemptLog, **facts: Any) -> Attempt:
     number = log.next_id()
-    made = Attempt(**{
+    usual: dict[str, Any] = {
         "id": number, "at": 1000 * number, "webhook_id": f"m{number}", "position": number, "exchange": "x",
         "routing_key": "k", "attempt": 1, "outcome": "delivered", "status": 200, "latency_ms": 1.5, "reason": "",
         "error": "", "response": "ok", "next_at": None,
-    } | facts)  # fmt: skip
+    }  # fmt: skip
+    made = Attempt(**usual | facts)
     log.add(made)
     return made
 

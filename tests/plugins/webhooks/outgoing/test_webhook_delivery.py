@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from leveret.core.message import Envelope
 from leveret.core.properties import Properties
 from leveret.core.publishing import publish_internal
+from leveret.plugins.webhooks.outgoing import rendering
 from leveret.plugins.webhooks.outgoing import sender as engine
 from leveret.plugins.webhooks.outgoing.rendering import Rendering
 from leveret.plugins.webhooks.outgoing.subscription import Subscription
@@ -304,12 +305,10 @@ async def test_cancelled_at_any_moment_nothing_is_lost(autojump_clock: MockClock
 async def test_a_message_that_we_cannot_handle_harms_no_other(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = engine.render
-
     def render(subscription: Subscription, envelope: Envelope, body: bytes, webhook_id: str) -> Rendering:
         if body == b"poison":
             raise KeyError("a bug of ours")
-        return real(subscription, envelope, body, webhook_id)
+        return rendering.render(subscription, envelope, body, webhook_id)
 
     monkeypatch.setattr(engine, "render", render)
     async with world() as w:

@@ -12,7 +12,7 @@ NOW_MS = 1_000_000
 
 def webhook(name: str, **changes: Any) -> Any:
     queue = SimpleNamespace(message_count=3, unacked_count=2)
-    found = {
+    found: dict[str, Any] = {
         "name": name, "vhost": SimpleNamespace(name="/", queues={f"webhook.{name}": queue}),
         "subscription": SimpleNamespace(queue=None, queue_name=f"webhook.{name}", is_enabled=True),
         "state": SimpleNamespace(disabled_by="", failing_since=None), "activity": {}, "first_failure_ms": None,
@@ -22,7 +22,7 @@ def webhook(name: str, **changes: Any) -> Any:
 
 
 def numbers(*webhooks: Any) -> dict[str, list[float]]:
-    found = {}
+    found: dict[str, list[float]] = {}
     for metric in metrics_of(webhooks, NOW_MS):
         assert metric.kind == ("counter" if metric.name.endswith("_total") else "gauge")
         assert [labels for labels, _ in metric.samples] == [

@@ -67,7 +67,8 @@ def test_retry_after_takes_anything(value: str) -> None:
 
 def test_bucket_lets_a_burst_through_and_then_the_rate() -> None:
     bucket = TokenBucket(requests=10, per_s=5, burst=3)
-    sent, now = [], 0.0
+    sent: list[float] = []
+    now = 0.0
     while len(sent) < 9:
         wait = bucket.wait_s(now)
         if wait:

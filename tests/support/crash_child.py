@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ async def main(path: Path, durability: str, seed: int) -> None:
                 nursery.start_soon(forever, one, rng)
 
 
-async def forever(one, rng: random.Random) -> None:  # type: ignore[no-untyped-def]
+async def forever(one: Callable[[int, float], Awaitable[None]], rng: random.Random) -> None:
     while True:
         await one(rng.choice((1, 1, 5, 40, 1500)), rng.choice((0.0, 0.3, 1.0)))
 
