@@ -18,11 +18,11 @@ from leveret.auth.contracts import AccessDenied, Credentials, Permission, Princi
 from leveret.auth.permissions import DEFAULT_EXCHANGE, Permissions, TopicPermissions, check_pattern
 from leveret.auth.users import (
     AuthDataError,
-    HashNotBase64,
     NoSuchUser,
     Records,
     User,
     UserExists,
+    checked_hash,
     checked_limits,
     checked_name,
     checked_tags,
@@ -161,7 +161,7 @@ class InternalBackend:
         hashing_algorithm: None: told by the length of the hash. password_hash: empty: no login by password.
         """
         is_new = name not in self._users
-        algorithm = _checked_hash(password_hash, hashing_algorithm)
+        algorithm = checked_hash(password_hash, hashing_algorithm)
         user = User(
             checked_name("user", name),
             password_hash,
@@ -194,7 +194,7 @@ class InternalBackend:
     def set_password_hash(self, name: str, password_hash: str, hashing_algorithm: str | None = None) -> None:
         """Set a hash in RabbitMQ's form; the algorithm is told by its length if not given. Raise NoSuchUser, AuthDataError."""
         user = self.user(name)
-        self._set_hash(user, password_hash, _checked_hash(password_hash, hashing_algorithm))
+        self._set_hash(user, password_hash, checked_hash(password_hash, hashing_algorithm))
 
     def clear_password(self, name: str) -> None:
         """The user can log in by certificate only from now on. Raise NoSuchUser."""
@@ -376,23 +376,6 @@ def _subscribe(listeners: dict[object, T], listener: T) -> Callable[[], None]:
         listeners.pop(token, None)
 
     return unsubscribe
-
-
-def _checked_hash(password_hash: str, algorithm: str | None) -> str:
-    """The algorithm of a hash. Raise HashNotBase64, AuthDataError."""
-    if algorithm is not None and algorithm not in passwords.ALGORITHMS:
-        raise AuthDataError(f"there is no hashing algorithm '{algorithm}'")
-    if not password_hash:
-        return algorithm or passwords.DEFAULT_ALGORITHM
-    try:
-        found = passwords.algorithm_of(password_hash)
-    except passwords.NotBase64 as error:
-        raise HashNotBase64(str(error)) from None
-    except ValueError as error:
-        raise AuthDataError(str(error)) from None
-    if algorithm is not None and algorithm != found:
-        raise AuthDataError(f"this password hash is none of {algorithm}")
-    return found
 
 
 def _check_patterns(*patterns: str) -> None:

@@ -8,7 +8,15 @@ import hashlib
 import hmac
 import secrets
 
-__all__ = ["ALGORITHMS", "DEFAULT_ALGORITHM", "NotBase64", "algorithm_of", "hash_password", "verify"]
+__all__ = [
+    "ALGORITHMS",
+    "DEFAULT_ALGORITHM",
+    "NotBase64",
+    "UnknownHashLength",
+    "algorithm_of",
+    "hash_password",
+    "verify",
+]
 
 DEFAULT_ALGORITHM = "rabbit_password_hashing_sha256"
 # MD5 is for hashes imported from very old definitions; new passwords are hashed with the default.
@@ -23,6 +31,10 @@ NO_SALT = b"\0" * SALT_BYTES
 
 class NotBase64(ValueError):
     """A password hash is not base64."""
+
+
+class UnknownHashLength(ValueError):
+    """A password hash has a length of none of the algorithms."""
 
 
 def _digest(salt: bytes, password: str, algorithm: str) -> bytes:
@@ -41,7 +53,7 @@ def hash_password(password: str, algorithm: str = DEFAULT_ALGORITHM, salt: bytes
 
 
 def algorithm_of(password_hash: str) -> str:
-    """Tell the algorithm by the length of a hash. Raise NotBase64, or ValueError for another length."""
+    """Tell the algorithm by the length of a hash. Raise NotBase64, or UnknownHashLength."""
     try:
         size = len(base64.b64decode(password_hash, validate=True)) - SALT_BYTES
     except ValueError as error:  # binascii.Error is one, and what is not ASCII raises it plain
@@ -49,7 +61,7 @@ def algorithm_of(password_hash: str) -> str:
     for algorithm, digest in ALGORITHMS.items():
         if hashlib.new(digest, usedforsecurity=False).digest_size == size:
             return algorithm
-    raise ValueError("a password hash is a salt of 4 bytes and a digest of SHA-256, SHA-512 or MD5")
+    raise UnknownHashLength("a password hash is a salt of 4 bytes and a digest of SHA-256, SHA-512 or MD5")
 
 
 def verify(password: str, password_hash: str, algorithm: str = DEFAULT_ALGORITHM) -> bool:

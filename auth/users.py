@@ -17,6 +17,7 @@ __all__ = [
     "User",
     "UserExists",
     "WrongPassword",
+    "checked_hash",
     "checked_limits",
     "checked_name",
     "checked_tags",
@@ -134,3 +135,23 @@ def hashed(password: str) -> str:
         raise AuthDataError("a password is valid Unicode") from None
     except ValueError:
         raise AuthDataError("a user needs a password") from None
+
+
+def checked_hash(password_hash: str, algorithm: str | None) -> str:
+    """The algorithm of a hash in RabbitMQ's form. An empty hash is valid: the user cannot log in by password.
+
+    algorithm: the one that the hash must be of; None: it is told by the hash's length. Raise HashNotBase64, AuthDataError.
+    """
+    if algorithm is not None and algorithm not in passwords.ALGORITHMS:
+        raise AuthDataError(f"there is no hashing algorithm '{algorithm}'")
+    if not password_hash:
+        return algorithm or passwords.DEFAULT_ALGORITHM
+    try:
+        found = passwords.algorithm_of(password_hash)
+    except passwords.NotBase64 as error:
+        raise HashNotBase64(str(error)) from None
+    except passwords.UnknownHashLength as error:
+        raise AuthDataError(str(error)) from None
+    if algorithm is not None and algorithm != found:
+        raise AuthDataError(f"this password hash is not of {algorithm}")
+    return found

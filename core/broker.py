@@ -24,7 +24,7 @@ from leveret.core.churn import Churn
 from leveret.core.connection_limits import ConnectionLimits
 from leveret.core.connections import Connections
 from leveret.core.counters import Traffic
-from leveret.core.definitions import interchange, records, recovery
+from leveret.core.definitions import importer, records, recovery
 from leveret.core.dispatcher import Dispatcher
 from leveret.core.errors import NotAllowed, PreconditionFailed
 from leveret.core.events import Events
@@ -115,7 +115,7 @@ class Broker:
             self.users.on_event(self._on_user_event)
             recovery.recover(self)
             if self.boot_definitions is not None:  # before the defaults: who defines users needs no guest
-                interchange.import_(self, self.boot_definitions)
+                importer.import_(self, self.boot_definitions)
             self._ensure_defaults()
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.store.run)

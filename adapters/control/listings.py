@@ -21,7 +21,7 @@ from leveret.adapters.queue_listing import (
     message_numbers,
 )
 from leveret.core.administration import parameters, permissions
-from leveret.core.definitions.interchange import policy_value
+from leveret.core.definitions.exporter import policy_value
 from leveret.core.definitions.recovery import require_vhost
 from leveret.core.fields import type_name
 

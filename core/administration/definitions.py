@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from leveret.core.definitions.interchange import export, import_slices, paused_collector
+from leveret.core.definitions.exporter import export
+from leveret.core.definitions.importer import import_slices
+from leveret.core.garbage_collection import paused_collector
 
 if TYPE_CHECKING:
     from leveret.core.broker import Broker

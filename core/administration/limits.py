@@ -12,6 +12,7 @@ from leveret.auth.users import LIMITS as USER_LIMITS
 from leveret.core.definitions.recovery import require_vhost
 from leveret.core.erlang_terms import erlang_term
 from leveret.core.errors import InvalidArgument
+from leveret.core.limit_values import check_limit_values
 from leveret.core.vhost import VHOST_LIMITS
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def _checked(limits: object, known: tuple[str, ...], where: str) -> dict[str, in
             raise InvalidArgument(
                 f"Unrecognised terms [{{{erlang_term(name)},{erlang_term(value)}}}] in {where}"
             )
-        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 31:
-            shown = "null" if value is None else erlang_term(value)
-            raise InvalidArgument(f"{name} should be a number, actually was {shown}")
+        check_limit_values({name: value})
     return dict(limits)
 
 

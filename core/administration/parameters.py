@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.core.administration.limits import clear_vhost_limits, set_vhost_limits
 from leveret.core.administration.policies import PolicyValue, set_policy
-from leveret.core.definitions.import_plan import LIMITS, OPERATOR_POLICY
-from leveret.core.definitions.interchange import policy_value
+from leveret.core.definitions.exporter import policy_value
+from leveret.core.definitions.names import LIMITS, OPERATOR_POLICY
 from leveret.core.definitions.recovery import require_vhost
 from leveret.core.errors import InvalidArgument, NotFound
 

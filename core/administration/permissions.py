@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.auth.users import checked_name
 from leveret.core.administration.names import check_name
-from leveret.core.definitions.interchange import all_permissions, all_topic_permissions
+from leveret.core.definitions.exporter import all_permissions, all_topic_permissions
 from leveret.core.definitions.recovery import require_vhost
 
 if TYPE_CHECKING:

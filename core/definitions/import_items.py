@@ -1,133 +1,96 @@
-"""What an import is made of. One item of a definitions document: its members read with their types, and what of them can be checked alone."""
+"""Reading the items of a definitions document. An item is a `JsonObject`; the functions here read what is special to definitions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leveret.auth import passwords
 from leveret.core.definitions.json_fields import is_text, table_of
 from leveret.core.errors import InvalidArgument
+from leveret.core.json_object import REQUIRED, JsonDialect, JsonObject
+from leveret.core.limit_values import check_limit_values
 
-__all__ = ["DefinitionsError", "Item", "Named", "Report", "called", "check_hash", "limits_of"]
+__all__ = [
+    "DefinitionsError", "PlannedDestination", "Report", "describe_item", "item_of", "read_limits", "read_name", "read_table",
+    "read_text", "read_words",
+]  # fmt: skip
 
-MISSING: Any = object()
+ITEM = JsonDialect(accepts_text=True)  # RabbitMQ exports some flags of old definitions as "true" and "false"
+MAX_NAME_BYTES = 255  # of an AMQP shortstr
 
 
 class DefinitionsError(InvalidArgument):
-    """A document cannot be imported: `section[index] (name): why`."""
+    """A document cannot be imported. The text is `section[index] (name): reason`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """counts: items taken, by section. warnings: what was left out or has no effect, a sentence each."""
+    """The result of an import.
+
+    counts    the number of items that were imported, by section
+    warnings  one sentence for each item that was left out or has no effect
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """Stands for a queue or exchange that will be there."""
+class PlannedDestination:
+    """A queue or an exchange that the import will declare, as the destination of a binding that is checked before."""
 
     name: str
     kind: str
 
 
-class Item:
-    """One object of a section. Every reader raises InvalidArgument in words that need no context."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Any) -> None:
-        if not isinstance(values, Mapping):
-            raise InvalidArgument("it must be an object")
-        self._values = values
-
-    def __contains__(self, key: str) -> bool:
-        return self._values.get(key) is not None
-
-    def get(self, key: str, default: Any = MISSING) -> Any:
-        """null is as good as absent."""
-        value = self._values.get(key)
-        if value is not None:
-            return value
-        if default is MISSING:
-            raise InvalidArgument(f"{key} is missing")
-        return default
-
-    def value(self, key: str) -> Any:
-        """Whatever it is, null included."""
-        if key not in self._values:
-            raise InvalidArgument(f"{key} is missing")
-        return self._values[key]
-
-    def text(self, key: str, default: Any = MISSING) -> str:
-        value = self.get(key, default)
-        if value is not default and not is_text(value):
-            raise InvalidArgument(f"{key} must be a string")
-        return value  # type: ignore[no-any-return]
-
-    def name(self, key: str = "name") -> str:
-        """At most what AMQP can say."""
-        value = self.text(key)
-        if len(value.encode("utf-8", "surrogateescape")) > 255:
-            raise InvalidArgument(f"{key} is longer than 255 bytes")
-        return value
-
-    def flag(self, key: str, default: bool = False) -> bool:
-        value = self.get(key, default)
-        if value in ("true", "false"):
-            return bool(value == "true")
-        if not isinstance(value, bool):
-            raise InvalidArgument(f"{key} must be true or false")
-        return value
-
-    def table(self, key: str = "arguments") -> dict[str, Any]:
-        return table_of(self.get(key, {}), key, has_nulls=True)
-
-    def words(self, key: str) -> list[str] | None:
-        """A list, or a string with commas; None if it is not there."""
-        value = self.get(key, None)
-        if isinstance(value, str):
-            value = [word.strip() for word in value.split(",") if word.strip()]
-        if value is not None and not (isinstance(value, list) and all(map(is_text, value))):
-            raise InvalidArgument(f"{key} must be a list of strings")
-        return value
+def item_of(values: Any) -> JsonObject:
+    """A reader of an item. Raise InvalidArgument if the item is not an object."""
+    return JsonObject(values, dialect=ITEM)
 
 
-def limits_of(value: Any, known: tuple[str, ...]) -> dict[str, int]:
-    """An object, or a list of names and values. Unknown ones are left out."""
+def describe_item(values: Any) -> str:
+    """The names in an item, in parentheses after a space, so that a person can find it in the document; "" without names."""
+    if not isinstance(values, Mapping):
+        return ""
+    known = [values.get(key) for key in ("vhost", "user", "name", "component", "source", "destination")]
+    names = "/".join(one for one in known if is_text(one) and one)
+    return f" ({names})" if names else ""
+
+
+# -- members. All readers raise InvalidArgument, whose text names the member.
+
+
+def read_text(item: JsonObject, key: str, default: Any = REQUIRED) -> Any:
+    """A string that can be stored, or the default."""
+    return item.text(key, default, check=is_text)
+
+
+def read_name(item: JsonObject, key: str = "name") -> str:
+    """A string that fits into an AMQP shortstr."""
+    name: str = item.text(key, check=is_text, max_bytes=MAX_NAME_BYTES)
+    return name
+
+
+def read_table(item: JsonObject, key: str = "arguments") -> dict[str, Any]:
+    """An object as a field table; an absent one is empty."""
+    return table_of(item.get(key, {}), key, has_nulls=True)
+
+
+def read_words(item: JsonObject, key: str) -> Sequence[str] | None:
+    """A list of strings, or one string with commas between them; None if it is absent."""
+    words = item.words(key, None)
+    if words is not None and not all(map(is_text, words)):
+        raise item.error(key, "must be a list of strings")
+    return words
+
+
+def read_limits(value: Any, known: tuple[str, ...]) -> dict[str, int]:
+    """Limits by name, from an object or a list of objects with `name` and `value`. Unknown limits are left out."""
     if isinstance(value, list):
         value = {one.get("name"): one.get("value") for one in value if isinstance(one, Mapping)}
     if not isinstance(value, Mapping):
         raise InvalidArgument("limits must be an object")
     limits = {name: value[name] for name in known if value.get(name) is not None}
-    for name, limit in limits.items():
-        if isinstance(limit, bool) or not isinstance(limit, int) or abs(limit) >> 31:
-            raise InvalidArgument(f"{name} should be a number")
+    check_limit_values(limits)
     return limits
-
-
-def check_hash(password_hash: str, algorithm: str | None) -> None:
-    """Raise InvalidArgument unless it is one of RabbitMQ's; the empty one is: no login by password."""
-    if algorithm is not None and algorithm not in passwords.ALGORITHMS:
-        raise InvalidArgument(f"there is no hashing algorithm '{algorithm}'")
-    if not password_hash:
-        return
-    try:
-        found = passwords.algorithm_of(password_hash)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from None
-    if algorithm is not None and found != algorithm:
-        raise InvalidArgument(f"this password hash is none of {algorithm}")
-
-
-def called(values: Any) -> str:
-    """What an item calls itself, for whoever looks for it."""
-    if not isinstance(values, Mapping):
-        return ""
-    known = [values.get(key) for key in ("vhost", "user", "name", "component", "source", "destination")]
-    named = "/".join(one for one in known if is_text(one) and one)
-    return f" ({named})" if named else ""

@@ -1,4 +1,4 @@
-"""Field tables as JSON has them, both ways: integers stay integers, floats floats, and what JSON cannot say is refused."""
+"""Conversion between JSON and AMQP field tables. Integers stay integers, and floats stay floats; other JSON values are refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from leveret.core.fields import Decimal, Int64
 
 __all__ = ["is_text", "json_of", "table_of"]
 
-MAX_DEPTH = 60  # of values in values; field tables hold a little more
+MAX_DEPTH = 60  # levels of nesting; field tables allow a few more
 INT64 = range(-(1 << 63), 1 << 63)
 
 
 def is_text(value: Any) -> bool:
-    """A string that field tables and the store can hold: valid Unicode, or bytes that came in as surrogates."""
+    """The value is a string that field tables and the store can hold: valid Unicode, or bytes that were decoded with surrogateescape."""
     if not isinstance(value, str):
         return False
     try:
@@ -27,9 +27,10 @@ def is_text(value: Any) -> bool:
 
 
 def table_of(value: Any, what: str = "arguments", *, has_nulls: bool = False) -> dict[str, Any]:
-    """A JSON object as a field table. An empty list is an empty one: Erlang knows no difference.
+    """Convert a JSON object into a field table. An empty list counts as an empty object, because Erlang does not tell them apart.
 
-    has_nulls: null is AMQP's void; RabbitMQ refuses it. Raise InvalidArgument.
+    what: the name of the member, for errors. has_nulls: null becomes AMQP's void; otherwise it is refused, as in RabbitMQ. Raise
+    InvalidArgument.
     """
     if value is None or value == []:
         return {}
@@ -55,7 +56,7 @@ def _field(value: Any, what: str, has_nulls: bool, depth: int) -> Any:
             return value
         case str():
             if not is_text(value):
-                raise InvalidArgument(f"{what}: a string is no valid Unicode")
+                raise InvalidArgument(f"{what}: a string is not valid Unicode")
             return value
         case None:
             if not has_nulls:
@@ -64,14 +65,14 @@ def _field(value: Any, what: str, has_nulls: bool, depth: int) -> Any:
         case Mapping():
             for key in value:
                 if not is_text(key) or len(key.encode("utf-8", "surrogateescape")) > 255:
-                    raise InvalidArgument(f"{what}: a key is longer than 255 bytes, or no valid Unicode")
+                    raise InvalidArgument(f"{what}: a key is longer than 255 bytes, or not valid Unicode")
             return {key: _field(item, what, has_nulls, depth + 1) for key, item in value.items()}
         case _:
             return [_field(item, what, has_nulls, depth + 1) for item in value]
 
 
 def json_of(value: Any) -> Any:
-    """A field value as it goes into JSON: numbers of all kinds are numbers, bytes are text."""
+    """Convert a field value into JSON: numbers of all types become numbers, byte strings become strings."""
     match value:
         case bool() | None | str():
             return value

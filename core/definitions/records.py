@@ -1,7 +1,7 @@
-"""Definition records: how durable topology is written, and read back. Arguments keep their field types.
+"""Records of the durable topology in the store.
 
-A record's key is a kind and a hash of what identifies the thing, for names may be longer than a store's keys;
-its value is a field table with everything, the identifying names included.
+The key of a record is its kind and a hash of the names that identify the object, because names may be longer than keys of the store.
+The value is a field table with all properties, names included, in which arguments keep their field types.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def _key(kind: str, *names: str | bytes) -> bytes:
 
 
 def read(store: Store, kind: str) -> Iterator[dict[str, Any]]:
-    """All records of a kind (vhost, exchange, queue, binding, policy, parameter), as they were saved."""
+    """All records of a kind: "vhost", "exchange", "queue", "binding", "policy" or "parameter"."""
     for _, value in list(store.definitions(f"topology/{kind}/".encode())):
         record = decode_table(value)[0]
         for key, item in record.items():
-            if isinstance(item, bytes):  # a name that is not UTF-8
+            if isinstance(item, bytes):  # a name that is not valid UTF-8
                 record[key] = item.decode("utf-8", "surrogateescape")
         yield record
 
 
 def check_storable(thing: str, arguments: Mapping[str, Any]) -> None:
-    """Raise InvalidArgument for arguments that no field table can hold (they did not come over AMQP)."""
+    """Raise InvalidArgument for arguments that a field table cannot hold. thing: describes the object, for the error."""
     try:
         encode_table(arguments)
     except FieldError as error:
@@ -55,7 +55,7 @@ def check_storable(thing: str, arguments: Mapping[str, Any]) -> None:
 
 
 class StoredVhost(Protocol):
-    """What is stored of a virtual host itself."""
+    """The properties of a virtual host that are stored."""
 
     name: str
     description: str
@@ -74,7 +74,7 @@ def save_vhost(store: Store, vhost: StoredVhost) -> None:
 
 
 def delete_vhost(store: Store, name: str) -> None:
-    """Its own record; what was in it has been deleted before."""
+    """Delete the record of the virtual host itself. Records of its content are deleted before."""
     store.delete_definition(_key("vhost", name))
 
 
@@ -100,7 +100,7 @@ def delete_exchange(store: Store, exchange: Exchange) -> None:
 
 
 def save_queue(store: Store, queue: Queue) -> None:
-    """With the ids of its logs, so call it when they are there."""
+    """The record contains the ids of the queue's logs, so these must exist."""
     store.put_definition(
         _key("queue", queue.vhost.name, queue.name),
         encode_table({
@@ -146,11 +146,11 @@ def delete_binding(store: Store, source: Exchange, binding: Binding) -> None:
     store.delete_definition(_binding_key(source, binding))
 
 
-# -- policies and parameters: JSON, as they come
+# -- policies and parameters, whose values are stored as JSON
 
 
 class StoredPolicy(Protocol):
-    """What is stored of a policy. definition: as JSON has it."""
+    """The properties of a policy that are stored. definition: JSON values."""
 
     @property
     def vhost(self) -> str: ...
@@ -186,7 +186,7 @@ def delete_policy(store: Store, policy: StoredPolicy) -> None:
 
 
 def save_parameter(store: Store, vhost: str, component: str, name: str, value: Any) -> None:
-    """vhost "" for global parameters (component too)."""
+    """value: a JSON value. Global parameters have the virtual host "" and the component ""."""
     store.put_definition(
         _key("parameter", vhost, component, name),
         encode_table({"vhost": vhost, "component": component, "name": name, "value": json.dumps(value)}),

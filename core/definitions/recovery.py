@@ -1,4 +1,4 @@
-"""Durable topology, recovered: virtual hosts, exchanges, queues with their logs, bindings, policies, parameters."""
+"""Recovery of the durable topology from the store: virtual hosts, exchanges, queues with their logs, bindings, policies, parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def require_vhost(broker: HasVhosts, name: str) -> Vhost:
-    """Raise NotFound."""
+    """The virtual host of that name. Raise NotFound."""
     vhost = broker.vhosts.get(name)
     if vhost is None:
         raise NotFound(f"Virtual host '{name}' does not exist")
@@ -29,9 +29,9 @@ def require_vhost(broker: HasVhosts, name: str) -> Vhost:
 
 
 def recover(broker: DefinitionsTarget) -> None:
-    """Build what the store has, before anything else happens; then drop the logs that no queue has.
+    """Create everything that the store has records of, before the broker does anything else; then delete logs that belong to no queue.
 
-    What cannot be built is logged and left in the store; the rest comes up.
+    A record that cannot be used is logged and left in the store; all others are recovered.
     """
     store = broker.store
     for record in records.read(store, "policy"):
@@ -81,7 +81,7 @@ def recover(broker: DefinitionsTarget) -> None:
 
 
 def _may_expire(queue: Queue) -> bool:
-    """The first message has a time to live, which may be over. Reads that one message, not the whole window."""
+    """The queue's first message has a time to live, which may be over. Only this message is read."""
     for fifo in queue.fifos:
         first = fifo.log.read(0, 1, 1) if fifo.log is not None and fifo.count else ()
         if any(message.expires_at_ms is not None for message in first):
@@ -129,7 +129,7 @@ def _queue(broker: DefinitionsTarget, record: dict[str, Any]) -> None:
     try:
         vhost.add_queue(record["name"], log_ids=log_ids, **facts)
     except KeyError as missing:
-        # Its definition was committed, so its logs were; if they are gone, somebody was at the files.
+        # The definition and its logs are written in one commit, so only a change of the files from outside can remove a log.
         log.error(
             "queue=%r vhost=%r log=%s is missing: the queue starts empty", record["name"], vhost.name, missing
         )

@@ -1,4 +1,4 @@
-"""What definitions are read from and written to."""
+"""The broker as the definitions package sees it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["DefinitionsTarget", "HasVhosts"]
 
 
 class HasVhosts(Protocol):
-    """Something with virtual hosts by name."""
+    """An object with virtual hosts, by their names."""
 
     vhosts: dict[str, Vhost]
 
 
 class DefinitionsTarget(HasVhosts, Protocol):
-    """The broker, as definitions are recovered into it, imported into it and exported from it.
+    """The part of the broker that recovery, import and export need.
 
-    parameters  global runtime parameters, as JSON has them
-    components  who checks the runtime parameters of virtual hosts, by component
+    parameters  global runtime parameters by name, as JSON values
+    components  the owners of virtual hosts' runtime parameters, which check them, by component
     """
 
     node_name: str

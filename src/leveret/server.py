@@ -23,7 +23,7 @@ from leveret.adapters.scheduling import serve_in_order_of_arrival
 from leveret.conf.load import SettingsError, merge_reloadable
 from leveret.conf.logs import LogFileError, configure, set_level
 from leveret.core.broker import Broker
-from leveret.core.definitions.interchange import DefinitionsError, read_file
+from leveret.core.definitions.importer import DefinitionsError, read_file
 from leveret.core.errors import StoreUnavailable
 from leveret.core.registry import PluginError
 from leveret.plugins.host import PluginHost

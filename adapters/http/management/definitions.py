@@ -14,7 +14,7 @@ from leveret.adapters.http.json_encoding import encode_exactly
 from leveret.adapters.http.management.payloads import bad_request, decode, done
 from leveret.adapters.http.management.routes import NO_CACHE, Call, Route
 from leveret.core.administration.definitions import export_definitions, import_definitions
-from leveret.core.definitions.interchange import paused_collector
+from leveret.core.garbage_collection import paused_collector
 
 __all__ = ["ROUTES"]
 

@@ -94,7 +94,7 @@ def decode(body: bytes) -> dict[str, Any]:
 
 
 def _refused(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _finite(text: str) -> float:

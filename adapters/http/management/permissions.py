@@ -8,7 +8,7 @@ from leveret.adapters.http.management.lists import answer_list, plain_table
 from leveret.adapters.http.management.routes import Call, Route, not_found
 from leveret.adapters.http.management.users import find_user
 from leveret.adapters.http.management.vhosts import find_vhost
-from leveret.core.definitions.interchange import all_permissions, all_topic_permissions
+from leveret.core.definitions.exporter import all_permissions, all_topic_permissions
 
 __all__ = ["ROUTES"]
 

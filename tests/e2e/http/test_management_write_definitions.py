@@ -194,7 +194,7 @@ def test_definitions_at_start(tmp_path: Path) -> None:
         server.stop()
     wanted.write_text("{")
     process = LeveretServer(tmp_path / "other", settings)
-    with pytest.raises(AssertionError, match="is no JSON"), process:
+    with pytest.raises(AssertionError, match="is not JSON"), process:
         pass
     wanted.write_text(json.dumps({"queues": [{"vhost": "nope", "name": "q"}]}))
     with pytest.raises(AssertionError, match="no_such_vhost"), process:

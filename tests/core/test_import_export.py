@@ -16,7 +16,8 @@ from support.registries import installed
 from leveret.auth import passwords
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
-from leveret.core.definitions.interchange import DefinitionsError, export, import_
+from leveret.core.definitions.exporter import export
+from leveret.core.definitions.importer import DefinitionsError, import_, read_file
 from leveret.core.errors import NotFound, PreconditionFailed
 from leveret.core.fields import ByteArray, Decimal, Float32, Int64, Timestamp
 from leveret.core.session import Session
@@ -305,3 +306,29 @@ async def test_values_that_only_amqp_has_come_out_as_json() -> None:
         vhost.remove_queue(vhost.queues["q"])
         import_(broker, exported)
         assert vhost.queues["q"].arguments["void"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "is not JSON: line 1, column 2"),
+        (b'{"x": NaN}', "is not JSON: it has NaN or an infinity in it"),
+        (b'{"x": "\xff"}', "is not UTF-8, from byte 7 on"),
+        (b"[" * 100_000, "has values that are nested too deeply"),
+        (b"1" * 5000, "has a number with too many digits in it"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_described_in_a_sentence(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "definitions.json"
+    path.write_bytes(content)
+    with pytest.raises(DefinitionsError) as raised:
+        read_file(path)
+    assert str(raised.value) == f"{path} {reason}"
+
+
+def test_a_file_that_is_missing_or_cannot_be_read(tmp_path: Path) -> None:
+    assert read_file(tmp_path / "nothing.json") is None
+    with pytest.raises(DefinitionsError, match=r"cannot be read: Is a directory$"):
+        read_file(tmp_path)

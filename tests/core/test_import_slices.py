@@ -11,7 +11,8 @@ from support.registries import installed
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.definitions.import_plan import SLICE
-from leveret.core.definitions.interchange import DefinitionsError, import_slices, paused_collector
+from leveret.core.definitions.importer import DefinitionsError, import_slices
+from leveret.core.garbage_collection import paused_collector
 from leveret.core.store.memory import MemoryStore
 
 COUNT = 3 * SLICE
@@ -74,7 +75,7 @@ async def test_what_is_deleted_meanwhile_is_left_out(caplog: pytest.LogCaptureFi
                 running.delete_vhost("v")
         assert "v" not in running.vhosts
         assert len(report.warnings) > COUNT
-        assert all("it was deleted meanwhile" in warning for warning in report.warnings)
+        assert all("was deleted during the import" in warning for warning in report.warnings)
 
 
 async def test_what_is_declared_meanwhile_stays() -> None:
