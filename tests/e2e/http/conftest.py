@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from support.management import Management, control
 from support.management_activity import USERS, VHOST, Activity
 from support.management_writes import ALL
-from support.server import LeveretServer
+from support.server import LeveretServer, poll
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,9 @@ def api(broker: LeveretServer) -> Iterator[Management]:
 @pytest.fixture(scope="module")
 def activity(broker: LeveretServer) -> Iterator[Activity]:
     active = Activity(broker)
-    time.sleep(0.35)  # three looks of the sampler, which is what this waits for
+    with Management(broker.ports["http"]) as client:
+        # A queue is idle from the second look on that finds it unchanged: the first has sampled everything.
+        poll(lambda: "idle_since" in client.get("/queues/%/q1", "/"), "two looks of the sampler")
     yield active
     active.close()
 

@@ -159,7 +159,7 @@ def test_a_blocked_connection_whose_heartbeats_are_not_read_is_not_declared_dead
     until = time.monotonic() + 3.5  # more than three times what would be dead otherwise
     while time.monotonic() < until:
         speaking.send_raw(heartbeat)
-        time.sleep(0.25)
+        time.sleep(0.25)  # several heartbeats in each interval, whose least is a second
     alarm(False)
     for publisher in (speaking, silent):
         unblocked(publisher)

@@ -3,7 +3,6 @@
 # mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
-import time
 from urllib.parse import quote
 
 import pytest
@@ -76,11 +75,18 @@ def test_totals_keep_what_is_gone(api: Management, broker: LeveretServer, activi
     channel.basic_publish("passing", "", b"1")
     channel.basic_publish("", "passing", b"2")
     poll(lambda: api.get("/overview")["message_stats"]["publish"] == before + 2, "two more")
-    time.sleep(0.25)  # the sampler has seen them
+    sampled = "/queues/%2F/passing?msg_rates_age=5&msg_rates_incr=1"
+    poll(
+        lambda: "samples" in api.request("GET", sampled).json["message_stats"]["publish_details"],
+        "the sampler to see the queue",
+    )
     channel.exchange_delete("passing")
     channel.queue_delete("passing")
     channel.close()
-    time.sleep(0.25)  # and that they are gone
+    poll(
+        lambda: api.get("/overview")["churn_rates"]["queue_deleted_details"]["rate"] > 0,
+        "the sampler to see that the queue is gone",
+    )
     assert api.get("/overview")["message_stats"]["publish"] == before + 2
 
 

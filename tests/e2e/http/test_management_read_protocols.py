@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import base64
 import contextlib
+import fcntl
 import http.client
 import json
 import socket
 import ssl
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 from support.management import Management, control
-from support.server import LeveretServer
+from support.server import LeveretServer, poll
 
 Start = Callable[..., LeveretServer]
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"guest:guest").decode()}
@@ -60,6 +63,13 @@ def test_over_tls(server: Start, certificates: tuple[trustme.CA, dict[str, str]]
     assert "Traceback" not in mine.errors
 
 
+def unread(sock: socket.socket) -> int:
+    """Bytes that the kernel has received and nothing has read yet."""
+    size = array.array("i", [0])
+    fcntl.ioctl(sock.fileno(), termios.FIONREAD, size)
+    return size[0]
+
+
 def test_a_large_answer_over_tls_to_a_slow_reader(
     server: Start, certificates: tuple[trustme.CA, dict[str, str]]
 ) -> None:
@@ -78,7 +88,8 @@ def test_a_large_answer_over_tls_to_a_slow_reader(
             head = "".join(f"{name}: {value}\r\n" for name, value in LOGIN.items())
             path = "/api/queues?columns=name,arguments,vhost,node,state,type"
             tls.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n".encode())
-            time.sleep(0.2)  # the answer does not fit anywhere: the writer task must come
+            # The answer has begun, and does not fit into the sockets' buffers: the writer task must come.
+            poll(lambda: unread(tls) > 2000, "the begin of the answer")
             received = b""
             while chunk := tls.recv(65536):
                 received += chunk
@@ -158,8 +169,5 @@ def test_connections_leave_no_file_open(server: Start) -> None:
         sock = socket.create_connection(("127.0.0.1", port), timeout=10)
         sock.sendall(b"GET /api/overview HTTP/1.1\r\n"[: number + 1])
         sock.close()
-    deadline = time.monotonic() + 5
-    while len(mine.open_files()) > before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert len(mine.open_files()) <= before
+    poll(lambda: len(mine.open_files()) <= before, "the files to be closed")
     assert "Traceback" not in mine.errors

@@ -64,6 +64,13 @@ def curl(*arguments: str) -> str:
     return done.stdout.decode()
 
 
+def consumers(server: Server, queue: str) -> int:
+    with server.peer() as peer:
+        found = peer.counts(1, queue)[1]
+        peer.goodbye()
+    return int(found)
+
+
 def send_for(seconds: float, to: socket.socket, data: bytes) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -395,7 +402,7 @@ def test_a_server_that_stops_ends_streams_and_polls_and_gives_back_what_they_hel
             waiting = asyncio.create_task(wait())
             async with source.open(session) as events:
                 assert (await anext(events))["payload"] == "x"
-                await asyncio.sleep(0.1)
+                await asyncio.to_thread(poll, lambda: consumers(one, "empty") == 1, "the request that waits")
                 began = time.monotonic()
                 stopping = asyncio.create_task(asyncio.to_thread(one.stop))
                 with pytest.raises(StopAsyncIteration):

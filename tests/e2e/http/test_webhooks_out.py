@@ -12,6 +12,8 @@ from support.hook_receiver import Answer, HookReceiver, Received
 from support.hooks_api import HooksApi, publish
 from support.server import LeveretServer, poll
 
+from leveret.plugins.webhooks.plugin import FLUSH_S
+
 Start = Callable[..., LeveretServer]
 
 
@@ -139,7 +141,8 @@ def test_an_endpoint_in_all_its_moods(start: Start) -> None:
         api.put(receiver, timeout_s=0.4)
         publish(one, b"{}", message_id="m")
         requests = receiver.wait(8)
-        time.sleep(0.3)
+        idle = {"messages_ready": 0, "retrying": 0, "in_flight": 0}
+        poll(lambda: idle.items() <= api.hook("GET").items(), "nothing left to send")
         assert len(requests) == 8
         assert {(request.path, request.id, request.body) for request in requests} == {("/hook", "m", b"{}")}
         attempts = poll(lambda: len(found := api.hook("GET", "/attempts")) == 8 and found, "attempts")[::-1]
@@ -188,7 +191,7 @@ def test_killed_in_the_middle_of_retries(start: Start) -> None:
         publish(one, *[b"ok%d" % number for number in range(20)])
         receiver.wait(20 + 3 * 20)
         poll(lambda: len(api.hook("GET", "/attempts?outcome=retry&limit=1000")) == 60, "records")
-        time.sleep(1.3)  # the log of attempts is durable within a second
+        time.sleep(FLUSH_S + 0.3)  # then the log of attempts is durable; nothing outside the server tells it
         before = {request.body: request.id for request in receiver.received}
         last = max(request.at for request in receiver.received)
         one.kill()
@@ -242,8 +245,9 @@ def test_many_kills_lose_nothing(start: Start) -> None:
     with HookReceiver(answer) as receiver:
         api.put(receiver, circuit_breaker=False)
         for turn in range(4):
+            enough = len(receiver.received) + 40 * turn
             publish(one, *[b"%d-%d" % (turn, number) for number in range(200)])
-            time.sleep(0.05 * turn)
+            receiver.wait(enough)
             one.kill()
             one.start()
         expected = {b"%d-%d" % (turn, number) for turn in range(4) for number in range(200)}

@@ -66,5 +66,5 @@ def call(server: LeveretServer, method: str, value: object = None) -> dict[str, 
 
 def delivered(server: LeveretServer) -> int:
     answer = call(server, "GET")
-    time.sleep(0.1)  # whoever looks takes time from what is measured
+    time.sleep(0.1)  # each look takes time from what is measured
     return int(answer["delivered_total"])

@@ -350,7 +350,7 @@ def test_keep_alive(client: Client, name: str) -> None:
     while time.monotonic() - since < 1.9:
         pinging.ping()
         publishing.publish(name, b"x", qos=0)
-        time.sleep(0.2)
+        time.sleep(0.2)  # clients with the least keep alive, a second, that send something in time
     for peer in silent:
         peer.expect_disconnect(0x8D)
     packets = 0

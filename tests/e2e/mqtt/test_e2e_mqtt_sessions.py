@@ -172,7 +172,7 @@ def test_the_longest_expiry_is_the_servers(brief: int) -> None:
     MqttPeer.open(brief, 4, "four", clean_start=False).disconnect()
     with MqttPeer.open(brief, 4, "four", clean_start=False) as peer:
         assert peer.connack.session_present
-    time.sleep(1.2)
+    time.sleep(1.2)  # the least expiry of a session is a second, and looking at the session would prolong it
     for version, name in ((5, "five"), (4, "four")):
         with MqttPeer.open(brief, version, name, clean_start=False) as peer:
             assert not peer.connack.session_present

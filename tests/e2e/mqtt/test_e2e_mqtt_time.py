@@ -16,6 +16,7 @@ from support.mqtt_peer import MqttPeer, Will
 from support.server import LeveretServer
 
 PASSES_S = 1.3
+"""MQTT counts these times in whole seconds; one wait is shared by all parts."""
 Part = Generator[None, None, None]
 Open = Callable[..., MqttPeer]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -80,8 +80,9 @@ def test_43_sent_at_takeover_with_clean_start_though_delayed(client: Client, nam
 @mosquitto_differs("forgets it")
 def test_43_a_reconnect_with_clean_start_ends_the_delay(client: Client, name: str) -> None:
     watcher = client().subscribed(f"{name}/w", qos=1)
-    client(5, name, session_expiry=60, will=Will(f"{name}/w", properties={"will_delay": 60})).close()
-    time.sleep(0.1)
+    lost = client(5, name, session_expiry=60, will=Will(f"{name}/w", properties={"will_delay": 60}))
+    lost.socket.shutdown(socket.SHUT_WR)
+    lost.expect_eof()  # the server has handled the loss: what follows is no takeover
     client(5, name, clean_start=True)
     watcher.receive(b"will")
 
