@@ -30,6 +30,7 @@ __all__ = [
     "encode_table",
     "join_table",
     "split_table",
+    "table_end",
     "type_name",
 ]
 
@@ -199,6 +200,73 @@ def decode_table(data: bytes, offset: int = 0) -> tuple[dict[str, Any], int]:
         return _read_table(data, offset, 0)
     except (StructError, IndexError) as error:
         raise FieldError("the table is cut off") from error
+
+
+# Bytes of a value behind its type letter, where that is fixed; strings, byte arrays, tables and arrays tell their own.
+FIXED_SIZES = {
+    ord(letter): size
+    for letter, size in zip("tbBsuIilLfdTDV", (1, 1, 1, 2, 2, 4, 4, 8, 8, 4, 8, 8, 5, 0), strict=True)
+}
+LONG_STRING, BYTE_ARRAY, ARRAY, TABLE = b"SxAF"
+
+
+def table_end(data: bytes, offset: int = 0) -> int:
+    """Where the table at offset (its 4-byte length first) ends, after a look at its structure; no value is decoded.
+
+    Raises FieldError: `decode_table` would, too.
+    """
+    try:
+        return _skip_table(data, offset, 0)
+    except (StructError, IndexError) as error:
+        raise FieldError("the table is cut off") from error
+
+
+def _skip_table(data: bytes, pos: int, depth: int) -> int:
+    if depth > MAX_DEPTH:
+        raise FieldError(f"tables nested deeper than {MAX_DEPTH}")
+    end = _end_of_sized(data, pos)
+    pos += 4
+    while pos < end:
+        pos = _skip_value(data, pos + 1 + data[pos], end, depth + 1)
+    if pos != end:
+        raise FieldError("the table is cut off")
+    return end
+
+
+def _skip_array(data: bytes, pos: int, depth: int) -> int:
+    if depth > MAX_DEPTH:
+        raise FieldError(f"arrays nested deeper than {MAX_DEPTH}")
+    end = _end_of_sized(data, pos)
+    pos += 4
+    while pos < end:
+        pos = _skip_value(data, pos, end, depth + 1)
+    if pos != end:
+        raise FieldError("the table is cut off")
+    return end
+
+
+def _skip_value(data: bytes, pos: int, stop: int, depth: int) -> int:
+    """Where the value at pos ends; stop: where what it stands in does."""
+    if pos >= stop:
+        raise FieldError("the table is cut off")
+    letter = data[pos]
+    size = FIXED_SIZES.get(letter)
+    if size is not None:
+        return pos + 1 + size
+    if letter in (LONG_STRING, BYTE_ARRAY):
+        return pos + 5 + int(_u32.unpack_from(data, pos + 1)[0])
+    if letter == TABLE:
+        return _skip_table(data, pos + 1, depth)
+    if letter == ARRAY:
+        return _skip_array(data, pos + 1, depth)
+    raise FieldError(f"unknown field type {chr(letter)!r}")
+
+
+def _end_of_sized(data: bytes, pos: int) -> int:
+    end = pos + 4 + int(_u32.unpack_from(data, pos)[0])
+    if end > len(data):
+        raise FieldError("the table is cut off")
+    return end
 
 
 def _short(key: str) -> bytes:

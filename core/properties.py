@@ -9,9 +9,9 @@ from struct import error as StructError
 from typing import Any
 
 from leveret.core.errors import InvalidArgument
-from leveret.core.fields import ENCODE_ERRORS, FieldError, decode_table, encode_table
+from leveret.core.fields import ENCODE_ERRORS, FieldError, decode_table, encode_table, table_end
 
-__all__ = ["Properties", "delivery_hints", "raw_headers", "validate_header", "with_headers"]
+__all__ = ["Properties", "delivery_hints", "is_well_formed", "raw_headers", "validate_header", "with_headers"]
 
 _u8, _u16, _u32, _u64 = Struct(">B"), Struct(">H"), Struct(">I"), Struct(">Q")
 
@@ -249,10 +249,35 @@ def _without_expiration(rest: bytes, flags: int) -> bytes:
 
 
 def validate_header(header: bytes) -> None:
-    """Well-formed to the end? Done once per distinct header. Raise FieldError.
+    """Check that the properties are well-formed to their end. Raises FieldError.
 
-    What the values mean is `delivery_hints`' business.
+    Nothing is decoded; what the values mean is for `delivery_hints`.
     """
     if len(header) == 3 and header[0] == DELIVERY_MODE >> 8 and not header[1]:
         return  # nothing but a delivery mode: most messages
-    Properties.decode(header)
+    if not is_well_formed(header):
+        Properties.decode(header)  # raises, and says what is wrong
+
+
+SHORT_STRING, OCTET, TIMESTAMP = 0, 1, 8
+SIZES = tuple(
+    (flag, {"s": SHORT_STRING, "t": -1, "o": OCTET, "T": TIMESTAMP}[kind]) for flag, _, kind in FIELDS
+)
+"""Bytes of each property, in the order of the flags; a short string tells its own length, and -1 is the table."""
+
+
+def is_well_formed(header: bytes) -> bool:
+    """Whether `Properties.decode` takes these properties."""
+    try:
+        flags, pos = _flags(header)
+        for flag, size in SIZES:
+            if flags & flag:
+                if size > 0:
+                    pos += size
+                elif size:
+                    pos = table_end(header, pos)
+                else:
+                    pos += 1 + header[pos]
+    except (IndexError, StructError, FieldError):
+        return False
+    return pos == len(header)

@@ -11,6 +11,7 @@ plain integers of its own. `publish_internal` is for the broker's own messages: 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from leveret.core import routing
@@ -152,6 +153,34 @@ class PublishPipeline:
             rejected = max(rejected, queue.publish(delivered, bodies))
         return True, rejected, is_durable and envelope.is_persistent
 
+    def publish_each(
+        self, exchange: Exchange, queues: tuple[Queue, ...], envelopes: list[Envelope], bodies: list[bytes]
+    ) -> bool:
+        """Put messages with an envelope each into the queues of remembered targets.
+
+        Args:
+            exchange, queues: of all their targets, which are current; at least one queue, and none that may reject.
+            envelopes, bodies: of equal length, at least one.
+
+        Returns:
+            Whether the messages must be durable before the publisher is answered.
+
+        Raises:
+            PreconditionFailed: a body is larger than max_size; nothing has been published.
+        """
+        count = len(bodies)
+        size = self._size
+        if [body for body in bodies if len(body) != size]:
+            self._note_each(bodies)
+        self.published_total += count
+        exchange.published_in += count
+        exchange.published_out += count * len(queues)
+        is_durable = False
+        for queue in queues:
+            queue.publish_each(envelopes, bodies)
+            is_durable = is_durable or queue.is_durable
+        return is_durable and any(envelope.is_persistent for envelope in envelopes)
+
     def refused(self, bodies: list[bytes]) -> None:
         """Count messages that the publisher may not publish, and that were dropped."""
         self._note(bodies)
@@ -180,6 +209,18 @@ class PublishPipeline:
             for body in bodies:
                 self._sizes.add(len(body), 1)
             self._sized_total += count
+
+    def _note_each(self, bodies: list[bytes]) -> None:
+        """As `_note`, for bodies that may all differ in size."""
+        sizes = Counter(map(len, bodies))
+        if self._max_size is not None and max(sizes) > self._max_size:
+            raise PreconditionFailed(
+                f"message size {max(sizes)} is larger than configured max size {self._max_size}"
+            )
+        self.note_sizes()
+        for size, count in sizes.items():
+            self._sizes.add(size, count)
+        self._sized_total += len(bodies)
 
     def _reply(self, target: PublishTarget, envelope: Envelope, bodies: list[bytes]) -> Outcome:
         """A reply to a requester that consumes from amq.rabbitmq.reply-to: no queue, straight to its channel."""

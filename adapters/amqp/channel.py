@@ -95,8 +95,19 @@ class Channel:
             self.fail(fault, (60, 40))
             return
         if self.confirms is not None:
-            self.confirms.published(len(bodies), rejected, needs_store=needs_store)
-            connection.confirming.add(self)
+            self.published(len(bodies), rejected, needs_store=needs_store)
+
+    def on_publishes(self, keys: list[bytes], headers: list[bytes], bodies: list[bytes]) -> int:
+        if self.is_closing or self.transaction is not None or not self.connection.is_publisher:
+            return 0
+        return self.publisher.publish_each(keys, headers, bodies)
+
+    def published(self, count: int, rejected: int, *, needs_store: bool) -> None:
+        """Confirm messages at the end of the chunk, after the commit if they need the store; `rejected` of them, the last
+        ones, are refused."""
+        if self.confirms is not None:
+            self.confirms.published(count, rejected, needs_store=needs_store)
+            self.connection.confirming.add(self)
 
     def on_publish_method(self, key: bytes) -> None:
         try:

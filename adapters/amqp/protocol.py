@@ -20,6 +20,10 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 FRAME_END = 0xCE
 PUBLISH = 60 << 16 | 40
 ACK = 60 << 16 | 80
+PUBLISH_BYTES = PUBLISH.to_bytes(4, "big")
+MIN_PUBLISH = (
+    7 + 9 + 1 + 7 + 14 + 1
+)  # bytes: the method frame with empty names, and a content header without properties
 STREAMED_BYTES = 4096  # a body frame at least this large is taken in pieces as they arrive, not joined first
 
 _frame = Struct(">BHI").unpack_from
@@ -28,6 +32,8 @@ _header = Struct(">BHIHHQ").unpack_from
 _content = Struct(">HHQ").unpack_from
 _acks = Struct(">11sQBB").iter_unpack
 _ack = Struct(">QB").unpack_from
+MAX_BATCH, MAX_BATCH_BYTES = 512, 1 << 20  # messages that are not alike, in one call
+HOLD_OFF = 64  # messages that are published one by one after one that had to be
 _runs: dict[tuple[int, int], Struct] = {}  # (prefix, body) sizes of runs seen; bounded
 
 
@@ -52,6 +58,10 @@ class ChannelHandler(Contract):
     def on_publish(self, key: bytes, header: bytes, bodies: list[bytes]) -> None:
         """Messages published alike. key: arguments of basic.publish behind the ticket; header: property flags on."""
 
+    def on_publishes(self, keys: list[bytes], headers: list[bytes], bodies: list[bytes]) -> int:
+        """Messages in a row that are not alike, as many of each. Returns how many were published, from the first on;
+        the next one is then offered to `on_publish`, which answers for what is special about it."""
+
     def on_publish_method(self, key: bytes) -> None:
         """A publish whose content is still to come: refuse it now if it is to be refused."""
 
@@ -75,6 +85,74 @@ class ConnectionHandler(Contract):
         """The channel a publish, ack or content frame is for; ConnectionFault 504 if there is none."""
 
 
+def scan_publishes(
+    data: bytes, pos: int, end: int, frame_max: int, limit: int
+) -> tuple[list[bytes], list[bytes], list[bytes], list[int]]:
+    """Complete publishes in a row on one channel, from pos on, each with at most one body frame.
+
+    Returns:
+        The publish methods' arguments, the properties, the bodies, and where each message ends. What follows may be
+        anything, malformed frames too. Equal neighbours are one object.
+    """
+    keys: list[bytes] = []
+    headers: list[bytes] = []
+    bodies: list[bytes] = []
+    ends: list[int] = []
+    start = data[pos : pos + 3]  # a method frame on this channel
+    max_size = frame_max or end
+    key = header = b""
+    while len(keys) < limit and end - pos >= MIN_PUBLISH:
+        kind, number, size = _frame(data, pos)
+        stop = pos + 7 + size
+        after = stop + 1
+        if (
+            size > max_size
+            or end - after < 22
+            or data[stop] != FRAME_END
+            or data[pos : pos + 3] != start
+            or data[pos + 7 : pos + 11] != PUBLISH_BYTES
+        ):
+            break
+        kind, header_number, header_size, class_id, _, body_size = _header(data, after)
+        header_stop = after + 7 + header_size
+        if (
+            kind != 2
+            or header_number != number
+            or class_id != 60
+            or not 14 <= header_size <= max_size
+            or header_stop >= end
+            or data[header_stop] != FRAME_END
+        ):
+            break
+        at = header_stop + 1
+        body = b""
+        if body_size:
+            body_stop = at + 7 + body_size
+            if body_stop >= end:
+                break
+            kind, body_number, size = _frame(data, at)
+            if (
+                kind != 3
+                or body_number != number
+                or size != body_size
+                or size > max_size
+                or data[body_stop] != FRAME_END
+            ):
+                break
+            body = data[at + 7 : body_stop]
+            at = body_stop + 1
+        if (found := data[pos + 13 : stop]) != key:
+            key = found
+        if (found := data[after + 19 : header_stop]) != header:
+            header = found
+        keys.append(key)
+        headers.append(header)
+        bodies.append(body)
+        ends.append(at)
+        pos = at
+    return keys, headers, bodies, ends
+
+
 class FrameParser:
     """One connection's incoming half.
 
@@ -90,6 +168,8 @@ class FrameParser:
         self.ignores_input = False  # after a framing error: what follows means nothing
         self._rest = b""
         self._is_started = False  # the protocol header was seen
+        self._batch = 8  # how many messages that are not alike are tried in one call
+        self._hold_off = 0
         self._streaming: ChannelHandler | None = None  # whose body frame is arriving in pieces
         self._stream_size = 0  # payload bytes of that frame
         self._stream_missing = 0  # those still to come; then its end octet
@@ -211,12 +291,37 @@ class FrameParser:
                             prefix = data[pos : body_at + 7]
                             if data.startswith(prefix, next_at):
                                 next_at = self._run(data, next_at, end, prefix, body_size, bodies)
+                                channel.on_publish(key, header, bodies)
+                                return next_at
+                        if end - next_at >= MIN_PUBLISH and (
+                            batch_end := self._publish_batch(channel, data, pos, end)
+                        ):
+                            return batch_end
                         channel.on_publish(key, header, bodies)
                         return next_at
         if not channel.is_closing:
             channel.on_publish_method(key)
         channel.content = Content(key)
         return after
+
+    def _publish_batch(self, channel: ChannelHandler, data: bytes, pos: int, end: int) -> int:
+        """Publishes at pos that are not alike, in one call. Returns where they end, or 0: the first goes by itself."""
+        if self._hold_off:
+            self._hold_off -= 1
+            return 0
+        stop = min(end, pos + MAX_BATCH_BYTES)
+        keys, headers, bodies, ends = scan_publishes(data, pos, stop, self.frame_max, self._batch)
+        count = len(keys)
+        if count < 2:
+            return 0
+        published = channel.on_publishes(keys, headers, bodies)
+        if published == count:
+            self._batch = min(MAX_BATCH, count * 2)
+        else:
+            self._batch = max(8, self._batch // 2)
+            if published < 8:
+                self._hold_off = HOLD_OFF
+        return ends[published - 1] if published else 0
 
     @staticmethod
     def _run(data: bytes, pos: int, end: int, prefix: bytes, body_size: int, bodies: list[bytes]) -> int:

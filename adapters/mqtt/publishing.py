@@ -16,6 +16,7 @@ from leveret.adapters.mqtt.topics import check_topic
 from leveret.core.errors import AccessRefused, BrokerError
 from leveret.core.message import Envelope
 from leveret.core.publishing import PublishPipeline, PublishTarget
+from leveret.core.remembered import Remembered
 
 if TYPE_CHECKING:
     from leveret.adapters.mqtt.connection import MqttConnection
@@ -24,7 +25,6 @@ __all__ = ["PROTOCOLS", "Publisher", "forwarded"]
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_TARGETS = 512  # per connection; then all are forgotten
 PROTOCOLS = {3: "mqtt310", 4: "mqtt311", 5: "mqtt50"}  # in metrics
 RETAIN = 1
 DUP = 8
@@ -72,7 +72,9 @@ class Publisher:
             username=session.principal.username,
         )
         self._aliases: dict[int, bytes] = {}
-        self._publications: dict[tuple[bytes, bytes, int], Publication] = {}
+        self._publications: Remembered[tuple[bytes, bytes, int], Publication] = Remembered(
+            connection.broker.connections
+        )
 
     # -- what is published
 
@@ -250,12 +252,10 @@ class Publisher:
         ):
             publication = self._resolve(text, flags, properties)
             publication.alias = alias
-            if len(self._publications) >= REMEMBERED_TARGETS:
-                self._publications.clear()
-            self._publications[key_topic, raw, flags & 7] = publication
+            self._publications.remember((key_topic, raw, flags & 7), publication)
         if alias and key_topic and self._aliases.get(alias) != topic:
             if alias in self._aliases:  # what was remembered of the alias alone is wrong now
-                self._publications = {key: one for key, one in self._publications.items() if key[0]}
+                self._publications.forget(lambda key: not key[0])
             self._aliases[alias] = topic
         return publication
 

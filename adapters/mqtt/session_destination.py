@@ -54,3 +54,15 @@ class SessionDestination:
         if delivery is not None:
             delivery.writer.qos0(view, grant, bodies)
         return 0
+
+    @property
+    def may_reject(self) -> bool:
+        """As `Queue.may_reject`: of the session's queue, or by the setting mqtt.queue_overflow."""
+        queue = self.session.queue
+        return queue is not None and (
+            queue.may_reject or self.session.adapter.settings.queue_overflow == "reject-publish"
+        )
+
+    def publish_each(self, envelopes: list[Envelope], bodies: list[bytes]) -> int:
+        """As `publish`, for messages that each have their own envelope."""
+        return sum([self.publish(envelope, [body]) for envelope, body in zip(envelopes, bodies, strict=True)])

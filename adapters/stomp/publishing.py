@@ -14,6 +14,7 @@ from leveret.core.errors import InvalidArgument
 from leveret.core.fields import FieldError
 from leveret.core.message import Envelope
 from leveret.core.publishing import Outcome, PublishPipeline, PublishTarget
+from leveret.core.remembered import Remembered
 
 if TYPE_CHECKING:
     from leveret.adapters.stomp.connection import StompConnection
@@ -24,7 +25,6 @@ __all__ = ["PROTOCOL", "Publisher", "StompTarget"]
 
 PROTOCOL = "stomp"  # in metrics
 
-REMEMBERED_TARGETS = 512  # per connection; then all are forgotten
 REMEMBERED_QUEUES = 4096  # then all are forgotten, and declared again
 
 
@@ -57,7 +57,9 @@ class Publisher:
         self._vhost = session.vhost
         self._topic_exchange = StompSettings.of(connection.settings).default_topic_exchange
         self._declared: set[str] = set()  # by this connection
-        self._targets: dict[str, PublishTarget] = {}  # by destination
+        self._targets: Remembered[str, PublishTarget] = Remembered(
+            connection.broker.connections
+        )  # by destination
         self.pipeline = PublishPipeline(
             self._vhost,
             connection.broker.replies,
@@ -105,9 +107,7 @@ class Publisher:
         if destination.kind == "queue":
             self.declare(destination.queue, headers, boolean(headers, "durable"))
         target = self._session.target(destination.exchange, destination.routing_key)
-        if len(self._targets) >= REMEMBERED_TARGETS:
-            self._targets.clear()
-        self._targets[text] = target
+        self._targets.remember(text, target)
         return target
 
     def _envelope(self, exchange: str, routing_key: str, headers: dict[str, str]) -> Envelope:

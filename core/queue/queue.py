@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from leveret.core.errors import AccessRefused, BrokerError
@@ -209,6 +210,55 @@ class Queue:
         )
         if not self.is_scheduled:
             self.dispatcher.schedule(self)
+
+    def publish_each(self, envelopes: list[Envelope], bodies: list[bytes]) -> int:
+        """As `publish`, for messages that each have their own envelope. Returns how many were rejected.
+
+        With limits, or by priority, messages are taken one by one, and those rejected need not be the last ones.
+        """
+        if self._is_bounded or isinstance(self.ready, PriorityMessages):
+            return sum(
+                [self.publish(envelope, [body]) for envelope, body in zip(envelopes, bodies, strict=True)]
+            )
+        count = len(bodies)
+        self.published_total += count
+        first = self.next_position
+        self.next_position = first + count
+        messages = [
+            Message(*pair, self, at) for at, pair in enumerate(zip(envelopes, bodies, strict=True), first)
+        ]
+        if self.limits.message_ttl_ms is not None or any(
+            envelope.expiration is not None for envelope in envelopes
+        ):
+            self._set_expiry(messages)
+        if self.is_durable and any(envelope.is_persistent for envelope in envelopes):
+            self._push_mixed(messages)
+        else:
+            self.ready.push(messages, sum(map(len, bodies)), is_persistent=False)
+        if not self.is_scheduled:
+            self.dispatcher.schedule(self)
+        return 0
+
+    def _set_expiry(self, messages: list[Message]) -> None:
+        now, limit = self._timers.now, self.limits.message_ttl_ms
+        for message in messages:
+            ttl_ms = message.envelope.expiration
+            if ttl_ms is None or (limit is not None and limit < ttl_ms):
+                ttl_ms = limit
+            if ttl_ms is not None:
+                message.expires_at = now + ttl_ms / 1000
+        self.has_expiry = True
+
+    def _push_mixed(self, messages: list[Message]) -> None:
+        """Persistent and transient messages, in their order."""
+        for is_persistent, run in groupby(messages, lambda message: message.envelope.is_persistent):
+            part = list(run)
+            self.ready.push(part, sum([len(message.body) for message in part]), is_persistent=is_persistent)
+
+    @property
+    def may_reject(self) -> bool:
+        """It has a length limit with x-overflow reject-publish."""
+        return self._rejects
 
     def _publish_or_reject(self, envelope: Envelope, bodies: list[bytes]) -> int:
         max_length, max_bytes = self.limits.max_length, self.limits.max_length_bytes

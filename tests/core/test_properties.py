@@ -17,6 +17,7 @@ from leveret.core.properties import (
     FIELDS,
     Properties,
     delivery_hints,
+    is_well_formed,
     raw_headers,
     validate_header,
     with_headers,
@@ -237,3 +238,32 @@ def test_headers_as_they_were_to_the_octet() -> None:
 def test_a_header_of_another_width_stays_that_wide() -> None:
     header = Properties(headers={"n": Int64(5)}).encode()
     assert Properties.decode(header).encode() == header
+
+
+HEADERS = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(1 << 31), 1 << 62) | st.floats(allow_nan=False) | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+@given(
+    HEADERS, st.text(max_size=4), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=2), st.integers(-3, 3)
+)  # fmt: skip
+def test_a_look_at_the_form_agrees_with_decoding(
+    headers: dict[str, Any], text: str, changes: list[tuple[int, int]], cut: int
+) -> None:
+    data = bytearray(Properties(content_type=text, headers=headers, timestamp=1, app_id=text).encode())
+    for at, value in changes:
+        data[at % len(data)] = value
+    header = bytes(data[:cut] if cut < 0 else data + b"\0" * cut)
+    try:
+        Properties.decode(header)
+    except FieldError:
+        assert not is_well_formed(header)
+    else:
+        assert is_well_formed(header)
