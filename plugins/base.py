@@ -1,4 +1,4 @@
-"""What a plugin is: something long-lived beside the core, with a task of its own."""
+"""The contract of a plugin: a long-lived task beside the core."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ __all__ = ["OffersOperations", "Plugin", "PluginStatus"]
 
 
 class Plugin(Protocol):
-    """Anything that is no exchange type, adapter, store or authentication backend: a tracer, a bridge, a shovel.
+    """A long-lived task that is not an exchange type, adapter, store or authentication backend, such as a tracer, a bridge or a shovel.
 
-    Built once per enabling; a base class is not needed, but saves writing the attributes that have defaults here.
+    An instance is created each time the plugin is enabled. A plugin need not inherit from this class, which provides the defaults of
+    attributes.
     """
 
     name: ClassVar[str]
-    """As in `plugins.enabled`; the name of the entry point."""
+    """The name of the entry point, which `plugins.enabled` refers to."""
 
     description: ClassVar[str]
-    """One line, for listings."""
+    """One line that listings show."""
 
     requires: ClassVar[Sequence[str]] = ()
-    """Plugins that are enabled and started before it; disabling one of them disables it, too."""
+    """The plugins that this one needs: they are enabled and started before it, and disabling one of them disables it, too."""
 
     exchanges: ClassVar[Sequence[str]] = ()
-    """Exchange types that need it: while it is disabled, exchanges of these types refuse what is published."""
+    """The exchange types that need this plugin: while it is disabled, exchanges of these types refuse published messages."""
 
     settings_type: ClassVar[type | None] = None
     """The frozen dataclass that declares its settings, the section [plugins.NAME]; see leveret.conf.declare.
 
-    A plugin that declares settings is built with an instance of it, all others without arguments; both may raise
-    ValueError for what cannot work. Settings that are declared reloadable are handed to `reconfigure(settings)`.
+    A plugin that declares settings is constructed with an instance of it, all others without arguments. The constructor may raise
+    ValueError for settings that cannot be used. Changed settings that are reloadable are passed to `reconfigure(settings)`.
     """
 
     async def run(
         self, broker: Broker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Do the work; call `task_status.started()` as soon as it can be relied on.
+        """Do the plugin's work. Call `task_status.started()` as soon as the plugin is ready.
 
-        Runs in the broker's thread, so it must not block. Cancelled when the plugin is disabled or the broker stops:
-        clean up in `finally`, quickly. It may return when there is nothing left to do. An exception ends the plugin,
-        which is then listed as failed, and nothing else.
+        The method runs in the broker's thread, so it must not block. It is cancelled when the plugin is disabled or the broker stops,
+        and must clean up quickly, in `finally`. It may return when there is nothing left to do. An exception ends this plugin alone,
+        which is then listed as failed.
         """
 
 
 @runtime_checkable
 class OffersOperations(Protocol):
-    """A plugin with operations for `leveret ctl`'s socket, which its commands ask for as "PLUGIN.OPERATION"."""
+    """A plugin that offers operations on the control socket, where its commands request them as "PLUGIN.OPERATION"."""
 
     def operations(self) -> Mapping[str, Callable[..., Any]]:
-        """By name: functions, or coroutine functions, of the broker and keyword arguments; answers are JSON.
+        """The operations by name: functions or coroutine functions of the broker and keyword arguments, which return JSON values.
 
-        Asked for once, when the plugin has started; they are offered as long as it runs.
+        Called once, when the plugin has started. The operations are offered for as long as it runs.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class PluginStatus:
-    """One line of a listing. kind: "plugin" or "exchange" (an exchange type); error: why it failed, or ""."""
+    """One row of the list of plugins. kind: "plugin" or "exchange" (an exchange type); error: why the plugin failed, or ""."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""What plugins must do, as functions: run them in the tests of your own. All of them can be imported from here.
+"""Functions that check the contracts of extensions, for the tests of their authors. All of them can be imported from here.
 
 async def test_my_plugin():
     await check_plugin(MyPlugin)
@@ -42,9 +42,10 @@ __all__ = [
 
 
 async def check_plugin(plugin_type: type[Plugin], *settings: Any) -> None:
-    """Its description and settings; that it starts, stops when it is cancelled, leaves nothing behind, and starts again.
+    """Check a plugin: its description and settings, and that it starts, stops when it is cancelled, leaves nothing registered and can
+    start again.
 
-    settings: an instance of its `settings_type`, if the defaults cannot work.
+    settings: an instance of its `settings_type`, if the defaults cannot be used. Raise AssertionError.
     """
     _check_description(plugin_type)
     declaration = plugin_type.settings_type

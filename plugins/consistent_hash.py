@@ -1,4 +1,4 @@
-"""The consistent-hash exchange: each message to one of the bound queues, the same for the same key, shared by weight."""
+"""The consistent-hash exchange: each message goes to one of the bound queues, which share the keys in proportion to their weights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from leveret.core.message import Envelope
 
 __all__ = ["ConsistentHashExchange"]
 
-SLOTS = (
-    1 << 16
-)  # keys are hashed to a slot, slots are given to destinations: ten equal ones get 10 % +- 0.12 % each
+# Keys are hashed to slots, and each slot has a destination. With this number, ten equal destinations get 10 % +- 0.12 % each.
+SLOTS = 1 << 16
 MAX_WEIGHT = 10000  # as RabbitMQ's
 WEIGHT = re.compile(r"[+-]?[0-9]+", re.ASCII)  # what Erlang's list_to_integer takes
 PROPERTIES = ("message_id", "correlation_id", "timestamp")
-HASHED_BY = ("hash-header", "hash-property", "x-hash-on")  # the last is LavinMQ's name of the first
-ALGORITHMS = ("ring", "jump")  # LavinMQ's x-algorithm; both promise what we keep
+HASHED_BY = ("hash-header", "hash-property", "x-hash-on")  # the last is LavinMQ's name for the first
+ALGORITHMS = ("ring", "jump")  # of LavinMQ's x-algorithm; the algorithm here has the properties of both
 MASK = (1 << 64) - 1
 
 
@@ -51,7 +50,7 @@ def _digest(raw: bytes) -> int:
 
 
 def _mix(number: int) -> int:
-    """64 bits in, 64 well-mixed bits out (the finalizer of splitmix64)."""
+    """Hash a number of 64 bits to a number of 64 bits (the finalizer of splitmix64)."""
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & MASK
     return number ^ (number >> 31)
@@ -60,13 +59,13 @@ def _mix(number: int) -> int:
 class ConsistentHashExchange:
     """Weighted rendezvous hashing over a fixed number of slots.
 
-    For each slot every destination draws a number from (its name, the slot), scaled by its weight; the best one owns
-    the slot. So who owns what depends on names and weights alone, neither on the order of bindings nor on restarts;
-    and a destination that comes or goes moves exactly the slots that it gains or gives up. A slot's owner is worked
-    out when the first message falls into it.
+    For each slot, every destination gets a pseudo-random number, which depends on its name and the slot and is scaled by its weight.
+    The destination with the lowest number owns the slot. The owners depend on names and weights alone, and not on the order of
+    bindings or on restarts; a destination that is added or removed changes only the slots that it gains or loses. The owner of a
+    slot is computed when the first message is hashed to it.
 
-    Bound several times, a destination counts with its greatest weight. (RabbitMQ counts the first binding, and
-    starves the queue if another one is removed: rabbit_exchange_type_consistent_hash.erl, ch_hash_ring_delete_fun.)
+    A destination that is bound several times counts with its greatest weight. (RabbitMQ counts the first binding, and the queue gets
+    no messages if another one is removed: rabbit_exchange_type_consistent_hash.erl, ch_hash_ring_delete_fun.)
     """
 
     name: ClassVar[str] = "x-consistent-hash"
@@ -88,7 +87,7 @@ class ConsistentHashExchange:
             self._value = _header(texts[0])
         self._bindings: set[Hashable] = set()
         self._weights: dict[Destination, list[int]] = {}
-        # (seed, 1 / weight, destination), by name: the order decides if two draw the same.
+        # (seed, 1 / weight, destination), sorted by name: the order decides between equal numbers.
         self._contenders: list[tuple[int, float, Destination]] = []
         self._owners: list[Destination | None] = []  # by slot; empty after a change
 
@@ -118,41 +117,42 @@ class ConsistentHashExchange:
         return True
 
     def route(self, envelope: Envelope, routing_key: str) -> Iterable[Destination]:
-        """One destination, whichever of a message's keys is asked for: of CC keys only the head counts, as there."""
+        """Route to one destination, by the message's own routing key even where `routing_key` is one of its CC keys, as in RabbitMQ."""
         if not self._weights:
             return ()
         owners = self._owners
         if not owners:
             owners = self._owners = [None] * SLOTS
-            self._contenders = self._line_up()
+            self._contenders = self._sorted_contenders()
         value = self._value(envelope)
         raw = value.encode("utf-8", "surrogateescape") if type(value) is str else _raw(value)
         slot = _digest(raw) % SLOTS
         owner = owners[slot]
         if owner is None:
-            owner = owners[slot] = self._draw(slot)
+            owner = owners[slot] = self._compute_owner(slot)
         return (owner,)
 
-    def _line_up(self) -> list[tuple[int, float, Destination]]:
+    def _sorted_contenders(self) -> list[tuple[int, float, Destination]]:
         named = sorted(self._weights.items(), key=lambda item: (item[0].name, item[0].kind))
         return [
             (_digest(f"{one.kind}\0{one.name}".encode("utf-8", "surrogateescape")), 1 / max(weights), one)
             for one, weights in named
         ]
 
-    def _draw(self, slot: int) -> Destination:
+    def _compute_owner(self, slot: int) -> Destination:
         salt = _mix((slot + 1) * 0x9E3779B97F4A7C15 & MASK)
         log, best, owner = math.log, math.inf, None
         for seed, inverse_weight, destination in self._contenders:
-            # -ln(uniform) / weight is an exponential of that rate: the least of them falls to each by its weight.
-            drawn = -log(((_mix(seed ^ salt) >> 11) + 0.5) * 2.0**-53) * inverse_weight
-            if drawn < best:
-                best, owner = drawn, destination
+            # -ln(uniform) / weight is exponentially distributed with the rate weight. The least of such numbers is a destination's with
+            # a probability in proportion to its weight.
+            number = -log(((_mix(seed ^ salt) >> 11) + 0.5) * 2.0**-53) * inverse_weight
+            if number < best:
+                best, owner = number, destination
         assert owner is not None
         return owner
 
 
-# -- what is hashed; nothing there: all such messages go to one queue, as in RabbitMQ
+# -- the value that is hashed. All messages without this value go to one queue, as in RabbitMQ
 
 
 def _routing_key(envelope: Envelope) -> Any:
@@ -172,7 +172,7 @@ def _header(name: str) -> Callable[[Envelope], Any]:
 
 
 def _raw(value: Any) -> bytes:
-    """Numbers by their value, whatever their width; tables and the like as they are encoded."""
+    """The bytes to hash: the decimal digits of an integer of any type, and the encoding of a table or another value."""
     if value is None:
         return b""
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""Plugins at work: started, stopped, enabled and disabled while the broker runs; none takes it down."""
+"""Starts, stops, enables and disables plugins while the broker runs. A plugin that fails does not affect the broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["PluginHost"]
 log = logging.getLogger(__name__)
 
 RECORD = b"plugins/enabled"
-START_TIMEOUT_S = 30.0  # a plugin that connects somewhere may take a while, the broker's start may not
+START_TIMEOUT_S = 30.0  # a plugin may connect to other systems first; the broker waits no longer than this
 STOP_TIMEOUT_S = 10.0
 PLUGINS, EXCHANGES = "plugins", "exchanges"
 
@@ -33,8 +33,8 @@ Names = list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a plugin's class says about others."""
+class Relations:
+    """The plugins that a plugin requires, and the exchange types that need it, as its class names them."""
 
     requires: tuple[str, ...] = ()
     exchanges: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Facts:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A plugin that was started, and what has become of it."""
+    """A plugin that was started, and its state."""
 
     plugin: Plugin
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -52,29 +52,27 @@ class Run:
 
 
 class PluginHost:
-    """Each enabled plugin is a task with its own cancel scope.
+    """Runs each enabled plugin as a task with its own cancel scope, inside `run`.
 
-        await nursery.start(host.run)
-
-    Enabled are those of `settings.plugins.enabled`, changed by what `enable` and `disable` have recorded in the store.
-    An exchange type that comes without a plugin is enabled unless it was disabled.
+    The enabled plugins are those of `settings.plugins.enabled`, as changed by the record of `enable` and `disable` in the store. An
+    exchange type that belongs to no plugin is enabled unless it was disabled.
     """
 
     def __init__(self, broker: Broker, registry: Registry) -> None:
         self._broker = broker
         self._registry = registry
-        self._enabled: set[str] = set()  # by record, beyond the settings
-        self._disabled: set[str] = set()  # by record, whatever the settings say
+        self._enabled: set[str] = set()  # according to the record, in addition to the settings
+        self._disabled: set[str] = set()  # according to the record, which overrides the settings
         self._runs: dict[str, Run] = {}
-        self._failures: dict[str, str] = {}  # of those that could not even be built
+        self._failures: dict[str, str] = {}  # of plugins that could not be loaded or constructed
         self._nursery: trio.Nursery | None = None
         self._lock = trio.Lock()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start what is enabled, then stay until cancelled.
+        """Start all enabled plugins, and run them until cancelled.
 
-        Raise PluginError if the settings name something that is not there or cannot be loaded. A plugin that fails
-        later than that is logged and listed as failed.
+        Raise PluginError if the settings name a plugin that is not installed or cannot be loaded. A plugin that fails later is logged
+        and listed as failed.
         """
         self._read_record()
         async with trio.open_nursery() as nursery:
@@ -87,24 +85,24 @@ class PluginHost:
             finally:
                 self._nursery = None
 
-    # -- asking
+    # -- queries
 
     def list(self) -> Sequence[PluginStatus]:
-        """All plugins and exchange types that are installed; by name."""
+        """All installed plugins and exchange types, sorted by name."""
         offers = [*self._registry.offers(PLUGINS), *self._registry.offers(EXCHANGES)]
         return sorted(
             (self._status(offer) for offer in offers), key=lambda status: (status.name, status.kind)
         )
 
     def plugin(self, name: str) -> Plugin:
-        """The one that is running. Raise PreconditionFailed if it is not."""
+        """The running plugin of that name. Raise PreconditionFailed if it is not running."""
         run = self._runs.get(name)
         if run is None or run.ended.is_set():
             raise PreconditionFailed(f"plugin '{name}' is not running: enable it first")
         return run.plugin
 
     def operation(self, name: str) -> Callable[..., Any] | None:
-        """What a running plugin offers as "PLUGIN.OPERATION"; None: there is none of this name."""
+        """The operation that a running plugin offers as "PLUGIN.OPERATION"; None if there is no such operation."""
         plugin, _, wanted = name.partition(".")
         run = self._runs.get(plugin)
         return run.operations.get(wanted) if run is not None and not run.ended.is_set() else None
@@ -131,7 +129,7 @@ class PluginHost:
         )  # fmt: skip
 
     def reconfigure(self, former: Settings) -> None:
-        """The settings were reloaded: hand their sections to the running plugins that have reloadable ones."""
+        """After a reload: give each running plugin its section if that has changed. former: the settings before the reload."""
         for name, run in self._runs.items():
             if not run.ended.is_set() and isinstance(run.plugin, Reconfigurable):
                 for own, was in zip(
@@ -142,13 +140,13 @@ class PluginHost:
                     if own != was:
                         run.plugin.reconfigure(own)
 
-    # -- changing
+    # -- changes
 
     async def enable(self, name: str) -> Names:
-        """Enable a plugin with all that it requires, or an exchange type; for good, over restarts.
+        """Enable a plugin and all plugins that it requires, or an exchange type. The change survives restarts.
 
-        Returns what has changed, in the order of starting. Raise NotFound; PluginError if it cannot be loaded or
-        fails while it starts: then it stays disabled.
+        Returns the names of those that were enabled, in the order of starting. Raise NotFound, and PluginError if a plugin cannot be
+        loaded or fails while it starts; then it stays disabled.
         """
         async with self._lock:
             if self._kind(name) == EXCHANGES:
@@ -174,10 +172,10 @@ class PluginHost:
             return changed
 
     async def disable(self, name: str) -> Names:
-        """Stop a plugin with all that require it, or an exchange type; for good, over restarts.
+        """Disable a plugin and all plugins that require it, or an exchange type. The change survives restarts.
 
-        Their exchanges stay, with their bindings, and refuse what is published. Returns what has changed, in the
-        order of stopping. Raise NotFound; InvalidArgument for what cannot be disabled.
+        Their exchanges stay, with their bindings, and refuse published messages. Returns the names of those that were disabled, in the
+        order of stopping. Raise NotFound, and InvalidArgument for an exchange type that cannot be disabled.
         """
         async with self._lock:
             if self._kind(name) == EXCHANGES:
@@ -191,7 +189,7 @@ class PluginHost:
             for one in changed:
                 self._enabled.discard(one)
                 self._disabled.add(one)
-                for exchange_type in self._facts(one).exchanges:
+                for exchange_type in self._relations(one).exchanges:
                     self._withdraw(exchange_type)
                 await self._stop(one)
             await self._write_record()
@@ -204,14 +202,14 @@ class PluginHost:
         raise NotFound(f"there is no plugin '{name}'")
 
     def _with_required(self, name: str) -> Names:
-        """It, behind all that it requires. Raise PluginError."""
+        """The plugin, after all plugins that it requires. Raise PluginError."""
         order: Names = []
 
         def visit(one: str, path: tuple[str, ...]) -> None:
             if one in path:
                 raise PluginError(f"plugins require each other: {' -> '.join((*path, one))}")
             self._registry.load(PLUGINS, one)
-            for required in self._facts(one).requires:
+            for required in self._relations(one).requires:
                 visit(required, (*path, one))
             if one not in order:
                 order.append(one)
@@ -219,22 +217,22 @@ class PluginHost:
         visit(name, ())
         return order
 
-    def _facts(self, name: str) -> Facts:
-        """Of one that cannot be loaded nothing is known; it can be disabled all the same."""
+    def _relations(self, name: str) -> Relations:
+        """None for a plugin that cannot be loaded, so that it can be disabled nevertheless."""
         try:
             made = self._registry.load(PLUGINS, name)
         except PluginError:
-            return Facts()
-        return Facts(tuple(getattr(made, "requires", ())), tuple(getattr(made, "exchanges", ())))
+            return Relations()
+        return Relations(tuple(getattr(made, "requires", ())), tuple(getattr(made, "exchanges", ())))
 
     def _with_dependents(self, name: str) -> Names:
-        """It, behind all enabled ones that require it."""
+        """The plugin, after all enabled plugins that require it."""
         order = [name]
-        for one in order:  # grows while it is walked
+        for one in order:  # the list grows during the iteration
             for offer in self._registry.offers(PLUGINS):
                 if offer.name in order or not self.is_enabled(offer.name):
                     continue
-                if one in self._facts(offer.name).requires:
+                if one in self._relations(offer.name).requires:
                     order.append(offer.name)
         return order[::-1]
 
@@ -249,7 +247,7 @@ class PluginHost:
         self._restore_exchanges(type_name)
 
     def _restore_exchanges(self, type_name: str) -> None:
-        """Exchanges of this type get the type that is there now, with the bindings they have."""
+        """Give the exchanges of this type a new object of the type that is available now, with their bindings."""
         for vhost in self._broker.vhosts.values():
             for exchange in vhost.exchanges.values():
                 if exchange.type != type_name:
@@ -261,7 +259,9 @@ class PluginHost:
                     try:
                         router.validate(binding)
                         router.bind(binding)
-                    except BrokerError as error:  # made while nobody validated it
+                    except (
+                        BrokerError
+                    ) as error:  # the binding was made while the type was disabled, and so not validated
                         log.warning(
                             "vhost=%s exchange=%r: a binding has no effect: %s",
                             vhost.name,
@@ -274,10 +274,10 @@ class PluginHost:
     # -- tasks
 
     def _to_start(self) -> Names:
-        """All that is enabled, required ones first.
+        """All enabled plugins, each after those that it requires.
 
-        Raise PluginError for what the settings name and cannot be had. What was enabled at run time and is broken or
-        gone by now is only reported: without a broker nobody could disable it.
+        Raise PluginError for a plugin that the settings name and that cannot be loaded. One that was enabled at run time is logged
+        instead, because a plugin can be disabled only while the broker runs.
         """
         order: dict[str, None] = {}
         named = self._broker.settings.plugins.enabled
@@ -298,7 +298,7 @@ class PluginHost:
         return run is not None and not run.ended.is_set()
 
     async def _start(self, name: str) -> None:
-        """Until it says that it is started, or fails. Raise PluginError if it cannot be loaded."""
+        """Start a plugin, and wait until it is ready or has failed. Raise PluginError if it cannot be loaded."""
         if self._nursery is None:
             raise PreconditionFailed("plugins cannot be started: the broker is stopping")
         if self._is_running(name):
@@ -309,11 +309,11 @@ class PluginHost:
         try:
             plugin = made(*self._registry.own_settings(PLUGINS, name, self._broker.settings))
         except Exception as error:
-            log.exception("plugin=%s cannot be built", name)
+            log.exception("plugin=%s cannot be constructed", name)
             self._failures[name] = _sentence(error)
             return
         run = self._runs[name] = Run(plugin)
-        for exchange_type in self._facts(name).exchanges:
+        for exchange_type in self._relations(name).exchanges:
             if self._registry.is_withdrawn(EXCHANGES, exchange_type) and exchange_type not in self._disabled:
                 self._readmit(exchange_type)
         with trio.move_on_after(START_TIMEOUT_S) as scope:
@@ -361,13 +361,13 @@ class PluginHost:
                 self._enabled, self._disabled = set(record["enabled"]), set(record["disabled"])
         for name in sorted(self._disabled):
             if self._registry.find(PLUGINS, name) is not None:
-                for exchange_type in self._facts(name).exchanges:
+                for exchange_type in self._relations(name).exchanges:
                     self._withdraw(exchange_type)
             elif self._registry.find(EXCHANGES, name) is not None:
                 self._withdraw(name)
 
     async def _write_record(self) -> None:
-        """Returns when it is durable."""
+        """Write the record, and wait until it is durable."""
         record = {"enabled": sorted(self._enabled), "disabled": sorted(self._disabled)}
         self._broker.store.put_definition(RECORD, json.dumps(record).encode())
         durable = trio.Event()
@@ -376,13 +376,13 @@ class PluginHost:
 
 
 def _description(offer: Offer, made: Any | None) -> str:
-    """What it says of itself, or its module; as long as it was not needed, what its distribution says."""
+    """The description of the class or of its module; the distribution's summary while the class is not loaded."""
     if made is None:
         return offer.summary
-    said: str = (
+    description: str = (
         getattr(made, "description", "") or getattr(sys.modules.get(made.__module__), "__doc__", "") or ""
     )
-    return said.strip().partition("\n")[0]
+    return description.strip().partition("\n")[0]
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""From installed distributions to the registry: entry points, found but not yet imported; and to their settings."""
+"""Finds the extensions that installed distributions offer as entry points, and the settings that they declare."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ GROUP_PREFIX = "leveret."
 
 
 def load_registry(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
-    """What all installed distributions offer, ours among them and by the same listener; nothing is imported yet.
+    """A registry of all extensions of installed distributions; the built-in ones are found in the same way. Nothing is imported.
 
-    entry_points: for tests; by default those of every distribution on sys.path.
-    Raise PluginError, naming both distributions, if two offer one name.
+    entry_points: for tests; by default those of every distribution on sys.path. Raise PluginError, which names both distributions, if
+    two of them offer the same name.
     """
     registry = Registry()
     found = importlib.metadata.entry_points() if entry_points is None else EntryPoints(entry_points)
-    sources: dict[int, Source] = {}  # by the identity of the distribution: each look parses all its metadata
+    # By the identity of the distribution, because each access to its metadata parses all of it.
+    sources: dict[int, Source] = {}
     for kind in KINDS:
         for point in found.select(group=GROUP_PREFIX + kind):
             distribution = point.dist
-            if distribution is None:  # an entry point that somebody made by hand
+            if distribution is None:  # an entry point that was created directly, as in tests
                 source = Source(point.value.partition(":")[0], "", "")
             elif (known := sources.get(id(distribution))) is not None:
                 source = known
@@ -88,7 +89,7 @@ def _declaration(registry: Registry, section: str, offers: list[Offer]) -> Calla
 
 
 class Source(NamedTuple):
-    """Where a plugin comes from."""
+    """The distribution of an extension."""
 
     name: str
     version: str
@@ -99,6 +100,6 @@ def _source(distribution: Distribution) -> Source:
     metadata = distribution.metadata
     name = metadata["Name"]
     summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - the protocol has no `get`
-    if name == OURS:  # what the whole is says nothing about its parts
+    if name == OURS:  # the summary describes the broker, and not its plugins
         summary = ""
     return Source(name, metadata["Version"], summary)

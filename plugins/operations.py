@@ -1,4 +1,4 @@
-"""The control listener's operations on plugins: what `leveret plugins list|enable|disable` asks."""
+"""The control socket's operations on plugins, which `leveret plugins list`, `enable` and `disable` request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["plugin_operations"]
 
 
 def plugin_operations(host: PluginHost) -> Mapping[str, Operation]:
-    """By name: plugins_list, plugins_enable, plugins_disable."""
+    """The operations by name: plugins_list, plugins_enable, plugins_disable."""
 
     def plugins_list(broker: Broker) -> dict[str, Any]:
         rows = [

@@ -1,4 +1,4 @@
-"""The firehose: a copy of every message that goes in or out, to the exchange amq.rabbitmq.trace (rabbit_trace.erl)."""
+"""Tracing (RabbitMQ's firehose): copies of published and delivered messages go to amq.rabbitmq.trace (rabbit_trace.erl)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 # RabbitMQ lists properties from the last to the first.
 PROPERTY_NAMES = tuple(field.name for field in reversed(fields(Properties)))
-MAX_LISTED_QUEUES = 1000  # headers are one frame, and a frame has an end (131072 bytes by default)
+MAX_LISTED_QUEUES = 1000  # the headers must fit into one frame (131072 bytes by default)
 MAX_KEY_BYTES = 255
 
 
 class Firehose:
-    """The tracer of one virtual host. At most once: traces are enqueued, nothing waits for them."""
+    """The tracer of one virtual host. Traces are delivered at most once: publishing does not wait until they are stored."""
 
     def __init__(self, vhost: Vhost, node_name: str) -> None:
         self._vhost = vhost
@@ -50,7 +50,7 @@ class Firehose:
     ) -> None:
         if envelope.exchange == TRACE_EXCHANGE:
             return
-        with self._harmless():
+        with self._guarded():
             headers = self._common(envelope) | {
                 "vhost": self._vhost.name,
                 "connection": connection_name,
@@ -68,7 +68,7 @@ class Firehose:
         channel: int,
         username: str,
     ) -> None:
-        # Messages that were published alike share their envelope, and so will their traces.
+        # Messages that share an envelope get traces that share one, too.
         for (_, is_redelivered), alike in groupby(
             messages, lambda one: (id(one.envelope), one.is_redelivered)
         ):
@@ -76,7 +76,7 @@ class Firehose:
             envelope = run[0].envelope
             if envelope.exchange == TRACE_EXCHANGE:
                 continue
-            with self._harmless():
+            with self._guarded():
                 headers = self._common(envelope) | {
                     "redelivered": int(is_redelivered),
                     "vhost": self._vhost.name,
@@ -100,8 +100,8 @@ class Firehose:
             publish_internal(self._vhost, TRACE_EXCHANGE, envelope, body)
 
     @contextmanager
-    def _harmless(self) -> Iterator[None]:
-        """Whoever publishes must not suffer from being watched."""
+    def _guarded(self) -> Iterator[None]:
+        """Switch tracing off after an error, so that publishers and consumers are not affected."""
         try:
             yield
         except Exception:
@@ -119,13 +119,13 @@ def _set_properties(properties: Properties) -> Iterator[tuple[str, Any]]:
 
 
 def _shortened(key: str) -> str:
-    """A routing key is a short string; the longest names do not fit behind "publish."."""
+    """The key, cut to the length of an AMQP shortstr: with its prefix, the longest name does not fit."""
     raw = key.encode("utf-8", "surrogateescape")
     return key if len(raw) <= MAX_KEY_BYTES else raw[:MAX_KEY_BYTES].decode("utf-8", "ignore")
 
 
 class TracingPlugin:
-    """Switches the firehose, per virtual host. Off after a restart, and when the plugin is disabled."""
+    """Switches tracing on and off, for each virtual host. It is off after a restart and while the plugin is disabled."""
 
     name: ClassVar[str] = "tracing"
     description: ClassVar[str] = (
@@ -154,25 +154,25 @@ class TracingPlugin:
             self._broker = None
 
     def trace_on(self, vhost_name: str) -> None:
-        """Raise NotFound; PreconditionFailed if the plugin does not run."""
-        broker, vhost = self._at(vhost_name)
+        """Start tracing a virtual host. Raise NotFound; PreconditionFailed if the plugin does not run."""
+        broker, vhost = self._find(vhost_name)
         if vhost.tracer is None:
             vhost.tracer = Firehose(vhost, broker.node_name)
             log.info("vhost=%s tracing is on", vhost_name)
 
     def trace_off(self, vhost_name: str) -> None:
-        """Raise NotFound; PreconditionFailed if the plugin does not run."""
-        _, vhost = self._at(vhost_name)
+        """Stop tracing a virtual host. Raise NotFound; PreconditionFailed if the plugin does not run."""
+        _, vhost = self._find(vhost_name)
         if isinstance(vhost.tracer, Firehose):
             vhost.tracer = None
             log.info("vhost=%s tracing is off", vhost_name)
 
     def is_tracing(self, vhost_name: str) -> bool:
-        """Raise NotFound; PreconditionFailed if the plugin does not run."""
-        _, vhost = self._at(vhost_name)
+        """Whether a virtual host is traced. Raise NotFound; PreconditionFailed if the plugin does not run."""
+        _, vhost = self._find(vhost_name)
         return isinstance(vhost.tracer, Firehose)
 
-    def _at(self, vhost_name: str) -> tuple[Broker, Vhost]:
+    def _find(self, vhost_name: str) -> tuple[Broker, Vhost]:
         if self._broker is None:
             raise PreconditionFailed("plugin 'tracing' is not running: enable it first")
         vhost = self._broker.vhosts.get(vhost_name)

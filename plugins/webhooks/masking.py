@@ -55,10 +55,10 @@ def _restored(value: Any, before: Any, index: int, where: str) -> Any:
 class ParameterOwner:
     """Owns the parameters of a component, whether the plugin is running or not.
 
-    While it is running, its own owner decides. While it is disabled, secrets stay masked, and nothing else is checked.
+    While it is running, it checks and masks them. While it is disabled, secrets stay masked, and nothing else is checked.
 
-    running             the plugin's owner of the component, or None
-    normalized, masked  of the component: outgoing/masking.py, incoming/masking.py
+    running             returns the plugin's owner of the component; None while the plugin is not running
+    normalized, masked  the functions of the component, from outgoing/masking.py or incoming/masking.py
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ParameterOwner:
     def check(self, vhost: Vhost, name: str, value: Any) -> Any:
         """The value to store. Raise InvalidArgument.
 
-        What a disabled plugin does not check, it checks when it is enabled: invalid parameters are then ignored.
+        A plugin that is enabled later ignores the invalid parameters that were set before.
         """
         running = self._running()
         if running is not None:

@@ -2,7 +2,7 @@
 
 Webhooks out are runtime parameters of the component "webhook"; for each of them the plugin runs a `Webhook` (outgoing/webhook.py).
 Webhooks in come from sources, parameters of the component "webhook-source"; they need no task of their own: the HTTP listener's
-routes (http_routes.py) receive them and look their sources up here.
+routes (http_area.py) receive them and look their sources up here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FLUSH_S = 1.0
 class WebhooksPlugin:
     """Webhooks in both directions.
 
-    sources: of webhooks that come in. connector: opens connections to endpoints of webhooks that go out.
+    sources: the sources of incoming webhooks. connector: opens connections to endpoints of outgoing webhooks.
     """
 
     name: ClassVar[str] = "webhooks"
@@ -100,7 +100,7 @@ class WebhooksPlugin:
             self._nursery = None
 
     def _register_components(self, broker: Broker) -> Callable[[], None]:
-        """Own the parameters, unless the routes do and ask this plugin (`ParameterOwner`). Returns what ends that."""
+        """Own the parameters, unless the HTTP area owns them and asks this plugin (`ParameterOwner`). Returns a function that ends this."""
         components = broker.components
         owners: dict[str, ParameterComponent] = {COMPONENT: self, SOURCE_COMPONENT: self.sources}
         mine = {component: owner for component, owner in owners.items() if component not in components}
@@ -170,11 +170,14 @@ class WebhooksPlugin:
                 log.info("vhost=%s webhook=%s removed", vhost.name, removed.name)
 
     def _set(self, vhost: Vhost, name: str) -> None:
-        """Create or update a webhook, its queues and bindings. An invalid one, set while the plugin did not run, is logged."""
+        """Create or update a webhook, its queues and bindings. An invalid value, which may have been set while the plugin was not
+        running, is logged."""
         value = vhost.parameters[COMPONENT, name]
         try:
             if isinstance(value, Mapping) and value.get("secrets") is None:
-                vhost.set_parameter(COMPONENT, name, value)  # this makes one, and its event leads here again
+                vhost.set_parameter(
+                    COMPONENT, name, value
+                )  # this generates a secret, and its event calls this method again
                 return
             subscription = self._subscription(vhost, name, value)
         except InvalidArgument as error:
@@ -187,7 +190,7 @@ class WebhooksPlugin:
             ):  # fmt: skip
                 webhook.update(subscription)
                 return
-            # It changes from its own queue to an existing one, or back: messages do not move along.
+            # The queue changes from the webhook's own one to an existing one, or back. Messages are not moved.
             del self._webhooks[vhost.name, name]
             webhook.remove()
         connector = self._connector_of(vhost)
@@ -198,7 +201,7 @@ class WebhooksPlugin:
         self._nursery.start_soon(webhook.run, name=f"webhook {name}")
 
     def metrics(self) -> Iterator[Metric]:
-        """See core/counters.py."""
+        """The metrics of all webhooks."""
         return metrics_of(self._webhooks.values(), int(time.time() * 1000))
 
     # -- for routes
@@ -207,7 +210,7 @@ class WebhooksPlugin:
         return {} if self._broker is None else self._broker.vhosts
 
     def find(self, vhost: str, name: str) -> Webhook:
-        """Raise NotFound."""
+        """The webhook of that name. Raise NotFound."""
         webhook = self._webhooks.get((vhost, name))
         if webhook is None:
             raise NotFound(f"no webhook '{name}' in vhost '{vhost}'")

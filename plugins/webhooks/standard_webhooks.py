@@ -28,10 +28,10 @@ __all__ = [
 SYMMETRIC, PRIVATE, PUBLIC = "whsec_", "whsk_", "whpk_"
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64  # of the specification, for keys that sign
 MIN_VERIFICATION_KEY_BYTES = 16  # some senders give shorter keys than the specification allows
-ED25519_BYTES = 32  # some private keys carry the public half behind the seed
+ED25519_BYTES = 32  # in some private keys the public key follows the seed
 MAX_SECRETS = 10
 MAX_SIGNATURES = 20
-"""Looked at in one request; those behind them are ignored."""
+"""The number of signatures of a request that are compared; further ones are ignored."""
 
 
 def new_secret() -> str:

@@ -132,7 +132,8 @@ async def broker_in_process(
     settings = replace(plain, **{name: shared[name] for name in shared if name not in owned})
     registry = installed()
     for area in areas:
-        registry.register("http", area.name, area)  # type: ignore[attr-defined]
+        if registry.find("http", area.name) is None:  # type: ignore[attr-defined]
+            registry.register("http", area.name, area)  # type: ignore[attr-defined]
     async with Broker(settings, registry, MemoryStore()).running() as broker:
         async with trio.open_nursery() as nursery:
             listener = adapter(broker)

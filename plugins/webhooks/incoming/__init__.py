@@ -3,4 +3,4 @@
 from typing import Final
 
 COMPONENT: Final = "webhook-source"
-"""Of the runtime parameters that are sources."""
+"""The component of the runtime parameters that are sources."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["Challenge", "challenge_of"]
 
 MAX_CHARS = 4096
-UNFIT = "is not what it should be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Challenge:
 
     query        the parameter of the query that is sent back; with token_query only if that parameter equals token
     body         a JSON pointer to the text in the body that is sent back, once the request is verified
-    kind, secret slack and zoom have challenges of their own
+    kind, secret the type of the verification, if it is slack or zoom, which have challenges of their own, and the secret
     """
 
     kind: str = ""
@@ -36,7 +35,7 @@ class Challenge:
     secret: bytes = field(default=b"", repr=False)
 
     def of_query(self, query: Mapping[str, str]) -> str | None:
-        """The answer to an unverified request: text of its own. None: it is not a challenge."""
+        """The plain text that answers a request before it is verified; None if the request is not a challenge."""
         asked = query.get(self.query) if self.query else None
         if asked is None or len(asked) > MAX_CHARS:
             return None
@@ -47,7 +46,7 @@ class Challenge:
         return asked
 
     def of_body(self, values: RequestValues) -> str | dict[str, str] | None:
-        """The answer to a verified request: text or JSON. None: it is not a challenge."""
+        """The text or JSON value that answers a verified request; None if the request is not a challenge."""
         if self.body:
             asked = values.find("body", self.body)
             return asked if asked is not MISSING and isinstance(asked, str) else None
@@ -70,7 +69,7 @@ def _text(value: Any) -> str | None:
 
 
 def challenge_of(kind: str, value: Any, secrets: Sequence[str]) -> Challenge | None:
-    """From the member `challenge` of a source of that type. Raise InvalidArgument."""
+    """The challenge of a source. kind: the type of its verification; value: its member `challenge`. Raise InvalidArgument."""
     if value is None:
         if kind == "slack":
             return Challenge(kind)
@@ -79,13 +78,15 @@ def challenge_of(kind: str, value: Any, secrets: Sequence[str]) -> Challenge | N
         raise InvalidArgument(f"the type {kind} has its own challenge")
     given = JsonObject(value, "challenge")
     query, body, token_query, token = [
-        given.text(name, "", rule=UNFIT) for name in ("query", "body", "token_query", "token")
+        given.text(name, "") for name in ("query", "body", "token_query", "token")
     ]
     given.refuse_unknown()
     if bool(query) == bool(body):
         raise InvalidArgument("challenge needs either query or body")
     if body and not body.startswith("/"):
-        raise InvalidArgument("challenge.body: a JSON pointer begins with /")
+        raise InvalidArgument("challenge.body must be a JSON pointer, which begins with /")
     if bool(token_query) != bool(token) or (token and not query):
-        raise InvalidArgument("challenge.token_query and token need each other, and query")
+        raise InvalidArgument(
+            "challenge.token_query and challenge.token must be given together, and beside challenge.query"
+        )
     return Challenge("", query, token_query, body, token.encode())

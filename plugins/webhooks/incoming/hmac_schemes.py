@@ -1,4 +1,4 @@
-"""Verifiers by HMAC: a scheme that describes how a sender signs, presets of well-known senders, and Twilio, which signs the URL."""
+"""Verification by HMAC: schemes that describe how senders sign, presets of known senders, and Twilio, which signs the URL."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ CONTENT = re.compile(r"\{(body|timestamp|header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256
 class HmacScheme:
     """How a sender signs.
 
-    header            where the signature is, in lower case
+    header            the header with the signature, in lower case
     encoding          of the signature: "hex" or "base64"
     prefix            before the signature
     content           what is signed, with the placeholders {body}, {timestamp} and {header:NAME}
-    timestamp_header  where {timestamp} is, in lower case; "": nowhere
+    timestamp_header  the header with the {timestamp}, in lower case; "" if the content has none
     """
 
     header: str
@@ -75,13 +75,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         when = None
     if when is None or when.tzinfo is None:
-        raise Unverified("the timestamp is none")
+        raise Unverified("the timestamp is invalid")
     return when.timestamp()
 
 
 @dataclass(frozen=True, slots=True)
 class HmacVerifier:
-    """Verifies by a scheme; any of the secrets may have signed."""
+    """Verifies by a scheme. The request may be signed with any of the secrets."""
 
     scheme: HmacScheme
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -147,7 +147,7 @@ class TwilioVerifier:
             if not hmac.compare_digest(
                 hashlib.sha256(body).hexdigest().encode(), digest.lower().encode("utf-8", "replace")
             ):
-                raise Unverified("the body is another one")
+                raise Unverified("the body does not have the digest of bodySHA256")
         else:
             content += _sorted_fields(body)
         raw = content.encode("utf-8", "surrogateescape")
@@ -161,5 +161,5 @@ def _sorted_fields(body: bytes) -> str:
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
     except ValueError:
-        raise Unverified("the body is no form") from None
+        raise Unverified("the body is not a form") from None
     return "".join([name + value for name, value in sorted(set(fields))])

@@ -1,4 +1,4 @@
-"""A source's parameter as it is stored (with all secrets) and as it is shown (without)."""
+"""The value of a source's parameter with its secrets, as it is stored, and with masks instead, as it is shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["masked", "normalized"]
 
 
 def normalized(value: Any, previous: Any = None) -> dict[str, Any]:
-    """The value to store: masked secrets have their previous values; where none is given, one is made. Raise InvalidArgument."""
+    """The value to store: masked secrets are replaced by their previous values, and missing ones generated. Raise InvalidArgument."""
     if not isinstance(value, Mapping):
         raise InvalidArgument("a webhook source must be an object")
     kept = dict(value)

@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 
 RECORDS = b"http/hooks/"
 DEDUP_MAX = 100_000
-"""Delivery ids that are kept, over all sources; beyond that the oldest are dropped early."""
+"""The number of delivery ids that are kept, over all sources. With more, the oldest are dropped before their time."""
 RESULTS = ("received", "duplicates", "refused", "failed")
 SOURCE_HEADER = "x-webhook-source"
 MAX_FORWARDED_CHARS = 16384
 
 
 class Receiver:
-    """The handlers of /hooks, and what they have counted by virtual host and source."""
+    """The handlers of /hooks, and their counters by virtual host and source."""
 
     def __init__(self, context: HttpContext) -> None:
         self._context = context
@@ -54,18 +54,18 @@ class Receiver:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
 
     def counts(self, vhost: str, name: str) -> Counter[str]:
-        """received (and stored), duplicates, refused (signature), failed (everything else)."""
+        """The counters of a source: received (and stored), duplicates, refused (not verified), failed (for any other reason)."""
         return self._counts.setdefault((vhost, name), Counter())
 
     def metrics(self) -> Iterator[Metric]:
-        """See core/counters.py."""
+        """Requests by source and result, and the remembered delivery ids."""
         samples = tuple(
             ({"vhost": vhost, "source": name, "result": result}, float(counts[result]))
             for (vhost, name), counts in self._counts.items()
             if vhost in self._context.broker.vhosts
             for result in RESULTS
         )
-        help = "Webhooks that came in, by source and result"
+        help = "Requests that sources received, by source and result"
         yield Metric("leveret_hook_requests_total", help, "counter", samples)
         help = "Delivery ids that are remembered"
         yield Metric.of("leveret_hook_delivery_ids", help, len(self._receipts))
@@ -101,7 +101,7 @@ class Receiver:
         asked = None if source.challenge is None else source.challenge.of_query(request.query)
         if asked is None:
             raise Refusal(
-                405, "method_not_allowed", "webhooks come by POST", headers={"Allow": "POST, OPTIONS"}
+                405, "method_not_allowed", "webhooks are sent by POST", headers={"Allow": "POST, OPTIONS"}
             )
         return _text(asked)
 
@@ -152,7 +152,7 @@ class Receiver:
         key = digest_of(vhost.name, source.name, id)
         if id and self._receipts.find(key) is not None:
             counts["duplicates"] += 1
-            await confirm(context)  # of the first one
+            await confirm(context)  # of the message that was stored first
             return _answer(source, {"stored": True, "duplicate": True})
         envelope = self._envelope(request, source, values, headers, id)
         self._publish(vhost, source, envelope, body)
@@ -208,9 +208,7 @@ class Receiver:
             return envelope_of(source.exchange, source.routing_key.text(values), properties)
         except (Refusal, InvalidArgument) as error:
             reason = error.reason if isinstance(error, Refusal) else str(error)
-            raise Refusal(
-                422, "unprocessable", f"what is made of this request is no message: {reason}"
-            ) from None
+            raise Refusal(422, "unprocessable", f"no message can be made of this request: {reason}") from None
 
     def _publish(self, vhost: Vhost, source: Source, envelope: Envelope, body: bytes) -> None:
         """Publish with the permissions that the source's author had. Raise Refusal: not stored, or (429) not in every queue."""

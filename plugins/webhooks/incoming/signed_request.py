@@ -1,4 +1,4 @@
-"""A request as verifiers see it, and the contract of verifiers."""
+"""The parts of a request that verifiers need, and the contract of verifiers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SignedRequest:
     def check_time(self, text: str, tolerance_s: float, *, future_too: bool = True) -> None:
         """Check a timestamp in seconds since the epoch, in decimal. Raise Unverified."""
         if not (text.isascii() and text.isdigit() and len(text) <= 15):
-            raise Unverified("the timestamp is no number")
+            raise Unverified("the timestamp is not a number")
         self.check_age(int(text), tolerance_s, future_too=future_too)
 
     def check_age(self, at: float, tolerance_s: float, *, future_too: bool = True) -> None:
@@ -63,7 +63,7 @@ class Verifier(Protocol):
     """Decides whether a request comes from the source's sender. Both methods raise Unverified."""
 
     def check_head(self, request: SignedRequest) -> None:
-        """Called before the body is read: refuse what can be refused without it."""
+        """Check the headers. Called before the body is read, so that most unverified requests are refused without it."""
 
     def check(self, request: SignedRequest, body: bytes) -> None:
-        """Called with the whole body."""
+        """Check the headers and the whole body."""

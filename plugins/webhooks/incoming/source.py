@@ -1,4 +1,4 @@
-"""A source of webhooks: who may send, and how requests become messages. The checked value of a runtime parameter."""
+"""A source of webhooks, as the checked value of a runtime parameter: who may send, and how requests become messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEVER_FORWARDED = frozenset({
     "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie", "expect", "host",
     "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-# What kinds of senders are known to send: headers worth forwarding, and the id of a delivery.
+# Defaults by type of verification: the headers to forward, and the template of a delivery's id.
 FORWARDED = {
     "standard": ("webhook-id", "webhook-timestamp"),
     "svix": ("svix-id", "svix-timestamp"),
@@ -50,7 +50,13 @@ DELIVERY_IDS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """routing_key, headers, dedup_key: templates. forwarded: patterns of header names, in lower case."""
+    """A source.
+
+    type                             of its verification
+    routing_key, headers, dedup_key  templates
+    forwarded                        patterns of the header names to forward, in lower case
+    withheld                         the header with the secret or the signature, in lower case, which is never forwarded
+    """
 
     name: str
     type: str
@@ -84,7 +90,7 @@ class Source:
             raise InvalidArgument("a webhook source needs either 'exchange' or 'queue', a string")
         key = given.get("routing_key", None)
         if queue is not None and key is not None:
-            raise InvalidArgument("routing_key is for an exchange: a queue has none")
+            raise InvalidArgument("routing_key cannot be given together with queue")
         if queue is not None:
             routing_key = Template(queue.replace("{", "{{").replace("}", "}}"))
         else:
@@ -113,7 +119,7 @@ class Source:
         return source
 
     def may_forward(self, header: str) -> bool:
-        """header: in lower case."""
+        """Whether a header (in lower case) becomes a header of the message."""
         return (
             header not in NEVER_FORWARDED
             and header != self.withheld
@@ -146,12 +152,14 @@ def _patterns(value: Any, default: tuple[str, ...]) -> tuple[str, ...]:
         return default
     is_list = isinstance(value, list) and len(value) <= MAX_HEADERS
     if not is_list or not all(isinstance(one, str) and PATTERN.fullmatch(one) for one in value):
-        raise InvalidArgument(f'forward_headers must be a list of at most {MAX_HEADERS} names, as "x-acme-*"')
+        raise InvalidArgument(
+            f'forward_headers must be a list of at most {MAX_HEADERS} names, such as "x-acme-*"'
+        )
     return tuple(one.lower() for one in value)
 
 
 def _deduplication(value: Any, kind: str) -> tuple[Template | None, float]:
-    """By default on for kinds of senders that identify deliveries; {"key": ""} switches it off."""
+    """The key and its window in seconds. The default key depends on the type; {"key": ""} switches deduplication off."""
     given = JsonObject({} if value is None else value, "deduplication")
     key = given.get("key", DELIVERY_IDS.get(kind, ""))
     window_s = given.number("window_s", 86400, 1, 2_592_000)
@@ -164,29 +172,29 @@ def _origins(value: Any) -> tuple[str, ...]:
         return ("*",)
     is_list = isinstance(value, list) and len(value) <= MAX_HEADERS
     if not is_list or not all(isinstance(one, str) and one for one in value):
-        raise InvalidArgument("allowed_origins must be a list of host names, or of *")
+        raise InvalidArgument("allowed_origins must be a list of host names, in which * allows all")
     return tuple(one.lower() for one in value)
 
 
 class Sources:
-    """The sources of all virtual hosts, compiled when they are used; and the owner of their parameters (`Broker.components`)."""
+    """The sources of all virtual hosts, parsed when they are used first, and the owner of their parameters (`Broker.components`)."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[str, str], tuple[Any, Source]] = {}
+        self._parsed: dict[tuple[str, str], tuple[Any, Source]] = {}
 
     def find(self, vhost: Vhost, name: str) -> Source | None:
-        """None: there is no such source, or its parameter was set while the plugin was not running and is invalid."""
+        """The source; None if it does not exist, or if its parameter is invalid because it was set while the plugin was not running."""
         value = vhost.parameters.get((COMPONENT, name))
         if value is None:
             return None
-        known = self._compiled.get((vhost.name, name))
+        known = self._parsed.get((vhost.name, name))
         if known is not None and known[0] is value:
             return known[1]
         try:
             source = Source.of(name, value)
         except InvalidArgument:
             return None
-        self._compiled[vhost.name, name] = value, source
+        self._parsed[vhost.name, name] = value, source
         return source
 
     # -- ParameterComponent

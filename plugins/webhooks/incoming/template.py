@@ -1,6 +1,6 @@
 """Templates over a request, such as "github.{header:X-GitHub-Event}.{body:/action|none}".
 
-They are unlike the templates of webhooks out (jinja2): routing keys and headers need references alone, with nothing to execute.
+Unlike the templates of webhooks out (jinja2) they have references only and execute nothing, which suffices for keys and headers.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RequestValues:
         return self._parsed
 
     def _pointed(self, pointer: str) -> Any:
-        """A JSON pointer (RFC 6901)."""
+        """The value that a JSON pointer (RFC 6901) refers to."""
         value = self.parsed
         for token in pointer.split("/")[1:]:
             token = token.replace("~1", "/").replace("~0", "~")
@@ -74,7 +74,7 @@ class RequestValues:
 
 
 def _parse(body: bytes, content_type: str) -> Any:
-    """JSON, or the fields of a form (with JSON in `payload`, as GitHub has it). MISSING: neither."""
+    """The JSON value, or the fields of a form (or the JSON in its `payload`, as GitHub sends it); MISSING for any other body."""
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
             fields: dict[str, Any] = dict(
@@ -106,7 +106,7 @@ class Template:
             if match[0] in ("{{", "}}"):
                 self._pieces.append(match[0][0])
             elif match[1] is None:
-                raise ValueError(f"a single {match[0]} in {source!r}: double it")
+                raise ValueError(f"a single {match[0]} in {source!r} must be doubled")
             else:
                 self._pieces.append(_reference(match[1]))
         self._pieces.append(source[at:])
@@ -146,14 +146,14 @@ def _reference(text: str) -> tuple[str, str, str | None]:
         pass
     elif kind not in KINDS:
         raise ValueError(
-            f"there is no {{{text}}}: there are header:NAME, query:NAME, body:/POINTER, path, path:N, name, vhost"
+            f"there is no {{{text}}}; references are header:NAME, query:NAME, body:/POINTER, path, path:N, name, vhost"
         )
     elif kind == "body":
         if argument and not argument.startswith("/"):
-            raise ValueError(f"{{{text}}}: a JSON pointer begins with /")
+            raise ValueError(f"{{{text}}} must have a JSON pointer, which begins with /")
     elif kind == "path":
         if argument and not (argument.isascii() and argument.isdigit() and len(argument) < 4):
-            raise ValueError(f"{{{text}}}: a segment of the path has a number, from 0")
+            raise ValueError(f"{{{text}}} must have the number of a segment of the path, from 0")
     elif not argument:
-        raise ValueError(f"{{{text}}}: which {kind}?")
+        raise ValueError(f"{{{text}}} needs a name: {{{kind}:NAME}}")
     return kind, argument, default if bar else None

@@ -1,4 +1,4 @@
-"""The member `verification` of a source's parameter: who may send."""
+"""Parses the member `verification` of a source, which says who may send."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ TYPES = (
 )  # fmt: skip
 TIMED = ("standard", "svix", "stripe", "slack", "zoom")
 GENERATED = ("standard", "github", "hmac", "basic", "bearer", "token")
-"""Types whose secret is made here if none is given; senders of the other types choose theirs."""
+"""The types whose secret is generated if none is given; senders of the other types choose it."""
 MAX_SECRETS, MAX_SECRET_CHARS = 10, 4096
-UNFIT = "is not what it should be"
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-"""A header's name."""
+"""The name of a header."""
 PUBLIC_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,260}/?")
 
 
@@ -34,17 +33,21 @@ def verification_of(value: Any) -> tuple[str, Verifier, str, tuple[str, ...]]:
     Raise InvalidArgument.
     """
     if value is None:
-        raise InvalidArgument('verification is missing; to take everything from everybody, {"type": "none"}')
+        raise InvalidArgument('verification is missing; {"type": "none"} accepts every request')
     given = JsonObject(value, "verification")
     kind = given.choice("type", TYPES, "")
     found = _secrets(given.get("secrets", []), is_needed=kind != "none")
     preset = PRESETS.get(kind)
-    username = given.text("username", "", rule=UNFIT) if kind == "basic" else ""
-    header = given.text("header", "", check=TOKEN.fullmatch, rule=UNFIT).lower() if kind == "token" else ""
-    public_url = given.text("public_url", "", rule=UNFIT) if kind == "twilio" else ""
+    username = given.text("username", "") if kind == "basic" else ""
+    header = (
+        given.text("header", "", check=TOKEN.fullmatch, rule="must be the name of a header").lower()
+        if kind == "token"
+        else ""
+    )
+    public_url = given.text("public_url", "") if kind == "twilio" else ""
     if kind == "twilio" and not PUBLIC_URL.fullmatch(public_url):
         raise InvalidArgument(
-            "verification.public_url must be what stands before the path, as https://hooks.example.com"
+            "verification.public_url must be the URL up to the path, such as https://hooks.example.com"
         )
     tolerance_s = given.number("tolerance_s", TOLERANCE_S, 1, 86400) if kind in TIMED else TOLERANCE_S
     scheme = _scheme(given) if kind == "hmac" else preset
@@ -62,23 +65,27 @@ def verification_of(value: Any) -> tuple[str, Verifier, str, tuple[str, ...]]:
 
 
 def _scheme(given: JsonObject) -> HmacScheme:
-    content = given.text("content", "{body}", rule=UNFIT)
+    content = given.text("content", "{body}")
     timestamp_header = given.get("timestamp_header", None)
     if CONTENT.split(content)[1::2].count("body") != 1:
-        raise InvalidArgument("verification.content must have {body} in it, once")
+        raise InvalidArgument("verification.content must contain {body} exactly once")
     if any(brace in piece for piece in CONTENT.split(content)[::2] for brace in "{}"):
-        raise InvalidArgument("verification.content may have {body}, {timestamp} and {header:NAME}")
+        raise InvalidArgument(
+            "verification.content may contain only {body}, {timestamp} and {header:NAME} in braces"
+        )
     if timestamp_header is not None and not (
         isinstance(timestamp_header, str) and TOKEN.fullmatch(timestamp_header)
     ):
-        raise InvalidArgument("verification.timestamp_header is no header name")
+        raise InvalidArgument("verification.timestamp_header must be the name of a header")
     if ("{timestamp}" in content) != (timestamp_header is not None):
-        raise InvalidArgument("verification.timestamp_header and {timestamp} in content need each other")
+        raise InvalidArgument(
+            "verification.timestamp_header and {timestamp} in content must be given together"
+        )
     return HmacScheme(
-        header=given.text("header", "", check=TOKEN.fullmatch, rule=UNFIT).lower(),
+        header=given.text("header", "", check=TOKEN.fullmatch, rule="must be the name of a header").lower(),
         algorithm=given.choice("algorithm", ALGORITHMS, "sha256"),
         encoding=given.choice("encoding", ("hex", "base64"), "hex"),
-        prefix=given.text("prefix", "", rule=UNFIT),
+        prefix=given.text("prefix", ""),
         content=content,
         timestamp_header=(timestamp_header or "").lower(),
         tolerance_s=given.number("tolerance_s", TOLERANCE_S, 1, 86400),

@@ -1,6 +1,6 @@
-"""Webhooks out: messages of a queue, each sent as an HTTP request to a URL; signed, retried, recorded."""
+"""Webhooks out: the messages of a queue are sent to a URL as HTTP requests, which are signed, retried and recorded."""
 
 from typing import Final
 
 COMPONENT: Final = "webhook"
-"""Of the runtime parameters that are subscriptions."""
+"""The component of the runtime parameters that are subscriptions."""

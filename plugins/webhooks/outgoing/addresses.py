@@ -1,4 +1,4 @@
-"""Which addresses webhooks may reach. Addresses are checked when a connection is opened, never names."""
+"""Which addresses webhooks may reach. Addresses, and not names, are checked whenever a connection is opened."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def is_host_name(host: str) -> bool:
 
 
 class AddressPolicy:
-    """allowed: private networks that may be reached nevertheless, such as "10.0.0.0/8". Raise ValueError."""
+    """Decides which addresses may be reached: public ones, and those in `allowed`.
+
+    allowed: private networks, such as "10.0.0.0/8". Raise ValueError for an invalid network.
+    """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self.allowed: tuple[Network, ...] = tuple(ip_network(text) for text in allowed)
@@ -56,7 +59,7 @@ class AddressPolicy:
         try:
             address = canonical(text)
         except ValueError:
-            raise AddressRefused(f"{text!r} is no address") from None
+            raise AddressRefused(f"{text!r} is not an address") from None
         for network in self.allowed:
             if address in network:
                 return

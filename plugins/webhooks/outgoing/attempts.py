@@ -1,4 +1,4 @@
-"""The log of a webhook's attempts: bounded, durable within a second, queried by filters."""
+"""The log of a webhook's attempts, which is bounded and durable within a second."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CHUNK = 64  # attempts in one record of the store
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """at, next_at: milliseconds since the epoch. outcome: delivered, retry or dead.
+    """One attempt at a message. at, next_at: milliseconds since the epoch. outcome: delivered, retry or dead.
 
-    reason: why it failed, one word (timeout, connect, tls, dns, address-refused, protocol, closed, status,
+    reason: why it failed (timeout, connect, tls, dns, address-refused, protocol, closed, status,
     template, expired, exhausted, gone). response: the first bytes of the body.
     """
 
@@ -47,7 +47,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptQuery:
-    """None matches everything. since, until: milliseconds since the epoch; before: an attempt's id, for the next page."""
+    """A filter of attempts. None matches everything. since, until: milliseconds since the epoch; before: an attempt's id, for the next page."""
 
     outcome: str | None = None
     status: int | None = None
@@ -81,7 +81,7 @@ class _Ring:
         self._dropped: set[int] = set()
 
     def load(self) -> int:
-        """Returns the highest id."""
+        """Read the records of the store. Returns the highest id."""
         last = 0
         for key, value in list(self._store.definitions(self._prefix)):
             number = int.from_bytes(key[len(self._prefix) :], "big")
@@ -130,9 +130,9 @@ class _Ring:
 
 
 class AttemptLog:
-    """Successes and failures are kept apart, so that many successes do not displace the few failures.
+    """The log. Successes and failures are kept separately, so that many successes do not displace few failures.
 
-    prefix: of its keys in the store; capacity: of each kind, rounded up to whole records.
+    prefix: of its keys in the store. capacity: the number of successes and of failures that are kept, rounded up to whole records.
     """
 
     def __init__(self, store: Store, prefix: bytes, capacity: int) -> None:
@@ -176,7 +176,7 @@ class AttemptLog:
         self.is_dirty = False
 
     def find(self, query: AttemptQuery) -> list[Attempt]:
-        """Newest first, at most `query.limit`."""
+        """The attempts that match, the newest first, at most `query.limit`."""
         found: list[Attempt] = []
         merged = _merged(self._delivered.newest_first(), self._failed.newest_first())
         for attempt in merged:

@@ -1,4 +1,4 @@
-"""A circuit breaker: after too many failures nothing is sent for a while, then a single request probes. Time is an argument."""
+"""A circuit breaker: after too many failures no request starts for a while, and then a single one probes the endpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ __all__ = ["BreakerRules", "CircuitBreaker"]
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """window_s in samples of sample_s; opens at `failure_ratio` of at least `min_requests`, for open_s."""
+    """The breaker counts the requests of the last window_s seconds, in samples of sample_s seconds. If there are at least min_requests,
+    and failure_ratio of them have failed, it opens for open_s seconds."""
 
     window_s: float = 300.0
     sample_s: float = 30.0
@@ -20,7 +21,7 @@ class BreakerRules:
 
 
 class CircuitBreaker:
-    """closed -> open -> half-open (one request as a probe) -> closed, or open again. Times are monotonic seconds.
+    """States: closed -> open -> half-open (one request as a probe) -> closed, or open again. The clock is an argument (monotonic seconds).
 
     openings: how often it has opened since the last success.
     """
@@ -36,7 +37,7 @@ class CircuitBreaker:
         self._samples: deque[list[float]] = deque()  # [begins, requests, failures]
 
     def wait_s(self, now: float) -> float | None:
-        """How long until a request may start (`started`); 0: now; None: when the probe has ended."""
+        """The seconds until a request may start; 0: now; None: not before the probe has ended."""
         if self.state == "closed":
             return 0.0
         if self.state == "open":
@@ -63,7 +64,7 @@ class CircuitBreaker:
         if self.state == "half-open":
             self._open(now)
             return
-        if self.state == "open":  # a request that was under way when it opened
+        if self.state == "open":  # the request started before the breaker opened
             return
         sample = self._sample(now)
         sample[1] += 1

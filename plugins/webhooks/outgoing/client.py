@@ -18,7 +18,7 @@ from leveret.plugins.webhooks.outgoing.connector import Connector, RequestFailed
 __all__ = ["Connection", "Reply"]
 
 MAX_HEADER_BYTES = 32768
-MAX_READ_BYTES = 65536  # of a reply's body, to keep the connection; a longer one costs the connection
+MAX_READ_BYTES = 65536  # of a reply's body; the connection is closed instead of reading more
 MAX_INFORMATIONAL = 16  # 1xx replies before the final one
 CONNECT_TIMEOUT_S = 10.0  # lookup, connect and TLS
 BODY_TIMEOUT_S = 5.0  # for the body, once the status has decided
@@ -27,7 +27,7 @@ READ_BYTES = 16384
 
 @dataclass(slots=True)
 class Reply:
-    """snippet: the first bytes of the body. note: what was wrong behind the status (it did not end, ...), or ""."""
+    """snippet: the first bytes of the body. note: a problem after the status, such as a body that did not end, or ""."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Reply:
 
 
 class _Body:
-    """The beginning of a reply's body, and how long it is. Raise RequestFailed if it is too long."""
+    """Collects the beginning of a reply's body, and limits its length."""
 
     __slots__ = ("_left", "_wanted", "snippet")
 
@@ -54,7 +54,7 @@ class _Body:
 
 
 class Connection:
-    """Requests to one target, one after the other. Not usable by two tasks at once; `close` it at the end."""
+    """Sends requests to one target, one after the other, from one task at a time. `close` it at the end."""
 
     def __init__(
         self, connector: Connector, target: Target, *, connect_timeout_s: float = CONNECT_TIMEOUT_S
@@ -63,8 +63,8 @@ class Connection:
         self._target = target
         self._connect_timeout_s = connect_timeout_s
         self._stream: trio.abc.Stream | None = None
-        self._poll: select.poll | None = None  # of the socket, while there is one
-        self._is_sent = False  # the whole request
+        self._poll: select.poll | None = None  # of the socket, while the connection is open
+        self._is_sent = False  # the whole request was sent
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
 
     async def request(
@@ -76,15 +76,15 @@ class Connection:
         timeout_s: float,
         snippet_bytes: int,
     ) -> Reply:
-        """Send, and wait for the status. Content-Length and Host are added. Raise RequestFailed.
+        """Send a request, and receive its answer. Content-Length and Host are added. Raise RequestFailed if there is no status.
 
-        timeout_s: from connecting until the status; the body has BODY_TIMEOUT_S more. A kept connection that turns out to
-        be closed is replaced once: the endpoint may see the request twice, as with every repetition.
+        timeout_s: from connecting until the status; the body has BODY_TIMEOUT_S more. If the endpoint has closed a kept connection,
+        the request is sent once more over a new one, so it may be received twice, as with every retry.
         """
         if self._stream is not None and not self._is_silent():
             self.close()
         is_kept = self._stream is not None
-        # Scopes instead of trio.fail_after: as contexts made of generators they would cost a tenth of a request.
+        # Cancel scopes are used directly: trio.fail_after is a generator, which would take a tenth of the time of a request.
         with trio.CancelScope(deadline=trio.current_time() + timeout_s) as scope:
             try:
                 reply = await self._exchange(method, headers, body)
@@ -94,7 +94,7 @@ class Connection:
                 reply = await self._exchange(method, headers, body)
         if scope.cancelled_caught:
             raise RequestFailed("timeout", f"no answer within {timeout_s:g} s")
-        # The status has decided: whatever is wrong behind it is a note.
+        # The status decides. A problem with the body is only noted.
         is_reusable = False
         try:
             is_reusable = await self._receive_body(reply, snippet_bytes)
@@ -104,12 +104,12 @@ class Connection:
         return reply
 
     def _is_silent(self) -> bool:
-        """Nothing was received on the kept connection since the last answer: neither its end nor an unsolicited answer,
-        which would be taken for that to the next request."""
+        """Nothing was received on the kept connection since the last answer: neither its end nor an unsolicited answer, which would
+        be mistaken for the answer to the next request."""
         return self._poll is None or not self._poll.poll(0)
 
     async def _exchange(self, method: str, headers: Sequence[tuple[str, str]], body: bytes) -> Reply:
-        """Until the status has come; without one the connection is gone. Raise RequestFailed."""
+        """Send a request and receive its status. Raise RequestFailed, with the connection closed."""
         try:
             if self._stream is None:
                 await self._open()
@@ -122,7 +122,9 @@ class Connection:
             else:
                 reply = await self._send_and_receive(self._stream, head, body)
             if not self._is_sent and 200 <= reply.status < 300:
-                raise RequestFailed("protocol", f"{reply.status} came before the whole request was taken")
+                raise RequestFailed(
+                    "protocol", f"{reply.status} was answered before the whole request was received"
+                )
             return reply
         except BaseException:
             self.close()
@@ -141,20 +143,20 @@ class Connection:
             self._poll.register(sock.fileno(), select.POLLIN)
 
     def _head(self, method: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
-        """h11 is told what matters for framing, and not the other headers: checking those was a third of a request."""
+        """The head of a request. h11 is given only the headers of framing: checking the others would take a third of the time of a request."""
         http, target = self._http, self._target
         framing = [("Host", target.authority), ("Content-Length", str(len(body)))]
         lines = [f"{name}: {value}" for name, value in (*framing, *headers)]
         head = "\r\n".join([f"{method} {target.path} HTTP/1.1", *lines, "", ""]).encode("latin-1", "replace")
         if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2 or b"\0" in head:
-            raise RequestFailed("protocol", "the request cannot be made: a header has a line break")
+            raise RequestFailed("protocol", "the request cannot be sent: a header has a line break in it")
         http.send(h11.Request(method=method, target=target.path, headers=framing))
         http.send(h11.Data(data=body))
         http.send(h11.EndOfMessage())
         return head
 
     async def _send(self, stream: trio.abc.Stream, *pieces: bytes) -> None:
-        """A connection that breaks is no error yet: it may have answered before it hung up (413)."""
+        """Send, and ignore a broken connection: the endpoint may have answered before it closed the connection (413)."""
         try:
             for piece in pieces:
                 await stream.send_all(piece)
@@ -163,7 +165,7 @@ class Connection:
             return
 
     async def _send_and_receive(self, stream: trio.abc.Stream, head: bytes, body: bytes) -> Reply:
-        """At the same time: a refusal that comes in the middle ends the sending, a success must wait for its end."""
+        """Send and receive at the same time. A refusal ends the sending; a success counts only after all was sent."""
         outcome: Reply | RequestFailed
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send, stream, head, body)
@@ -204,13 +206,13 @@ class Connection:
         try:
             return self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise RequestFailed("protocol", f"that is no HTTP: {error}") from error
+            raise RequestFailed("protocol", f"the answer is not HTTP: {error}") from error
 
     async def _receive_body(self, reply: Reply, snippet_bytes: int) -> bool:
-        """Fill in the snippet and the note. True: the connection can be used again."""
+        """Receive the body, and set the reply's snippet and note. Returns True if the connection can be used again."""
         received = _Body(snippet_bytes)
         try:
-            # Most often it has come with the status.
+            # Usually the body was received together with the status.
             if not self._drain(received):
                 with trio.CancelScope(deadline=trio.current_time() + BODY_TIMEOUT_S) as scope:
                     assert self._stream is not None
@@ -226,13 +228,13 @@ class Connection:
             return False
         if (
             not self._is_sent or http.trailing_data[0]
-        ):  # more than one answer to one request: what belongs to what?
+        ):  # a second answer would be mistaken for the next request's
             return False
         self._http.start_next_cycle()
         return True
 
     def _drain(self, body: _Body) -> bool:
-        """Take what has come. False: there is more. Raise RequestFailed."""
+        """Process the received bytes. Returns True at the end of the body. Raise RequestFailed."""
         while True:
             event = self._next()
             if event is h11.NEED_DATA:
@@ -242,7 +244,7 @@ class Connection:
             body.add(event.data)
 
     def close(self) -> None:
-        """At once, without a farewell."""
+        """Close the connection at once, without TLS's closing handshake."""
         stream, self._stream, self._poll = self._stream, None, None
         sock = None if stream is None else _socket_of(stream)
         if sock is not None:
@@ -250,7 +252,7 @@ class Connection:
 
 
 def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    """None: it is no socket's (tests)."""
+    """The socket of a stream; None for the streams of tests, which have none."""
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     return stream.socket if isinstance(stream, trio.SocketStream) else None

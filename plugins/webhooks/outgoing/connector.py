@@ -1,7 +1,7 @@
 """Opens connections to untrusted endpoints, at allowed addresses only.
 
-The name is resolved here, each address is checked, and the connection is opened to a checked address, so a name whose address changes
-between check and connect (DNS rebinding) gains nothing.
+A name is resolved here, each of its addresses is checked, and the connection is opened to a checked address. A name whose address
+changes between the check and the connection (DNS rebinding) has therefore no effect.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from leveret.plugins.webhooks.outgoing.addresses import AddressPolicy, AddressRe
 
 __all__ = ["Connector", "RequestFailed", "Target"]
 
-ADDRESS_TIMEOUT_S = 5.0  # then the next address of the name is tried
-RESOLVERS = 32  # lookups at once: each occupies a thread, and a name server may take its time
+ADDRESS_TIMEOUT_S = 5.0  # after which the next address of the name is tried
+RESOLVERS = 32  # concurrent lookups; each occupies a thread until the name server answers
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class RequestFailed(Exception):
-    """No status came. reason: a word for statistics: dns, address-refused, connect, tls, timeout, protocol, closed."""
+    """A request got no status. reason, for statistics: dns, address-refused, connect, tls, timeout, protocol, closed or oauth."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -35,7 +35,7 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go. host: without brackets; path: with the query, at least "/"."""
+    """The parts of a URL. host: without brackets; path: with the query, at least "/"."""
 
     scheme: str
     host: str
@@ -44,16 +44,20 @@ class Target:
 
     @classmethod
     def of(cls, url: str) -> Target:
-        """Raise ValueError, saying what is wrong with it."""
+        """Parse a URL. Raise ValueError, whose text is a sentence for the user."""
         if not url.isascii() or any(char <= " " or char == "\x7f" for char in url):
             raise ValueError(
-                "a URL has no blanks and nothing but ASCII (names in punycode, paths percent-encoded)"
+                "a URL has visible ASCII characters only (names in punycode, paths percent-encoded)"
             )
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # its text is the interpreter's
+            raise ValueError("the host or the port of the URL is invalid") from None
         if parts.scheme not in ("http", "https"):
             raise ValueError("a URL begins with https:// or http://")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("credentials belong into 'auth', not into the URL")
+            raise ValueError("credentials belong in 'auth', not in the URL")
         if "#" in url:
             raise ValueError("a URL for requests has no fragment")
         host = parts.hostname or ""
@@ -64,9 +68,8 @@ class Target:
                 raise ValueError(
                     f"{host!r} is neither a host name nor an address in its usual form"
                 ) from None
-        port = parts.port  # raises ValueError
         if port == 0:
-            raise ValueError("port 0 is none")
+            raise ValueError("port 0 cannot be used")
         path = parts.path or "/"
         if parts.query:
             path += f"?{parts.query}"
@@ -80,7 +83,7 @@ class Target:
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:
-    """Addresses of a host, as the system knows them."""
+    """The addresses of a host, from the system's resolver."""
 
     def look_up() -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -103,7 +106,7 @@ def _resolvers() -> trio.CapacityLimiter:
 
 @dataclass(slots=True, eq=False)
 class _Lookup:
-    """Of one name, under way; its end is told to all who wait."""
+    """A lookup that is under way, and whose result all waiting tasks share."""
 
     done: trio.Event = field(default_factory=trio.Event)
     found: Sequence[str] | None = None
@@ -116,7 +119,7 @@ class Connector:
     def __init__(self, policy: AddressPolicy, *, ca_file: str = "", resolve: Resolve = _resolve) -> None:
         self._policy = policy
         self._resolve = resolve
-        self._looking: dict[tuple[str, int], _Lookup] = {}  # at this moment
+        self._looking: dict[tuple[str, int], _Lookup] = {}  # under way
         self._ca_file = ca_file
         self._tls = self._context()
 
@@ -127,20 +130,20 @@ class Connector:
         return context
 
     def with_certificate(self, load_into: Callable[[ssl.SSLContext], None]) -> Connector:
-        """One that shows a certificate, if it is asked for one; else the same. Raise ValueError."""
+        """A copy that presents a certificate to servers which ask for one. Raise ValueError."""
         other = copy.copy(self)
         other._tls = self._context()
         load_into(other._tls)
         return other
 
     def under(self, policy: AddressPolicy) -> Connector:
-        """One that may go elsewhere; else the same."""
+        """A copy with another address policy."""
         other = copy.copy(self)
         other._policy = policy
         return other
 
     async def open(self, target: Target) -> trio.abc.Stream:
-        """Raise RequestFailed."""
+        """Open a connection, with TLS for https. Raise RequestFailed."""
         tcp = await self._connect(target)
         if target.scheme == "http":
             return tcp
@@ -189,7 +192,7 @@ class Connector:
         return await self._look_up(target.host, target.port)
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:
-        """One lookup of a name at a time, whose answer all share who wait for it: a slow name is one thread, not many."""
+        """Look a name up. Tasks that look up the same name at the same time share one lookup, and so one thread."""
         key = (host, port)
         while (lookup := self._looking.get(key)) is not None:
             await lookup.done.wait()

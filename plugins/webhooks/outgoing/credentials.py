@@ -1,4 +1,4 @@
-"""Credentials for an endpoint: a login, a token, OAuth client credentials, a client certificate. They are never shown."""
+"""Credentials for an endpoint: a login, a token, OAuth client credentials or a client certificate. They are never shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = frozenset({"type", "username", "token_url", "client_id", "scope", "audie
 """Members of `auth` and `client_certificate` that are not secret."""
 HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 DIALECT = JsonDialect(max_chars=16384)
-"""Of a subscription's members."""
+"""How the members of a subscription are read."""
 MIN_HIDDEN = 4  # characters; shorter secrets would match ordinary text
 MAX_PEM_CHARS = 65536
 
@@ -35,7 +35,7 @@ class ClientCertificate:
     key: str = field(repr=False)
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Raise ValueError, whose text never shows the key. The library takes files only, so a private temporary one is written."""
+        """Raise ValueError, whose text never shows the key. A private temporary file is written, because the library reads only files."""
         descriptor, path = tempfile.mkstemp(prefix="leveret-")  # 0600
         try:
             with os.fdopen(descriptor, "w") as file:
@@ -43,7 +43,7 @@ class ClientCertificate:
             context.load_cert_chain(path, password=_no_passphrase)
         except (ssl.SSLError, OSError, ValueError):
             raise ValueError(
-                "certificate and key are no PEM, have a passphrase, or do not fit each other"
+                "certificate and key are not PEM, have a passphrase, or do not belong together"
             ) from None
         finally:
             os.unlink(path)
@@ -54,7 +54,7 @@ def _no_passphrase() -> str:
 
 
 def client_certificate(given: Mapping[str, Any]) -> ClientCertificate | None:
-    """Raise InvalidArgument."""
+    """The certificate in the member `client_certificate`; None without one. Raise InvalidArgument."""
     if not given:
         return None
     members = JsonObject(given, "client_certificate", JsonDialect(max_chars=MAX_PEM_CHARS))

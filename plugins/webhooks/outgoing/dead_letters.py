@@ -1,4 +1,4 @@
-"""Dead letters of a webhook: how they are made, listed and replayed."""
+"""Dead letters of a webhook: creating, listing and replaying them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WEBHOOK_ID_HEADER = "x-webhook-id"
 MAX_ERROR_CHARS = 512
 MAX_HELD = 100_000  # messages out of a dead-letter queue at once, while a replay looks for the selected ones
 MAX_HELD_BYTES = 256 << 20
-BATCH = 256  # examined between two checkpoints
+BATCH = 256  # messages examined between two checkpoints
 
 
 def dead_envelope(
@@ -47,7 +47,7 @@ def dead_envelope(
     """The dead letter of a message. It keeps exchange and routing key, is persistent, and does not expire."""
     envelope = message.envelope
     before = envelope.properties
-    headers: dict[str, Any] = _without_ours(before.headers or {})
+    headers: dict[str, Any] = _without_own_headers(before.headers or {})
     headers |= {
         "x-webhook-subscription": subscription,
         WEBHOOK_ID_HEADER: webhook_id,
@@ -64,16 +64,18 @@ def dead_envelope(
     properties = replace(before, headers=headers, delivery_mode=2, expiration=None)
     try:
         return Envelope.of(envelope.exchange, envelope.routing_key, properties)
-    except FieldError:  # headers that cannot be encoded: the message matters more than they do
+    except (
+        FieldError
+    ):  # the publisher's headers cannot be encoded, and are left out so that the message is kept
         properties.headers = {key: value for key, value in headers.items() if key.startswith(PREFIX)}
         return Envelope.of(envelope.exchange, envelope.routing_key, properties)
 
 
-def _revived_envelope(envelope: Envelope, exchange: str, routing_key: str) -> Envelope:
+def _replayed_envelope(envelope: Envelope, exchange: str, routing_key: str) -> Envelope:
     before = envelope.properties
-    headers = _without_ours(before.headers or {})
+    headers = _without_own_headers(before.headers or {})
     webhook_id = (before.headers or {}).get(WEBHOOK_ID_HEADER)
-    if webhook_id is not None:  # for the receiver it is the same message
+    if webhook_id is not None:  # so that the receiver recognises the message
         headers[WEBHOOK_ID_HEADER] = webhook_id
     for key in ("x-death", "x-first-death-reason", "x-first-death-queue", "x-first-death-exchange",
                 "x-last-death-reason", "x-last-death-queue", "x-last-death-exchange"):  # fmt: skip
@@ -81,7 +83,7 @@ def _revived_envelope(envelope: Envelope, exchange: str, routing_key: str) -> En
     return Envelope.of(exchange, routing_key, replace(before, headers=headers, delivery_mode=2))
 
 
-def _without_ours(headers: dict[str, Any]) -> dict[str, Any]:
+def _without_own_headers(headers: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in headers.items() if not key.startswith(PREFIX)}
 
 
@@ -200,7 +202,7 @@ async def replay(
     held: list[Message] = []
     held_bytes = 0
     dispatcher = dead.dispatcher
-    last = dead.next_position  # messages that are dead-lettered meanwhile are left for the next replay
+    last = dead.next_position  # messages that are dead-lettered during the replay are left for the next one
     try:
         while result.replayed < limit:
             for _ in range(BATCH):
@@ -222,8 +224,8 @@ async def replay(
                         return result
                     continue
                 queue = target()
-                revived = _revived_envelope(envelope, letter.exchange, letter.routing_key)
-                if queue is None or queue.publish(revived, [message.body]):
+                replayed_envelope = _replayed_envelope(envelope, letter.exchange, letter.routing_key)
+                if queue is None or queue.publish(replayed_envelope, [message.body]):
                     held.append(message)
                     result.is_complete = False
                     return result

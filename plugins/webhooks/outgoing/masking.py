@@ -1,4 +1,4 @@
-"""A webhook's parameter as it is stored (with all secrets) and as it is shown (without)."""
+"""The value of a webhook's parameter with its secrets, as it is stored, and with masks instead, as it is shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["masked", "normalized", "without"]
 
 
 def normalized(value: Any, previous: Any = None) -> dict[str, Any]:
-    """The value to store: masked members have their previous values, and a secret is made unless `secrets` is given.
+    """The value to store: masked members are replaced by their previous values, and a secret is generated unless `secrets` is given.
 
     Raise InvalidArgument.
     """

@@ -21,15 +21,18 @@ __all__ = ["ClientCredentials", "TokenSource"]
 MAX_ANSWER_BYTES = 32768
 MAX_TOKEN_CHARS = 16384
 TIMEOUT_S = 15.0
-DEFAULT_LIFETIME_S = 300.0  # where the answer does not say; it is asked for again after a 401 anyway
+DEFAULT_LIFETIME_S = 300.0  # if the answer has no lifetime; after a 401 a new token is requested in any case
 MAX_LIFETIME_S = 86400.0
-EARLY = 0.1  # of its lifetime: not used any more shortly before it ends
-AGAIN_S = 5.0  # how long a refusal is remembered before the server is asked again
+EARLY = 0.1  # the part of the lifetime, at its end, in which the token is not used any more
+AGAIN_S = 5.0  # for which a refusal is remembered before the server is asked again
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """style: "basic" (the client's id and secret as a login) or "body" (as fields of the form)."""
+    """Credentials, and where to use them.
+
+    style: "basic" (the client's id and secret are sent as a login) or "body" (as fields of the form)
+    """
 
     target: Target
     client_id: str
@@ -39,11 +42,11 @@ class ClientCredentials:
     style: str = "basic"
 
     def request(self) -> tuple[list[tuple[str, str]], bytes]:
-        """Headers and body."""
+        """The headers and the body of a request for a token."""
         form = {"grant_type": "client_credentials"}
         form |= {name: value for name, value in (("scope", self.scope), ("audience", self.audience)) if value}
         headers = [("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded")]
-        if self.style == "basic":  # each encoded as in a form first (2.3.1)
+        if self.style == "basic":  # both are encoded as in a form first (2.3.1)
             login = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
             headers.append(("Authorization", "Basic " + base64.b64encode(login.encode()).decode()))
         else:
@@ -62,7 +65,7 @@ class TokenSource:
         self._refused: RequestFailed | None = None
         self._refused_until = 0.0
         self.token = ""
-        """The last token; "": none yet."""
+        """The last token, or "" before the first one."""
 
     async def get(self) -> str:
         """A valid token. Raise RequestFailed (reason "oauth"), which shows no more of the server's answer than its status."""
@@ -84,7 +87,7 @@ class TokenSource:
             return self.token
 
     def expire(self, token: str) -> None:
-        """The endpoint refuses the token (401): request another one next time."""
+        """The endpoint has refused the token (401): request another one for the next attempt."""
         if token == self.token:
             self._good_until = 0.0
 
@@ -104,9 +107,9 @@ class TokenSource:
             token, lifetime_s = answer["access_token"], answer.get("expires_in", DEFAULT_LIFETIME_S)
             kind = answer.get("token_type", "bearer")
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            raise RequestFailed("oauth", "the token server's answer is none") from None
+            raise RequestFailed("oauth", "the token server's answer is invalid") from None
         if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_CHARS or not _is_visible(token):
-            raise RequestFailed("oauth", "the token server's token is none")
+            raise RequestFailed("oauth", "the token server's token is invalid")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise RequestFailed("oauth", "the token server's token is of another type than bearer")
         self.token = token

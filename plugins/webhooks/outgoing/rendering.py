@@ -58,7 +58,7 @@ def percent_encoded(value: str) -> str:
 
 
 def render(subscription: Subscription, envelope: Envelope, body: bytes, webhook_id: str) -> Rendering:
-    """Raise TemplateRefused if the template fails."""
+    """Render a message. Raise TemplateRefused if the template fails."""
     properties = envelope.properties
     headers: Headers = [("User-Agent", USER_AGENT)]
     form = subscription.format
@@ -113,7 +113,7 @@ def signed(
 
 
 def _forwarded(properties: Properties) -> Headers:
-    """Properties as X-Leveret-NAME, headers as X-Leveret-Header-NAME, where they are simple and names allow it."""
+    """Properties as X-Leveret-NAME and headers as X-Leveret-Header-NAME; tables, lists and names that HTTP does not allow are left out."""
     found: Headers = []
     for name in PROPERTIES:
         value = getattr(properties, name)
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return int(value.timestamp())
     if isinstance(value, Decimal):
-        return float(value)  # its mantissa has 32 bits
+        return float(value)  # without loss, because its mantissa has 32 bits
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
@@ -206,7 +206,7 @@ def _data(content_type: str, body: bytes, suffix: str = "data") -> dict[str, Any
 
 
 def _time(properties: Properties) -> str | None:
-    """RFC 3339, of the timestamp property."""
+    """The timestamp property in RFC 3339; None if it is missing or out of range."""
     if properties.timestamp is None:
         return None
     try:
@@ -216,7 +216,7 @@ def _time(properties: Properties) -> str | None:
 
 
 def _json_envelope(envelope: Envelope, body: bytes, webhook_id: str) -> dict[str, Any]:
-    """Standard Webhooks' shape: type, timestamp, data; and where it comes from."""
+    """The JSON of Standard Webhooks (type, timestamp, data), with the exchange, the routing key and the headers of the message."""
     properties = envelope.properties
     return {
         "type": properties.type or envelope.routing_key,
@@ -249,7 +249,7 @@ def _template_values(
 
 
 def _json_of(body: bytes) -> Any:
-    """The parsed body; MISSING for invalid JSON, and for what other readers refuse (NaN, infinite numbers)."""
+    """The parsed body; MISSING for invalid JSON, and for values that other parsers refuse (NaN, infinite numbers)."""
     try:
         return json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
@@ -257,7 +257,7 @@ def _json_of(body: bytes) -> Any:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _finite(text: str) -> float:
@@ -268,7 +268,7 @@ def _finite(text: str) -> float:
 
 
 def cloud_event(subscription: Subscription, envelope: Envelope, webhook_id: str) -> dict[str, str]:
-    """Attributes of the event (CloudEvents 1.0): those the message brings (cloudEvents:NAME), the rest made up."""
+    """The attributes of the event (CloudEvents 1.0): those in the message's headers (cloudEvents:NAME), others from its properties."""
     properties = envelope.properties
     attributes = {
         "specversion": "1.0",

@@ -1,4 +1,4 @@
-"""When to try again: exponential backoff with jitter, or fixed delays; and Retry-After. Time is an argument."""
+"""When another attempt is made: exponential backoff with jitter, or fixed delays; and Retry-After."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """Delays before the second, third, ... attempt: `delays_s` if given, else exponential.
+    """The delays before the second and further attempts: `delays_s`, or else exponential ones,
 
     initial_s * factor ** n, at most max_s, each moved by up to `jitter` of itself in either direction.
-    attempts: how often at all; afterwards the message is dead.
+    attempts: the number of all attempts, after which the message is dead-lettered.
     """
 
     attempts: int = 12

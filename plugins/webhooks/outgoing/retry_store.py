@@ -1,4 +1,4 @@
-"""Records that outlive a restart: the progress of each retried message, and the state of each webhook."""
+"""Records that survive a restart: the progress of each message that is retried, and the state of each webhook."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RETRIES, STATES, ATTEMPTS, IDENTITY = (
 
 @dataclass(slots=True)
 class Retry:
-    """A message that has failed. Times are milliseconds since the epoch."""
+    """The progress of a message that has failed. Times are milliseconds since the epoch."""
 
     attempts: int
     first_at: int
@@ -45,10 +45,10 @@ class Retry:
 
 @dataclass(slots=True)
 class WebhookState:
-    """Times are milliseconds since the epoch.
+    """The state of a webhook. Times are milliseconds since the epoch.
 
-    failing_since: of the first failure since the last success; paused_until: as the endpoint asked (Retry-After);
-    disabled_by: why it is disabled; "": it is enabled.
+    failing_since: the first failure after the last success. paused_until: the end of a pause that the endpoint asked for (Retry-After).
+    disabled_by: why the webhook is disabled; "" while it is enabled.
     """
 
     failing_since: int | None = None
@@ -77,7 +77,7 @@ def read_state(store: Store, vhost: str, name: str) -> WebhookState:
 
 
 def save_state(store: Store, vhost: str, name: str, state: WebhookState) -> None:
-    """A webhook that is neither failing nor disabled needs no record."""
+    """Write the record, or delete it for a webhook that is neither failing nor disabled."""
     key = _name_key(STATES, vhost, name)
     if state == WebhookState():
         store.delete_definition(key)
@@ -86,7 +86,7 @@ def save_state(store: Store, vhost: str, name: str, state: WebhookState) -> None
 
 
 def identity(store: Store) -> bytes:
-    """16 random bytes of this store, which make webhook ids unique among brokers."""
+    """16 random bytes that identify this store and make webhook ids unique among brokers."""
     for key, value in list(store.definitions(IDENTITY)):
         if key == IDENTITY:
             return value
@@ -106,8 +106,8 @@ def known_retry_logs(store: Store) -> set[int]:
 class RetryStore:
     """Retries of one queue's messages, by position; those of durable messages also in the store.
 
-    A record is written with the failure it tells of and deleted in the same group in which the message is settled, so a
-    crash leaves both or neither. The key is the queue's log, whose id is never used again, and the position in it.
+    A record is written in the commit group of its failure and deleted in the one that settles the message, so a crash keeps both or
+    neither. The key consists of the id of the queue's log, which is never used again, and the position in it.
     """
 
     def __init__(self, store: Store, queue: Queue) -> None:
@@ -121,7 +121,7 @@ class RetryStore:
     def _load(self, queue: Queue) -> None:
         for key, value in list(self._store.definitions(self._prefix)):
             position = int.from_bytes(key[len(self._prefix) :], "big")
-            if _is_there(queue, position):
+            if _has_message(queue, position):
                 self._retries[position] = Retry(**json.loads(value))
                 self._stored.add(position)
             else:  # expired, purged or consumed while the plugin was not running
@@ -150,7 +150,7 @@ class RetryStore:
         return self._prefix + message.position.to_bytes(8, "big")
 
     def clear(self) -> None:
-        """NoVerifier will try these again."""
+        """Delete all records, because these messages will not be sent again."""
         for position in self._stored:
             self._store.delete_definition(self._prefix + position.to_bytes(8, "big"))
         self._stored.clear()
@@ -163,7 +163,7 @@ class RetryStore:
             store.delete_definition(key)
 
 
-def _is_there(queue: Queue, position: int) -> bool:
+def _has_message(queue: Queue, position: int) -> bool:
     for fifo in queue.fifos:
         if fifo.log is not None and any(one.position == position for one in fifo.log.read(position, 1, 1)):
             return True

@@ -1,4 +1,4 @@
-"""The order of deliveries: which are due, which wait for another attempt, which wait behind others with the same key."""
+"""The order of deliveries: those that are due, those that wait for another attempt, and those that wait behind others with their key."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class PendingDelivery:
     """A message that is not delivered yet.
 
     key       set while it is the message of its key that may be sent; others with that key wait behind it
-    first_at  of the first failure, milliseconds since the epoch; 0: none yet
-    next_at   of the next attempt, monotonic seconds
-    status    of the last answer
-    reason    of the last failure
+    first_at  the time of the first failure, in milliseconds since the epoch; 0 before it
+    next_at   the time of the next attempt, in monotonic seconds
+    status    the status of the last answer
+    reason    the reason of the last failure
     """
 
     delivery: Delivery
@@ -50,19 +50,18 @@ class DeliveryScheduler:
         self._due: deque[PendingDelivery] = deque()
         self._again: deque[PendingDelivery] = deque()  # due again after a failure; sent before the others
         self._waiting: list[tuple[float, int, PendingDelivery]] = []
-        self._keys: dict[
-            str, deque[PendingDelivery]
-        ] = {}  # of jobs on their way, and what is behind each of them
-        self.parked = 0  # waiting, and behind keys
+        # By key: the deliveries that wait behind the one that may be sent.
+        self._keys: dict[str, deque[PendingDelivery]] = {}
+        self.parked = 0  # deliveries that wait for another attempt or behind others
 
     @property
     def waiting_count(self) -> int:
-        """Of deliveries that wait for another attempt."""
+        """The number of deliveries that wait for another attempt."""
         return len(self._waiting)
 
     @property
     def next_at(self) -> float | None:
-        """When the first delivery is due that waits for another attempt."""
+        """When the next of the deliveries that wait for another attempt is due, in monotonic seconds; None without one."""
         return self._waiting[0][0] if self._waiting else None
 
     @property
@@ -84,7 +83,7 @@ class DeliveryScheduler:
         self._admit(pending, now)
 
     def _key_of(self, delivery: Delivery) -> str | None:
-        """None: the message is in no order, because it lacks the value that the order goes by."""
+        """The value that orders the message; None if the message may be sent in any order, because it lacks this value."""
         by = self._order_by
         if not by:
             return None
@@ -124,6 +123,7 @@ class DeliveryScheduler:
         self._admit(following, now)
 
     def has_due(self, now: float) -> bool:
+        """Whether a delivery is due, so that `pop` returns one."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= now:
             self._again.append(heapq.heappop(waiting)[2])

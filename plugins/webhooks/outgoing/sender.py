@@ -1,4 +1,4 @@
-"""Sends one attempt at a message: rendered, signed, authorized; and cleans answers of secrets for the log."""
+"""Renders, signs, authorizes and sends the requests of a subscription, and removes secrets from the answers that are logged."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from leveret.plugins.webhooks.outgoing.subscription import Subscription
 __all__ = ["Sender"]
 
-THREAD_BYTES = 1 << 20  # signing more than that would block the broker
+THREAD_BYTES = 1 << 20  # larger bodies are signed in a thread, because this would block the broker
 
 
 class Sender:
-    """Sends for one version of a subscription. Raise ValueError for an unusable client certificate."""
+    """Sends the requests of one version of a subscription. Raise ValueError for a client certificate that cannot be used."""
 
     def __init__(self, subscription: Subscription, connector: Connector) -> None:
         self._subscription = subscription
@@ -33,6 +33,7 @@ class Sender:
         self._tokens = None if credentials is None else TokenSource(connector, credentials)
 
     def connection(self) -> Connection:
+        """A connection to the endpoint, which is opened by its first request."""
         subscription = self._subscription
         return Connection(
             self._connector, subscription.target, connect_timeout_s=subscription.connect_timeout_s
@@ -41,7 +42,7 @@ class Sender:
     async def prepare(
         self, envelope: Envelope, body: bytes, webhook_id: str, attempt: int
     ) -> tuple[Headers, bytes]:
-        """Headers and body, signed now. Raise TemplateRefused."""
+        """The headers and the body of an attempt, signed with the current time. Raise TemplateRefused."""
         rendering = render(self._subscription, envelope, body, webhook_id)
         arguments = (self._subscription, rendering, webhook_id, attempt, time.time())
         if len(rendering.body) < THREAD_BYTES:
@@ -49,11 +50,11 @@ class Sender:
         return await trio.to_thread.run_sync(signed, *arguments), rendering.body
 
     async def ask(self, connection: Connection, headers: Headers) -> Reply:
-        """OPTIONS, with our credentials and headers. Raise RequestFailed."""
+        """Send an OPTIONS request with these headers, and those and the credentials of the subscription. Raise RequestFailed."""
         return await self._request(connection, "OPTIONS", [*self._subscription.headers, *headers], b"")
 
     async def send(self, connection: Connection, headers: Headers, body: bytes) -> Reply:
-        """Raise RequestFailed."""
+        """Send an attempt that was prepared. Raise RequestFailed."""
         return await self._request(connection, self._subscription.method, headers, body)
 
     async def _request(self, connection: Connection, method: str, headers: Headers, body: bytes) -> Reply:
@@ -73,15 +74,16 @@ class Sender:
         return hidden if self._tokens is None or not self._tokens.token else (self._tokens.token, *hidden)
 
     def _snippet_bytes(self) -> int:
-        """More than is kept, so that a secret at the end is not cut and then missed."""
+        """How much of a body to read: more than is kept, so that a secret at the end is recognised as a whole."""
         wanted = self._subscription.snippet_bytes
         return wanted and wanted + max(map(len, self._hidden()), default=0)
 
     def shown(self, text: str) -> str:
-        """Without what an endpoint may have sent back of our secrets."""
+        """A text from the endpoint, without the secrets that it may have sent back."""
         return without(self._hidden(), text) if text else ""
 
     def snippet(self, reply: Reply | None) -> str:
+        """The beginning of an answer's body for the log, without secrets."""
         if reply is None or not reply.snippet:
             return ""
         return self.shown(reply.snippet.decode("utf-8", "replace"))[: self._subscription.snippet_bytes]

@@ -37,11 +37,11 @@ __all__ = [
 FORMATS = ("raw", "json", "cloudevents-binary", "cloudevents-structured", "template")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-OURS = frozenset({
+RESERVED_HEADERS = frozenset({
     "connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authenticate",
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
 })  # fmt: skip
-"""Headers that the client sets; content-type has a member of its own."""
+"""Headers that cannot be set, because the client sets them; content-type has a member of its own."""
 MAX_HEADERS, MAX_HEADER_CHARS = 50, 4096
 MAX_DELAYS = 100
 ORDERS = ("", "queue", "routing_key", "message_id", "correlation_id")
@@ -78,12 +78,14 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """exchange: bind the subscription's own queue there; queue: consume that one. Exactly one of them is set.
+    """A webhook as it is configured.
+
+    exchange: the subscription's own queue is bound to it; queue: an existing queue to consume. Exactly one of them is set.
 
     order_by: "" (none), "queue", "routing_key", "message_id", "correlation_id" or "header:NAME".
-    origin: sent with each request, after the endpoint has agreed to it (handshake.py); "": none.
-    headers: sent as they are, authorization included. dead_letter_on: statuses after which there is no other attempt.
-    hidden: secrets that an endpoint may send back, which no record shows; the longest first.
+    origin: sent with each request, once the endpoint has accepted it (handshake.py); "" sends none.
+    headers: sent unchanged, including Authorization. dead_letter_on: statuses after which no other attempt is made.
+    hidden: the secrets that an endpoint may send back and that no record shows, the longest first.
     """
 
     name: str
@@ -134,7 +136,7 @@ class Subscription:
     def of(
         cls, name: str, value: Any, *, policy: AddressPolicy | None = None, https_only: bool = False
     ) -> Subscription:
-        """From a parameter's stored value (masking.normalized). Raise InvalidArgument, naming the member."""
+        """Parse a parameter's stored value (masking.normalized). Raise InvalidArgument, which names the member."""
         if not NAME.fullmatch(name) or name.endswith(".dead"):  # webhook.NAME.dead is a queue of webhook NAME
             raise InvalidArgument(
                 f"webhook name '{name}' must be 1 to 200 of A-Z a-z 0-9 . _ - and not end with .dead"
@@ -218,7 +220,7 @@ def _endpoint(name: str, given: JsonObject, rules: _TargetRules) -> dict[str, An
 
 
 def _content(given: JsonObject) -> dict[str, Any]:
-    """What is sent."""
+    """The format of the requests."""
     source = given.text("template", None, max_chars=math.inf)
     form = given.choice("format", FORMATS, "template" if source else "raw")
     content_type = given.text("content_type", "")
@@ -243,7 +245,7 @@ def _order_by(given: JsonObject) -> str:
 
 
 def checked_target(where: str, url: str, policy: AddressPolicy | None, *, https_only: bool) -> Target:
-    """Raise InvalidArgument. A name's addresses are checked at each connect."""
+    """Parse and check a URL. The addresses of a name are checked later, by each connection. Raise InvalidArgument."""
     try:
         target = Target.of(url)
     except ValueError as error:
@@ -262,13 +264,13 @@ def checked_target(where: str, url: str, policy: AddressPolicy | None, *, https_
 
 def _origin(text: str) -> str:
     if text and not is_host_name(text):
-        raise InvalidArgument("origin must be a DNS name, as events.example.com")
+        raise InvalidArgument("origin must be a DNS name, such as events.example.com")
     return text
 
 
 def _template(source: str | None, form: str) -> Template | None:
     if (source is not None) != (form == "template"):
-        raise InvalidArgument("template and the format 'template' need each other")
+        raise InvalidArgument("template and the format 'template' must be given together")
     if source is None:
         return None
     from leveret.plugins.webhooks.outgoing.template import Template  # which imports jinja2
@@ -285,8 +287,8 @@ def _headers(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     for name, value in given.items():
         lower = name.lower()
         if not TOKEN.fullmatch(name):
-            raise InvalidArgument(f"headers: {name!r} is no header name")
-        if lower in OURS or lower.startswith(("webhook-", "ce-")):
+            raise InvalidArgument(f"headers: {name!r} is not the name of a header")
+        if lower in RESERVED_HEADERS or lower.startswith(("webhook-", "ce-")):
             raise InvalidArgument(f"headers: {name} cannot be set")
         if (
             not isinstance(value, str)
@@ -297,12 +299,12 @@ def _headers(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
                 f"headers.{name} must be visible ASCII, at most {MAX_HEADER_CHARS} characters"
             )
     if len({name.lower() for name in given}) != len(given):
-        raise InvalidArgument("headers: a name is there twice")
+        raise InvalidArgument("headers: a name is given twice")
     return tuple((name, value) for name, value in given.items())
 
 
 def _secrets(given: Any) -> tuple[Secret, ...]:
-    """Strings, or {"secret", "expires_at"}. [] signs nothing."""
+    """Each secret is a string or {"secret", "expires_at"}. Without secrets, requests are not signed."""
     if not isinstance(given, list) or len(given) > MAX_SECRETS:
         raise InvalidArgument(f"secrets must be a list of at most {MAX_SECRETS}")
     found = []
@@ -360,7 +362,7 @@ def _rate_limit(given: JsonObject) -> RateLimit | None:
 
 
 def _breaker(given: JsonObject) -> BreakerRules | None:
-    """false switches it off."""
+    """The rules of the circuit breaker; None if it is switched off by false."""
     if given.get("circuit_breaker", {}) is False:
         return None
     fields = given.nested("circuit_breaker")

@@ -1,9 +1,9 @@
 """Templates that shape bodies: jinja2 in a sandbox without calls, with a budget of steps and bytes.
 
 Templates come from users and are rendered in the broker's thread, so rendering must end soon. Loops count
-against a budget and a clock, nothing can be called, names cannot be given to what was made (so that nothing can double
-itself), every text, number and list on the way has a longest length, and filters whose arguments could ask for more work
-than their input is large (round, tojson's indent, trim's characters) have those bounded.
+against a budget of steps and of time; nothing can be called; results cannot be assigned to names, so that no value can double itself
+repeatedly; all intermediate texts, numbers and lists are bounded; and so are the arguments of filters that could cause more work than
+their input (round, the indent of tojson, the characters of trim).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from leveret.plugins.webhooks.outgoing.subscription import TemplateRefused
 __all__ = ["Template"]
 
 MAX_SOURCE = 16384
-MAX_INPUT = 1 << 18  # bytes of the message's body: parsing it is work, too
-MAX_OUTPUT = 1 << 20  # of the result, and of every text on the way
-MAX_STEPS = 50_000  # turns of all loops of one rendering
+MAX_INPUT = 1 << 18  # bytes of the message's body, because parsing it takes time, too
+MAX_OUTPUT = 1 << 20  # characters of the result and of every intermediate text
+MAX_STEPS = 50_000  # iterations of all loops and applications of filters in one rendering
 MAX_S = 0.1
 MAX_NUMBER = 1 << 256
-MAX_ELEMENTS = 10_000  # of what a filter goes over in one go
+MAX_ELEMENTS = 10_000  # of a list that a filter processes as a whole
 MAX_DIGITS = 15
 MAX_INDENT = 8
 MAX_TRIMMED = 64
@@ -57,7 +57,7 @@ LITERALS = (nodes.List, nodes.Tuple, nodes.Dict)
 
 
 class _Budget:
-    """Of one rendering. Raise SecurityError when it is used up."""
+    """The budget of one rendering. Raise SecurityError when it is used up."""
 
     __slots__ = ("ends_at", "left")
 
@@ -68,16 +68,16 @@ class _Budget:
     def step(self) -> None:
         self.left -= 1
         if self.left < 0:
-            raise SecurityError(f"more than {MAX_STEPS} turns of loops")
+            raise SecurityError(f"more than {MAX_STEPS} iterations of loops")
         if time.monotonic() > self.ends_at:
-            raise SecurityError(f"it takes longer than {MAX_S:g} s")
+            raise SecurityError(f"rendering takes longer than {MAX_S:g} s")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("*", "%", "+"))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """a.b is a member of the data, also where it is called like a method of Python's."""
+        """a.b is a member of the data, even if a method of Python's dict has this name."""
         if isinstance(obj, Mapping):
             return self.getitem(obj, attribute)
         return super().getattr(obj, attribute)
@@ -109,7 +109,7 @@ def _budget(context: Context) -> _Budget:
 
 @pass_context
 def _bounded(context: Context, values: Any) -> Iterator[Any]:
-    """Every loop's iterable goes through here."""
+    """Wraps the iterable of every loop, to count its iterations."""
     budget = _budget(context)
     for value in values:
         budget.step()
@@ -154,7 +154,7 @@ def _b64encode(value: Any) -> str:
 
 
 def _guarded(filter: Callable[..., Any], *, is_elementwise: bool = False) -> Callable[..., Any]:
-    """A chain of filters ends in time, and what it makes is not too long for the next one."""
+    """A filter that counts against the budget and whose result is bounded."""
     kind = getattr(getattr(filter, "jinja_pass_arg", None), "name", None)
 
     @functools.wraps(filter)
@@ -170,12 +170,12 @@ def _guarded(filter: Callable[..., Any], *, is_elementwise: bool = False) -> Cal
         first = {None: (), "environment": (context.environment,), "eval_context": (context.eval_ctx,)}.get(
             kind, (context,)
         )
-        made = filter(*first, *arguments, **named)
-        if isinstance(made, str) and len(made) > MAX_OUTPUT:
+        result = filter(*first, *arguments, **named)
+        if isinstance(result, str) and len(result) > MAX_OUTPUT:
             raise SecurityError("the text is too long")
-        if isinstance(made, int) and not _is_small(made):
+        if isinstance(result, int) and not _is_small(result):
             raise SecurityError("the number is too large")
-        return made
+        return result
 
     return pass_context(guarded)
 
@@ -206,7 +206,7 @@ _environment_of_all = _environment()
 
 
 class _Concatenations(NodeTransformer):
-    """a ~ b, too, has a longest result."""
+    """Replaces a ~ b by a filter, which bounds the result."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
@@ -215,7 +215,7 @@ class _Concatenations(NodeTransformer):
 
 
 class Template:
-    """Raise TemplateRefused for a source that cannot be used. max_input: bytes of a body."""
+    """A parsed template. Raise TemplateRefused for an invalid source. max_input: the most bytes of a message's body."""
 
     max_input = MAX_INPUT
 
@@ -237,7 +237,7 @@ class Template:
                     )
             for name in tree.find_all(nodes.Name):
                 if name.name.startswith("_"):
-                    raise TemplateRefused(f"line {name.lineno}: no such name")
+                    raise TemplateRefused(f"line {name.lineno}: names must not begin with _")
             for one in tree.find_all(nodes.Filter):
                 if one.name.startswith("_"):
                     raise TemplateRefused(f"line {one.lineno}: no filter named '{one.name}'")
@@ -265,5 +265,5 @@ class Template:
             return "".join(pieces).encode("utf-8", "surrogateescape")
         except TemplateRefused:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever filters and operators make of values they did not expect
+        except Exception as error:  # noqa: BLE001 - filters and operators may raise anything for values of unexpected types
             raise TemplateRefused(f"{type(error).__name__}: {error}") from None

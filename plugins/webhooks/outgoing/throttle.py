@@ -1,4 +1,4 @@
-"""Whether the next request to an endpoint may start: pauses that it asked for, the circuit breaker, the rate limit, in this order."""
+"""Decides when the next request to an endpoint may start: after pauses it asked for, by the circuit breaker and by the rate limit."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Throttle:
         return "off" if self._breaker is None else self._breaker.state
 
     def limit(self, per_minute: int) -> None:
-        """The endpoint accepts no more than that many requests a minute."""
+        """Limit the rate to what the endpoint accepts, in requests a minute."""
         mine = self._rate_limit
         if mine is None or mine.requests / mine.per_s > per_minute / 60:
             self._bucket = TokenBucket(per_minute, 60.0, max(1.0, per_minute / 60))
 
     def wait_s(self, now: float) -> float | None:
-        """How long until `start` may be called; 0: now; None: when a request that is under way has ended."""
+        """The seconds until `start` may be called; 0: now; None: not before a request that is under way has ended."""
         if now < self.paused_until:
             return self.paused_until - now
         if self._breaker is not None:

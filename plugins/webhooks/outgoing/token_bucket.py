@@ -1,4 +1,4 @@
-"""A rate limit: requests in a time, with bursts. Time is an argument."""
+"""A rate limit that allows bursts. The clock is an argument."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TokenBucket:
         self._updated_at = -math.inf
 
     def wait_s(self, now: float) -> float:
-        """How long until `take` may be called; 0: now."""
+        """The seconds until `take` may be called; 0: now."""
         if now > self._updated_at:
             if self._updated_at != -math.inf:
                 self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate)
             self._updated_at = now
-        # A float's rounding must not leave a waiter a hair below one for ever.
+        # The tolerance is for rounding, which could keep the number of tokens slightly below one.
         return 0.0 if self._tokens >= 1 - 1e-9 else (1 - self._tokens) / self._rate
 
     def take(self) -> None:

@@ -1,4 +1,4 @@
-"""The queues and bindings of a webhook: declared as its subscription says, and corrected when that changes."""
+"""Declares the queues and bindings of a webhook, and adapts the bindings to changes of its subscription."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leveret.plugins.webhooks.outgoing.subscription import Subscription
 __all__ = ["VHOST_GONE", "dead_queue", "ensure"]
 
-VHOST_GONE = "the virtual host is gone"
+VHOST_GONE = "the virtual host was deleted"
 
 
 def ensure(vhost: Vhost, subscription: Subscription) -> tuple[Queue | None, str]:
@@ -35,7 +35,7 @@ def ensure(vhost: Vhost, subscription: Subscription) -> tuple[Queue | None, str]
     if queue is None:
         queue = _add(vhost, subscription.queue_name, _own_queue_arguments(subscription))
     if queue.is_exclusive:
-        return None, f"queue '{queue.name}' is a connection's own"
+        return None, f"queue '{queue.name}' is exclusive to a connection"
     return queue, _bind(vhost, subscription, queue)
 
 
@@ -50,7 +50,7 @@ def _add(vhost: Vhost, name: str, arguments: dict[str, Any]) -> Queue:
 
 
 def _own_queue_arguments(subscription: Subscription) -> dict[str, Any]:
-    """Messages that expire before their first attempt are dead-lettered, too."""
+    """The arguments of a webhook's own queue. Messages that expire before their first attempt are dead-lettered by the queue."""
     arguments: dict[str, Any] = {
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": subscription.dead_queue_name,
@@ -61,7 +61,7 @@ def _own_queue_arguments(subscription: Subscription) -> dict[str, Any]:
 
 
 def _bind(vhost: Vhost, subscription: Subscription, queue: Queue) -> str:
-    """Exactly the bindings of the subscription; those of earlier versions are removed. Returns what is missing, or ""."""
+    """Give the queue exactly the bindings of the subscription; those of earlier versions are removed. Returns what is missing, or ""."""
     missing = ""
     source = vhost.exchanges.get(subscription.exchange or "")
     wanted: dict[Any, Binding] = {}

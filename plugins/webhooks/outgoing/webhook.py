@@ -1,8 +1,8 @@
-"""A webhook: what lasts of a subscription while it changes, fails and restarts.
+"""A webhook: the part of a subscription that outlives its versions, failures and restarts.
 
 It owns the queues (topology.py), the records in the store (attempts.py, retry_store.py), the counters and the state. While there is
-a queue to consume and the webhook is enabled, `run` keeps a `WorkerPool` at work on it; each version of the subscription gets a pool
-of its own.
+a queue to consume and the webhook is enabled, `run` runs a `WorkerPool` for it; each version of the subscription has a pool of its
+own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WEBHOOK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # the specification forbids do
 FAILING_AFTER = 4  # failed attempts at one message, after which an event tells operators
 RESTART_S = 5.0  # after an internal error
 DEAD_LETTER_LOG_S = (
-    1.0  # at most one line in so many seconds: an endpoint may refuse thousands of messages in one
+    1.0  # between two log lines, because thousands of messages may be dead-lettered in a second
 )
 
 
@@ -87,7 +87,7 @@ class Webhook:
         self._pool: WorkerPool | None = None
         self._serving: trio.CancelScope | None = None
         self._changed = trio.Event()
-        self.waits_for = ""  # what is missing, as a sentence
+        self.waits_for = ""  # a sentence that says what is missing; "" if nothing is
         self.delivered_total = 0
         self.failed_total = 0  # attempts
         self.dead_total = 0
@@ -110,7 +110,7 @@ class Webhook:
         self.wake()
 
     def wake(self) -> None:
-        """Start anew: something that the webhook depends on has changed."""
+        """Restart the pool, because the subscription or the state has changed."""
         self._changed.set()
         if self._pool is not None:
             self._pool.is_stopping = True
@@ -118,20 +118,20 @@ class Webhook:
             self._serving.cancel()
 
     def resume_if_waiting(self) -> None:
-        """An exchange or a queue was created: go on if the webhook waited for it."""
+        """An exchange or a queue was created or deleted: check again what the webhook waits for."""
         if self.waits_for:
             self.ensure_queues()
             self._changed.set()
 
     def enable(self) -> None:
-        """Deliver again, after an operator, an answer of 410 or lasting failure has disabled it."""
+        """Deliver again, after an operator, a status of 410 or lasting failure has disabled the webhook."""
         self.state = WebhookState()
         self._save_state()
         self._emit("webhook.enabled")
         self.wake()
 
     def disable(self, why: str) -> None:
-        """Send nothing until it is enabled; messages stay in the queue. Durable with the next commit."""
+        """Send nothing until the webhook is enabled again; messages stay in the queue. The next commit makes this durable."""
         if self.state.disabled_by:
             return
         self.state.disabled_by = why
@@ -147,7 +147,7 @@ class Webhook:
             self.disable(f"no success for {limit_s:g} s")
 
     def remove(self) -> None:
-        """The subscription is deleted, with its own queue and its records. A dead-letter queue with messages stays."""
+        """Stop, and delete the webhook's own queue and its records. A dead-letter queue that has messages stays."""
         self.is_removed = True
         self.scope.cancel()
         store, vhost = self._services.store, self.vhost
@@ -166,7 +166,7 @@ class Webhook:
     # -- queues
 
     def ensure_queues(self) -> Queue | None:
-        """Declare the queues and bindings that the subscription needs. None, with `waits_for` set: something is missing."""
+        """Declare the queues and bindings that the subscription needs. Returns None, and sets `waits_for`, if something is missing."""
         if self.is_removed:
             self.waits_for = topology.VHOST_GONE
             return None
@@ -174,15 +174,16 @@ class Webhook:
         return queue
 
     def dead_queue(self) -> Queue:
+        """The dead-letter queue, declared if it does not exist."""
         return topology.dead_queue(self.vhost, self.subscription)
 
     def retries_of(self, queue: Queue) -> RetryStore:
-        """The same object as long as the queue is the same: of messages that are not durable it is the only record."""
+        """The retries of a queue's messages. The object is kept as long as the queue, because it is the only record of transient messages."""
         if self._retry_stores is None or self._retry_stores[0] is not queue:
             self._retry_stores = queue, RetryStore(self._services.store, queue)
         return self._retry_stores[1]
 
-    # -- at work
+    # -- delivering
 
     async def run(self) -> None:
         """Work until cancelled. An internal error is logged and the work restarted; it does not reach other webhooks."""
@@ -209,7 +210,7 @@ class Webhook:
                     self._pool, self._serving = None, None
 
     def webhook_id(self, message: Message) -> str:
-        """The message's id for receivers: the publisher's message id, or a digest of the message's place in its queue.
+        """The message's id for receivers: the publisher's message id, or a digest of the message's position in its queue.
 
         It is the same in all attempts and, for persistent messages, after a restart.
         """
@@ -223,12 +224,13 @@ class Webhook:
         log_id = queue.log_ids[0] if queue.log_ids else 0
         digest.update(log_id.to_bytes(8, "big") + message.position.to_bytes(8, "big"))
         if not message.envelope.is_persistent or not log_id:
-            # After a restart another message may have the same place.
+            # After a restart another message may have the same position.
             digest.update(id(self).to_bytes(8, "big") + str(self._services.timers.wall_ms(0)).encode())
             digest.update(queue.name.encode("utf-8", "surrogateescape"))
         return f"msg_{digest.hexdigest()}"
 
     def succeeded(self, attempts: int) -> None:
+        """Count a message that was delivered after so many attempts."""
         self.delivered_total += 1
         state = self.state
         if state.failing_since is not None:
@@ -238,20 +240,20 @@ class Webhook:
             self._emit("webhook.recovered", attempts=attempts)
 
     def failed(self, attempts: int, reason: str, status: int | None, now_ms: int) -> None:
+        """Count a failed attempt, and note since when the webhook has been failing."""
         self.failed_total += 1
         state = self.state
         forgotten_ms = self.subscription.disable_after_s * 1000
         if state.failing_since is None or now_ms - (state.last_failed_at or 0) > forgotten_ms > 0:
-            state.failing_since = (
-                now_ms  # failures with a long silence between them are not a lasting failure
-            )
+            # Failures that are far apart are not a lasting failure.
+            state.failing_since = now_ms
         state.last_failed_at = now_ms
         self._is_state_dirty = True
         if attempts == FAILING_AFTER:
             self._emit("webhook.failing", attempts=attempts, reason=reason, status=status)
 
     def pause(self, until_ms: int) -> None:
-        """The endpoint asked for a pause, which is kept over a restart."""
+        """Record a pause that the endpoint asked for, so that it survives a restart."""
         self.state.paused_until = until_ms
         self._save_state()
 
@@ -264,7 +266,7 @@ class Webhook:
         attempts: int,
         error: str,
     ) -> bool:
-        """Put a copy into the dead-letter queue. Returns False if that refuses it."""
+        """Put a copy into the dead-letter queue. Returns False if the queue refuses it."""
         envelope = dead_envelope(
             message, subscription=self.name, webhook_id=webhook_id, reason=reason, status=status, attempts=attempts,
             error=error, at_ms=self._now_ms(),
@@ -282,7 +284,7 @@ class Webhook:
         if now >= self._quiet_until:
             self._quiet_until = now + DEAD_LETTER_LOG_S
             log.warning(
-                "vhost=%s webhook=%s id=%s gave up: reason=%s status=%s attempts=%d dead_total=%d",
+                "vhost=%s webhook=%s id=%s dead-lettered: reason=%s status=%s attempts=%d dead_total=%d",
                 self.vhost.name, self.name, webhook_id, reason, status, attempts, self.dead_total,
             )  # fmt: skip
         self._emit(
@@ -290,7 +292,7 @@ class Webhook:
         )
         return True
 
-    # -- what operators ask for
+    # -- operations of operators
 
     async def replay(self, selection: Selection, limit: int) -> Replay:
         """Move dead letters back into the queue. A webhook runs one replay at a time."""
@@ -300,9 +302,9 @@ class Webhook:
         return result
 
     def rotate_secret(self, secret: str | None, keep_s: float) -> str:
-        """Sign with a new secret from now on, and beside it with the old ones for `keep_s` seconds.
+        """Sign with a new secret from now on, and for `keep_s` seconds with the old ones, too.
 
-        secret: None makes one. Returns the new secret, which is never shown again. Raise InvalidArgument.
+        secret: None generates one. Returns the new secret, which is never shown again. Raise InvalidArgument.
         """
         value = self.vhost.parameters[COMPONENT, self.name]
         new, now = secret or new_secret(), time.time()
@@ -343,7 +345,7 @@ class Webhook:
 
     @property
     def activity(self) -> dict[str, Any]:
-        """What is going on at the moment, for answers; empty while there is no pool at work."""
+        """The current activity, for answers of the API; empty while no pool is running."""
         return {} if self._pool is None else self._pool.activity()
 
     @property

@@ -1,32 +1,29 @@
-"""Delivers the messages of a webhook: consumes its queue, sends requests and decides what follows from each answer.
+"""Delivers the messages of a webhook: consumes its queue and sends requests, with several workers.
 
 A message stays unsettled in its queue until it is delivered or dead-lettered. After a failure it waits for its next attempt, which is
 recorded in the `RetryStore`. At most `max_retrying` messages wait; then no more are consumed, and the rest stays in the queue, on the
-disk. Which message is next is up to the `DeliveryScheduler`, when a request may start to the `Throttle`; both are synchronous, and so
-is everything here but `run` and the workers.
+disk. The `DeliveryScheduler` decides which message is next, the `Throttle` when a request may start, and `DeliveryResults` what follows
+from its result. They are synchronous, and so is everything here except `run` and the workers.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from leveret.core.deliveries import Deliveries, Delivery, consume_queue
-from leveret.plugins.webhooks.outgoing.attempts import Attempt
 from leveret.plugins.webhooks.outgoing.client import Connection, Reply
 from leveret.plugins.webhooks.outgoing.connector import RequestFailed
-from leveret.plugins.webhooks.outgoing.handshake import Refused, shake_hands
-from leveret.plugins.webhooks.outgoing.retry_policy import retry_after_s
-from leveret.plugins.webhooks.outgoing.retry_store import Retry, RetryStore
+from leveret.plugins.webhooks.outgoing.delivery_results import DeliveryResults
+from leveret.plugins.webhooks.outgoing.handshake import HandshakeRefused, shake_hands
+from leveret.plugins.webhooks.outgoing.retry_store import RetryStore
 from leveret.plugins.webhooks.outgoing.scheduler import DeliveryScheduler, PendingDelivery
 from leveret.plugins.webhooks.outgoing.sender import Sender
 from leveret.plugins.webhooks.outgoing.subscription import TemplateRefused
-from leveret.plugins.webhooks.outgoing.throttle import Throttle, pause_s
+from leveret.plugins.webhooks.outgoing.throttle import Throttle
 
 if TYPE_CHECKING:
     from leveret.core.queue.queue import Queue
@@ -37,18 +34,17 @@ __all__ = ["WorkerPool"]
 log = logging.getLogger(__name__)
 
 IDLE_S = 20.0  # how long a worker without work keeps its connection
-GRACE_S = 3.0  # for requests under way when the subscription changes or the broker stops
-REFUSED_AGAIN_S = 60.0  # between two attempts at a dead-letter queue that refuses messages
-HANDSHAKE_AGAIN_S, HANDSHAKE_SELDOM_S = (
+GRACE_S = 3.0  # for requests that are under way when the subscription changes or the broker stops
+HANDSHAKE_DELAY_S, MAX_HANDSHAKE_DELAY_S = (
     5.0,
     600.0,
 )  # between failed handshakes: the first and the longest delay
-MIN_WINDOW = 32  # messages received ahead, beside those that wait, so that workers do not wait for the queue
+MIN_WINDOW = 32  # messages received in advance, in addition to those that wait, so that workers need not wait for the queue
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A task with a connection of its own. pending: what it is to send next; wake: where it waits for that."""
+    """A task with its own connection. pending: the delivery to send next; wake: where an idle worker waits for one."""
 
     connection: Connection
     pending: PendingDelivery | None = None
@@ -56,7 +52,10 @@ class Worker:
 
 
 class WorkerPool:
-    """Works on a queue for one version of a subscription, with up to `concurrency` workers. Counters and records are the webhook's."""
+    """Delivers the messages of a queue for one version of a subscription, with up to `concurrency` workers.
+
+    Counters and records belong to the webhook, which outlives the pool.
+    """
 
     def __init__(self, webhook: Webhook, queue: Queue) -> None:
         self.webhook = webhook
@@ -79,6 +78,9 @@ class WorkerPool:
             subscription, 0.0 if paused_until is None else self._timers.monotonic(paused_until)
         )
         self._timer: Timer | None = None
+        self._results = DeliveryResults(
+            webhook, self._timers, self._sender, self._throttle, self._scheduler, self._retries
+        )
 
     # -- lifetime
 
@@ -101,19 +103,21 @@ class WorkerPool:
                 self._stop()
 
     async def _shake_hands(self, origin: str) -> None:
-        """Ask until the endpoint agrees, at growing intervals. Messages stay in the queue."""
-        delay_s = HANDSHAKE_AGAIN_S
+        """Ask at growing intervals until the endpoint accepts the origin. Messages stay in the queue until then."""
+        delay_s = HANDSHAKE_DELAY_S
         while True:
             try:
                 rate = await shake_hands(self._sender, origin)
-            except Refused as refused:
+            except HandshakeRefused as refused:
                 if self.webhook.waits_for != str(refused):
                     log.warning(
-                        "webhook=%s waits for the endpoint's consent: %s", self.subscription.name, refused
+                        "webhook=%s waits until the endpoint accepts its origin: %s",
+                        self.subscription.name,
+                        refused,
                     )
                 self.webhook.waits_for = str(refused)
                 await trio.sleep(delay_s)
-                delay_s = min(2 * delay_s, HANDSHAKE_SELDOM_S)
+                delay_s = min(2 * delay_s, MAX_HANDSHAKE_DELAY_S)
                 continue
             self.webhook.waits_for = ""
             if rate is not None:
@@ -131,7 +135,7 @@ class WorkerPool:
         self._nursery.cancel_scope.cancel()
 
     def activity(self) -> dict[str, Any]:
-        """What is going on at the moment, for answers."""
+        """The current activity, for answers of the API."""
         now = trio.current_time()
         return {
             "in_flight": self._running,
@@ -161,16 +165,16 @@ class WorkerPool:
         self._scheduler.accept(pending, trio.current_time())
 
     def _on_parked(self, count: int) -> None:
-        """Messages that wait do not use up the window of the others, up to `max_retrying`."""
+        """Increase the credit by the number of waiting messages, up to `max_retrying`, so that they do not block others."""
         if self._deliveries is not None:
             self._deliveries.credit = self._window + min(count, self.subscription.max_retrying)
 
     # -- starting requests
 
     def _advance(self) -> None:
-        """Start all requests that may start. Called after every change."""
+        """Start all requests that may start now. Called after each change."""
         while self._running < self.subscription.concurrency and not self.is_stopping:
-            pending = self._take()
+            pending = self._next_pending()
             if pending is None:
                 return
             self._running += 1
@@ -183,8 +187,8 @@ class WorkerPool:
                 assert self._nursery is not None
                 self._nursery.start_soon(self._work, worker, name=f"webhook {self.subscription.name}")
 
-    def _take(self) -> PendingDelivery | None:
-        """The next delivery that may start now; None, with the timer set for the next one that may."""
+    def _next_pending(self) -> PendingDelivery | None:
+        """The next delivery that may start now. Without one, returns None, and sets the timer for the next one."""
         now, scheduler = trio.current_time(), self._scheduler
         while scheduler.has_due(now):
             wait = self._throttle.wait_s(now)
@@ -194,8 +198,8 @@ class WorkerPool:
                 self._wake_at(now + wait)
                 return None
             pending = scheduler.pop()
-            if self._is_expired(pending, now):
-                self._dead_letter(pending, "expired", "")
+            if self._results.is_expired(pending, now):
+                self._results.dead_letter(pending, "expired", "")
                 continue
             self._throttle.start()
             return pending
@@ -216,21 +220,10 @@ class WorkerPool:
         if not self.is_stopping:
             self._advance()
 
-    def _is_expired(self, pending: PendingDelivery, now: float) -> bool:
-        expires_at = pending.delivery.message.expires_at
-        if expires_at is not None and expires_at <= now:
-            return True
-        max_age_s = self.subscription.max_age_s
-        return bool(
-            max_age_s
-            and pending.first_at
-            and self._timers.wall_ms(now) >= pending.first_at + max_age_s * 1000
-        )
-
-    # -- requests and their results
+    # -- requests
 
     async def _work(self, worker: Worker) -> None:
-        """Send requests one after the other; end after `IDLE_S` without one."""
+        """Send requests one after the other. The worker ends after `IDLE_S` without one."""
         try:
             while True:
                 pending, worker.pending = worker.pending, None
@@ -245,7 +238,7 @@ class WorkerPool:
                 await self._attempt(pending, worker.connection)
                 self._running -= 1
                 if not self.is_stopping:
-                    worker.pending = self._take()
+                    worker.pending = self._next_pending()
                     if worker.pending is not None:
                         self._running += 1
                     self._advance()
@@ -258,7 +251,7 @@ class WorkerPool:
             reply, failure = await self._request(pending, connection)
         except TemplateRefused as error:
             self._throttle.abandoned()
-            self._dead_letter(pending, "template", str(error))
+            self._results.dead_letter(pending, "template", str(error))
             return
         except Exception as error:  # an internal error must not stop the deliveries of other messages
             log.exception("webhook=%s id=%s cannot be sent", self.subscription.name, pending.webhook_id)
@@ -267,15 +260,15 @@ class WorkerPool:
             return  # the queue is deleted, and the message with it
         latency_s = trio.current_time() - started_at
         if reply is not None and 200 <= reply.status < 300:
-            self._succeeded(pending, reply, latency_s)
+            self._results.succeeded(pending, reply, latency_s)
         elif reply is not None or failure is not None:
-            self._failed(pending, reply, failure, latency_s)
-        # Neither: the request was cancelled; the message returns to the queue as if it had not been tried.
+            self._results.failed(pending, reply, failure, latency_s)
+        # With neither, the request was cancelled: the message returns to the queue as if no attempt had been made.
 
     async def _request(
         self, pending: PendingDelivery, connection: Connection
     ) -> tuple[Reply | None, RequestFailed | None]:
-        """The answer or the failure; neither if the request was cancelled. Raise TemplateRefused."""
+        """Send an attempt. Returns the answer or the failure, or neither if the request was cancelled. Raise TemplateRefused."""
         delivery, sender = pending.delivery, self._sender
         headers, body = await sender.prepare(
             delivery.envelope, delivery.body, pending.webhook_id, pending.attempts + 1
@@ -292,128 +285,3 @@ class WorkerPool:
             finally:
                 self._under_way.discard(scope)
         return None, None
-
-    def _succeeded(self, pending: PendingDelivery, reply: Reply, latency_s: float) -> None:
-        self._throttle.succeeded(trio.current_time())
-        pending.attempts += 1
-        pending.delivery.ack()
-        if pending.attempts > 1:
-            self._retries.delete(pending.delivery.message)
-        self._record(pending, "delivered", reply, "", self._sender.shown(reply.note), latency_s)
-        self.webhook.succeeded(pending.attempts)
-        self._scheduler.release(pending, trio.current_time())
-
-    def _failed(
-        self, pending: PendingDelivery, reply: Reply | None, failure: RequestFailed | None, latency_s: float
-    ) -> None:
-        """Schedule another attempt, or dead-letter the message."""
-        subscription = self.subscription
-        now = trio.current_time()
-        now_ms = self._timers.wall_ms(now)
-        self._throttle.failed(now)
-        pending.attempts += 1
-        pending.first_at = pending.first_at or now_ms
-        pending.status = reply.status if reply is not None else None
-        pending.reason = failure.reason if failure is not None else "status"
-        error = f"the answer was {pending.status}" if failure is None else self._sender.shown(str(failure))
-        self.webhook.failed(pending.attempts, pending.reason, pending.status, now_ms)
-        delay_s = subscription.retry.delay_s(pending.attempts, random.random())
-        verdict = ""
-        if pending.status == 410:
-            verdict = "gone"
-        elif pending.status in subscription.dead_letter_on:
-            verdict = "status"
-        elif delay_s is None:
-            verdict = "exhausted"
-        else:
-            delay_s = max(delay_s, self._pause(reply, delay_s, now))
-            pending.next_at = now + delay_s
-            if self._is_expired(pending, pending.next_at):
-                verdict = "expired"
-        if verdict:
-            self._dead_letter(pending, verdict, error, reply, latency_s)
-        else:
-            next_at = self._timers.wall_ms(pending.next_at)
-            retry = Retry(
-                pending.attempts,
-                pending.first_at,
-                next_at,
-                pending.webhook_id,
-                pending.status,
-                pending.reason,
-            )
-            self._retries.put(pending.delivery.message, retry)
-            self._record(pending, "retry", reply, pending.reason, error, latency_s, next_at)
-            self._scheduler.wait(pending)
-        if pending.status == 410:
-            self.webhook.disable("the endpoint answered 410 Gone")
-        else:
-            self.webhook.disable_if_failing_too_long(now_ms)
-
-    def _pause(self, reply: Reply | None, delay_s: float, now: float) -> float:
-        """The delay in seconds that the answer asks for (Retry-After). Statuses that concern all messages pause all of them."""
-        if reply is None:
-            return 0.0
-        asked_s = retry_after_s(_header(reply, "retry-after"), time.time())
-        if asked_s is not None:
-            asked_s = min(asked_s, self.subscription.max_retry_after_s)
-        rest_s = pause_s(reply.status, asked_s, delay_s)
-        if rest_s is not None and self._throttle.pause(now + rest_s):
-            self.webhook.pause(self._timers.wall_ms(now + rest_s))
-        return asked_s or 0.0
-
-    def _dead_letter(
-        self,
-        pending: PendingDelivery,
-        reason: str,
-        error: str,
-        reply: Reply | None = None,
-        latency_s: float = 0.0,
-    ) -> None:
-        """Move the message into the dead-letter queue, in one commit."""
-        message = pending.delivery.message
-        if not self.webhook.dead_letter(
-            message, pending.webhook_id, reason, pending.status, pending.attempts, error or pending.reason
-        ):
-            pending.next_at = trio.current_time() + REFUSED_AGAIN_S
-            self._scheduler.wait(pending)
-            self._wake_at(pending.next_at)
-            return
-        pending.delivery.ack()
-        self._retries.delete(message)
-        self._record(pending, "dead", reply, reason, error, latency_s)
-        self._scheduler.release(pending, trio.current_time())
-
-    def _record(
-        self,
-        pending: PendingDelivery,
-        outcome: str,
-        reply: Reply | None,
-        reason: str,
-        error: str,
-        latency_s: float,
-        next_at: int | None = None,
-    ) -> None:
-        attempts, envelope = self.webhook.attempts, pending.delivery.envelope
-        attempts.add(
-            Attempt(
-                attempts.next_id(),
-                self._timers.wall_ms(trio.current_time()),
-                pending.webhook_id,
-                pending.delivery.message.position,
-                envelope.exchange,
-                envelope.routing_key,
-                pending.attempts,
-                outcome,
-                pending.status if reply is None else reply.status,
-                round(latency_s * 1000, 3),
-                reason,
-                error[:512],
-                self._sender.snippet(reply),
-                next_at,
-            )
-        )
-
-
-def _header(reply: Reply, name: str) -> str | None:
-    return reply.headers.get(name)

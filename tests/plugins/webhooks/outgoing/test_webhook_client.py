@@ -103,10 +103,10 @@ async def test_provisional_answers_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("data", "note"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "that is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "the answer is not HTTP"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\nzz\r\n",
-            "that is no HTTP",
+            "the answer is not HTTP",
         ),
         (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", ""),
     ],
@@ -458,3 +458,11 @@ async def test_tls_to_somebody_who_speaks_none() -> None:
                 await post(connection)
             assert error.value.reason == "tls"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com:eighty/", "https://example.com:65536/", "https://[::1/"]
+)
+def test_an_invalid_host_or_port_is_refused_in_a_sentence_of_our_own(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^the host or the port of the URL is invalid$"):
+        Target.of(url)

@@ -228,7 +228,7 @@ def test_certificates_that_cannot_be_used_are_refused_and_keys_not_shown() -> No
         {"certificate": one["certificate"]}, {"key": one["key"]},
         {"certificate": one["certificate"], "key": one["key"][:200]},
     ):  # fmt: skip
-        with pytest.raises(InvalidArgument, match="no PEM") as error:
+        with pytest.raises(InvalidArgument, match="not PEM") as error:
             Subscription.of("w", base | {"client_certificate": given})
         assert one["key"][40:80] not in str(error.value)
     with pytest.raises(InvalidArgument, match="needs an https URL"):
