@@ -197,7 +197,7 @@ def test_hangup_reloads_what_may_change(server: Start, tmp_path: Path) -> None:
     one.process.send_signal(signal.SIGHUP)
     poll(lambda: "need a restart: listeners.backlog" in one.errors, "the reload")
     assert "changed=limits.connection_max,log.level" not in one.errors  # info is not written any more
-    with one.peer(), pytest.raises(AssertionError):
+    with one.peer(), pytest.raises(AssertionError, match="node connection limit"):
         one.peer()
     config.write_text("[log]\nlevel = 7\n")
     one.process.send_signal(signal.SIGHUP)

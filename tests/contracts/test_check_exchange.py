@@ -117,7 +117,7 @@ def test_a_broken_type_is_told_what_is_wrong(broken: type[DirectExchange], compl
 
 
 def test_types_that_share_state_are_noticed() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="a destination"):
         check_exchange(lambda: Sharing({}))
 
 

@@ -14,6 +14,7 @@ import pytest
 from support.registries import installed
 
 from leveret.auth import passwords
+from leveret.auth.contracts import AccessDenied
 from leveret.conf.settings import Settings
 from leveret.core.broker import Broker
 from leveret.core.definitions.exporter import export
@@ -99,7 +100,7 @@ async def test_what_was_imported_works_and_survives() -> None:
             user = users[f"hash-{algorithm}"]
             assert passwords.verify("test12", user.password_hash, user.hashing_algorithm), algorithm
         assert users["hash-512"].limits == {"max-connections": 10, "max-channels": 20}
-        with pytest.raises(Exception, match="blank password"):
+        with pytest.raises(AccessDenied, match="blank password"):
             broker.users.authenticate_password("certificate", "")
         shop = broker.vhosts["shop"]
         assert shop.limits == {"max-connections": 1000, "max-queues": 100}

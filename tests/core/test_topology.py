@@ -130,7 +130,9 @@ def test_refuses_arguments_of_another_queue_type(session: Session, key: str, que
     {"x-queue-master-locator": "min-masters"}, {"x-consumer-timeout": 1000}, {"x-max-length": UInt8(200)},
 ])  # fmt: skip
 def test_accepts_what_deployed_clients_send(session: Session, arguments: dict[str, Any]) -> None:
-    session.queue_declare("q", durable=True, arguments=arguments)
+    queue = session.queue_declare("q", durable=True, arguments=arguments)
+    assert arguments.items() <= queue.arguments.items()
+    assert session.vhost.queues["q"] is queue
 
 
 def test_dead_letter_exchange_must_be_a_name(session: Session) -> None:

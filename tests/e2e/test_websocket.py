@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import paho.mqtt.client as paho
 import pytest
-import stomp  # type: ignore[import-untyped]
+import stomp
 import trustme
 from paho.mqtt.enums import CallbackAPIVersion
 from support.amqp_peer import Peer

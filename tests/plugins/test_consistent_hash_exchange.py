@@ -67,7 +67,9 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], text: str) -> None
     "arguments", [{"x-algorithm": "ring"}, {"x-algorithm": "jump", "x-hash-on": "h"}, {"other": 1}]
 )
 def test_the_other_dialect_is_understood(arguments: dict[str, Any]) -> None:
-    ConsistentHashExchange(arguments)
+    exchange = ConsistentHashExchange(arguments)
+    bound(exchange, ("q", "1"))
+    assert names(exchange, message("k", {"h": "v"})) == ["q"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """pika for the exercises: workers in threads of their own, as the programs of a tutorial are processes of their own."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import contextlib

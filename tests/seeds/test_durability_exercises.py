@@ -1,6 +1,5 @@
 """Exercises of the tutorials: a thousand messages, a hundred taken, and the broker restarted or killed."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import subprocess

@@ -1,6 +1,5 @@
 """Exercises of the tutorials: one producer, several subscribers, each kind of exchange."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 from collections.abc import Callable

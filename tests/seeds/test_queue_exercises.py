@@ -1,6 +1,5 @@
 """Exercises of the tutorials: work queues, answers, refusals, dead letters."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import subprocess

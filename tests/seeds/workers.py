@@ -1,6 +1,5 @@
 """A consuming program: its own connection, its own thread, until it is stopped."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import threading

@@ -1,6 +1,5 @@
 """Users of every tag, a second virtual host, and one client that has done one of everything: what management tests look at."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import pika

@@ -182,7 +182,9 @@ def test_binding_twice_is_binding_once(bench: Bench) -> None:
 
 def test_unbinding_what_is_not_bound_is_fine(bench: Bench) -> None:
     exchange, queue = bench.exchange("direct"), bench.queue()
+    bench.bind(queue, exchange, "k")
     bench.unbind(queue, exchange, "nothing")
+    assert bench.routed(exchange, "k") == [0]
 
 
 @pytest.mark.parametrize("missing", ["queue", "exchange"])

@@ -1,6 +1,5 @@
 """AMQP over TLS."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import ssl

@@ -1,6 +1,5 @@
 """Alarms of memory and disk: AMQP connections that publish are blocked, HTTP requests that publish are refused."""
 
-# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 import asyncio

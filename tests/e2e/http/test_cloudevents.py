@@ -1,6 +1,5 @@
 """CloudEvents over HTTP: the binary and the structured mode, and batches."""
 
-# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 import json

@@ -1,6 +1,5 @@
 """Definitions out and in again: types of arguments, password hashes, tags; unknown keys and mirroring policies are accepted."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import json

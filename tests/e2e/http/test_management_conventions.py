@@ -1,6 +1,5 @@
 """RabbitMQ's conventions of the management API: bare arrays, omitted counters, percent-encoded names, 404s."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from collections.abc import Iterator

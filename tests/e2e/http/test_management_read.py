@@ -1,6 +1,5 @@
 """What the management API says of each thing, compared with what RabbitMQ 3.10.8 answered."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from support.management import Management, control

@@ -1,6 +1,5 @@
 """Who may see what of the management API, and its health checks."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from urllib.parse import quote

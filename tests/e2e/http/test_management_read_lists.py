@@ -1,6 +1,5 @@
 """Lists of the management API: pages, order, columns, rates and samples."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from urllib.parse import quote

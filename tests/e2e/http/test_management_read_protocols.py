@@ -149,7 +149,7 @@ def test_only_this_machine_may_log_in_as_guest(server: Start) -> None:
     addresses = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     outside = next((str(one) for one in addresses if not str(one).startswith("127.")), None)
     if outside is None:
-        return  # this machine has no other address
+        pytest.skip("this machine has no address but the loopback's")
     other = server(settings={"LEVERET_AUTH_LOOPBACK_USERS": "guest"}, arguments=["--bind", outside])
     with Management(other.ports["http"], host=outside) as client:
         answer = client.request("GET", "/whoami")

@@ -1,6 +1,5 @@
 """What a comparison with RabbitMQ 3.10.8, path by path, has taught: its answers, which are ours."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from base64 import b64encode

@@ -4,7 +4,6 @@ The client library inside rabbitmqadmin v2 refuses a whole answer if one member 
 unsigned numbers, or a fraction where it has whole ones. The tables here say what it insists on, read from its types.
 """
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import contextlib

@@ -1,6 +1,5 @@
 """Users, virtual hosts, permissions, policies, parameters and limits changed: as RabbitMQ 3.10.8 answered, or a comment says so."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import base64

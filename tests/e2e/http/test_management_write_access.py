@@ -1,6 +1,5 @@
 """Who may change what through the management API: tags decide first, then the user's own permissions."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import subprocess

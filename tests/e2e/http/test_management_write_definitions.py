@@ -1,6 +1,5 @@
 """Definitions over HTTP, by `leveret ctl` and at start: files of RabbitMQ 3.10 go in, and come out alike."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import json

@@ -1,6 +1,5 @@
 """Messages through the management API: publish, get, move. Compared with what RabbitMQ 3.10.8 answered."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import base64

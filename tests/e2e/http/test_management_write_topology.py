@@ -1,6 +1,5 @@
 """Exchanges, queues and bindings declared and deleted: what RabbitMQ 3.10.8 answered, but where a comment says so."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,6 +1,5 @@
 """A browser: Chromium's own EventSource against streams of events; it reconnects by itself, with Last-Event-ID."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import base64

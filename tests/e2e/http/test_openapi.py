@@ -72,7 +72,9 @@ async def test_references_lead_somewhere(areas: Sequence[Area]) -> None:
             for one in value:
                 yield from references(one)
 
-    for reference in set(references(made)):
+    found = set(references(made))
+    assert found
+    for reference in found:
         place = made
         for part in reference.removeprefix("#/").split("/"):
             place = place[part]

@@ -1,6 +1,5 @@
 """Patterns of permissions, over AMQP and over HTTP: they are searched for, the empty one denies all, without a row there is no access."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -4,7 +4,6 @@ With LEVERET_TEST_REFERENCE and LEVERET_TEST_REFERENCE_HTTP (the port of /api) t
 pass there, too (3.10.8).
 """
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined"
 from __future__ import annotations
 
 import base64

@@ -1,6 +1,5 @@
 """MQTT and AMQP clients of one broker: topics and keys, the mapping of properties both ways, requests and answers."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import contextlib

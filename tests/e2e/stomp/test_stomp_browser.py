@@ -1,6 +1,5 @@
 """A browser: headless Chromium with @stomp/stompjs, the client that web pages use, against the WebSocket listener."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call"
 from __future__ import annotations
 
 import functools

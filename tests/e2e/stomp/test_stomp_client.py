@@ -1,6 +1,5 @@
 """stomp.py, a client many use, doing what its documentation shows: over TCP and TLS, in all versions."""
 
-# mypy: disable-error-code="import-untyped,no-untyped-call,attr-defined,misc"
 from __future__ import annotations
 
 import queue
@@ -19,7 +18,7 @@ from support.stomp_peer import StompPeer
 CONNECTIONS = {"1.0": stomp_py.Connection10, "1.1": stomp_py.Connection11, "1.2": stomp_py.Connection12}
 
 
-class Listener(stomp_py.ConnectionListener):
+class Listener(stomp_py.ConnectionListener):  # type: ignore[misc]  # of a library without types
     def __init__(self) -> None:
         self.messages: queue.Queue[Any] = queue.Queue()
         self.errors: queue.Queue[Any] = queue.Queue()
